@@ -1,0 +1,16 @@
+//! Parameters of our own: `CARACAL_<Name>` in the environment, or an annotation on FelixConfiguration.
+
+use crate::table::{Kind, Param, own};
+
+/// Annotations with this prefix on a FelixConfiguration set own parameters: `config.caracal/LogFormat: json`.
+pub const ANNOTATION_PREFIX: &str = "config.caracal/";
+
+/// Annotations with this prefix set Calico's parameters over the spec, as raw text.
+pub const CALICO_ANNOTATION_PREFIX: &str = "config.projectcalico.org/";
+
+/// Where the agent's socket and the embedded store's socket are; how log lines look.
+pub(crate) const PARAMS: &[Param] = &[
+    own("AgentSocket", Kind::Path, "/var/run/calico/caracal-agent.sock").local(),
+    own("StoreSocket", Kind::Path, "/var/run/calico/caracal-store.sock").local(),
+    own("LogFormat", Kind::OneOf(&["text", "json"]), "text"),
+];

@@ -1,0 +1,184 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Condition, Kind, NoStatus, Rule, Spec, meta::null_is_default};
+
+/// A direction that a policy governs, seen from the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum PolicyType {
+    /// Traffic to the endpoint.
+    Ingress,
+    /// Traffic from the endpoint.
+    Egress,
+}
+
+/// The fields that NetworkPolicy and GlobalNetworkPolicy share come first in both.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NetworkPolicySpec {
+    /// The tier; `default` when empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tier: String,
+    /// Position in the tier, ascending; absent means last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<f64>,
+    /// Rules for traffic to the endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub ingress: Vec<Rule>,
+    /// Rules for traffic from the endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub egress: Vec<Rule>,
+    /// The endpoints, among those of the policy's namespace.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+    /// The directions governed; inferred from the rules when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub types: Vec<PolicyType>,
+    /// The endpoints' service accounts.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub service_account_selector: String,
+    /// Hints such as `AssumeNeededOnEveryNode`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub performance_hints: Vec<String>,
+}
+
+impl Spec for NetworkPolicySpec {
+    const KIND: Kind = Kind::NetworkPolicy;
+    type Status = NoStatus;
+}
+
+/// A policy without a namespace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GlobalNetworkPolicySpec {
+    /// The tier; `default` when empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tier: String,
+    /// Position in the tier, ascending; absent means last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<f64>,
+    /// Rules for traffic to the endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub ingress: Vec<Rule>,
+    /// Rules for traffic from the endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub egress: Vec<Rule>,
+    /// The endpoints.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+    /// The directions governed; inferred from the rules when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub types: Vec<PolicyType>,
+    /// Untracked policy of host endpoints, before connection tracking.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub do_not_track: bool,
+    /// Policy of host endpoints before destination NAT.
+    #[serde(skip_serializing_if = "std::ops::Not::not", rename = "preDNAT")]
+    pub pre_dnat: bool,
+    /// Whether a host endpoint's forwarded traffic is governed too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub apply_on_forward: bool,
+    /// The endpoints' service accounts.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub service_account_selector: String,
+    /// The endpoints' namespaces.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace_selector: String,
+    /// Hints such as `AssumeNeededOnEveryNode`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub performance_hints: Vec<String>,
+}
+
+impl Spec for GlobalNetworkPolicySpec {
+    const KIND: Kind = Kind::GlobalNetworkPolicy;
+    type Status = NoStatus;
+}
+
+/// What happens at the end of a tier to a packet that no rule decided.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TierDefaultAction {
+    /// It is dropped.
+    #[default]
+    Deny,
+    /// The next tier is asked.
+    Pass,
+}
+
+/// A tier of policies.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TierSpec {
+    /// Position among tiers, ascending; absent means last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<f64>,
+    /// The end-of-tier action; Deny when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_action: Option<TierDefaultAction>,
+}
+
+impl Spec for TierSpec {
+    const KIND: Kind = Kind::Tier;
+    type Status = TierStatus;
+}
+
+/// Status of a tier.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TierStatus {
+    /// Conditions.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Rules and labels that endpoints inherit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProfileSpec {
+    /// Rules for traffic to the endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub ingress: Vec<Rule>,
+    /// Rules for traffic from the endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub egress: Vec<Rule>,
+    /// Labels that every endpoint with the profile inherits.
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub labels_to_apply: BTreeMap<String, String>,
+}
+
+impl Spec for ProfileSpec {
+    const KIND: Kind = Kind::Profile;
+    type Status = NoStatus;
+}
+
+macro_rules! network_set {
+    ($(#[$doc:meta])* $name:ident, $kind:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct $name {
+            /// The CIDRs.
+            #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+            pub nets: Vec<String>,
+        }
+
+        impl Spec for $name {
+            const KIND: Kind = Kind::$kind;
+            type Status = NoStatus;
+        }
+    };
+}
+
+network_set!(
+    /// Addresses outside the cluster, by label, in a namespace.
+    NetworkSetSpec,
+    NetworkSet
+);
+network_set!(
+    /// Addresses outside the cluster, by label, without a namespace.
+    GlobalNetworkSetSpec,
+    GlobalNetworkSet
+);

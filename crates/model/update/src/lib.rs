@@ -1,0 +1,63 @@
+//! What an agent is fed: one [`Update`] per change of an object, and the [`InSync`] token.
+//!
+//! The contract (design §2): output is a function of the current state. A feed may squash, repeat and replay versions,
+//! and may delete what was never there; only the last update of a key counts. Absence is `value: None`.
+//!
+//! **Invariant:** a driver commits nothing before it holds the [`InSync`] token of its feed.
+
+use std::sync::Arc;
+
+use caracal_api::{Resource, ResourceKey};
+use serde::{Deserialize, Serialize};
+
+/// One object changed, or is gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Update {
+    /// Which object.
+    pub key: ResourceKey,
+    /// Its state now; `None` when it does not exist.
+    pub value: Option<Arc<Resource>>,
+}
+
+impl Update {
+    /// The object exists and is `resource`.
+    #[must_use]
+    pub fn set(resource: Resource) -> Self {
+        Self {
+            key: resource.key(),
+            value: Some(Arc::new(resource)),
+        }
+    }
+
+    /// The object does not exist.
+    #[must_use]
+    pub fn gone(key: ResourceKey) -> Self {
+        Self { key, value: None }
+    }
+}
+
+/// What a feed delivers.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Objects changed; in order.
+    Updates(Vec<Update>),
+    /// The first complete snapshot has been delivered; comes once in the life of a feed.
+    InSync(InSync),
+    /// The feed lost its source and is trying again; what was delivered stays valid. For health and metrics.
+    Disconnected(String),
+    /// The feed has its source again and has delivered what changed meanwhile.
+    Reconnected,
+}
+
+/// Proof that a complete snapshot has been delivered. Only a feed (syncer, Typha client, or a program that reads a
+/// complete state from files) makes one.
+#[derive(Debug, Clone)]
+pub struct InSync(());
+
+impl InSync {
+    /// Issues the token. To be called by a feed, after the last update of its first complete snapshot.
+    #[must_use]
+    pub fn after_complete_snapshot() -> Self {
+        Self(())
+    }
+}

@@ -1,0 +1,16 @@
+//! The datastore contract that fits its poorest backend (design §2).
+//!
+//! - A revision is an opaque string per object; [`WatchFrom`] is opaque too and belongs to one kind.
+//! - A watch is per kind, without order across kinds; it may expire ([`StoreError::Expired`]): list again.
+//! - Lists come in pages. No transaction spans objects. A delete names the object it saw.
+//! - Some kinds are derived and read-only on Kubernetes ([`StoreError::Unsupported`]).
+//!
+//! **Invariant:** an `Ok` of a write means that the write is durable in the backend and later reads see it.
+
+mod backoff;
+mod error;
+mod traits;
+
+pub use backoff::Backoff;
+pub use error::StoreError;
+pub use traits::{ListOptions, Page, Preconditions, Store, WatchEvent, WatchFrom, WatchStream};

@@ -1,0 +1,105 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use caracal_api::{Kind, Resource, ResourceKey};
+use futures::stream::BoxStream;
+
+use crate::StoreError;
+
+/// Where a watch continues: opaque, of one kind, from a list's page or a watch event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WatchFrom(pub String);
+
+/// What to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListOptions {
+    /// Only this namespace.
+    pub namespace: Option<String>,
+    /// Only names that start with this. Backends may read more than they return.
+    pub name_prefix: Option<String>,
+    /// At most this many objects in a page; 0 means the backend's choice.
+    pub limit: usize,
+    /// The `next` of the page before.
+    pub continue_from: Option<String>,
+}
+
+/// One page of a list. Objects that cannot be read are left out of `items` and named in `malformed`.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The objects, by namespace and name.
+    pub items: Vec<Resource>,
+    /// Objects whose stored value cannot be read.
+    pub malformed: Vec<StoreError>,
+    /// Set when there are more: pass it as `continue_from`.
+    pub next: Option<String>,
+    /// Where a watch starts so that it misses nothing after this list. All pages of a list have the same.
+    pub watch_from: WatchFrom,
+}
+
+/// What a write must find.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preconditions {
+    /// The revision of the object as it was read.
+    pub resource_version: Option<String>,
+    /// Its UID.
+    pub uid: Option<String>,
+}
+
+/// One event of a watch.
+#[derive(Debug, Clone)]
+pub enum WatchEvent {
+    /// The object exists and is this now (added or changed).
+    Set(Arc<Resource>),
+    /// The object is gone.
+    Gone(ResourceKey),
+    /// What is stored under the key cannot be read; treat as gone and report.
+    Malformed(ResourceKey, String),
+    /// Nothing changed up to here: a later watch may start from it.
+    Bookmark(WatchFrom),
+}
+
+/// The events of a watch. It ends after an error; [`StoreError::Expired`] means: list again.
+pub type WatchStream = BoxStream<'static, Result<WatchEvent, StoreError>>;
+
+/// A datastore. Objects come back with `uid`, `creationTimestamp` and `resourceVersion` set.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// A short text saying which datastore this is and where, for messages.
+    fn describe(&self) -> String;
+
+    /// Reads one object.
+    async fn get(&self, key: &ResourceKey) -> Result<Resource, StoreError>;
+
+    /// Lists objects of a kind, one page.
+    async fn list(&self, kind: Kind, options: &ListOptions) -> Result<Page, StoreError>;
+
+    /// Makes an object that does not exist yet. `uid` and `creationTimestamp` are made if absent.
+    async fn create(&self, resource: Resource) -> Result<Resource, StoreError>;
+
+    /// Replaces an object that exists. With `resourceVersion` set only if it still has that revision, and with `uid`
+    /// set only if it is that object. The status of kinds that have one is kept as stored.
+    async fn update(&self, resource: Resource) -> Result<Resource, StoreError>;
+
+    /// Replaces the status only.
+    async fn update_status(&self, resource: Resource) -> Result<Resource, StoreError>;
+
+    /// Deletes an object and returns what was deleted.
+    async fn delete(&self, key: &ResourceKey, expect: &Preconditions) -> Result<Resource, StoreError>;
+
+    /// Follows a kind from a list's or bookmark's place.
+    async fn watch(&self, kind: Kind, from: &WatchFrom) -> Result<WatchStream, StoreError>;
+
+    /// All pages of a list.
+    async fn list_all(&self, kind: Kind, options: &ListOptions) -> Result<Page, StoreError> {
+        let mut options = options.clone();
+        let mut all = self.list(kind, &options).await?;
+        while let Some(next) = all.next.take() {
+            options.continue_from = Some(next);
+            let page = self.list(kind, &options).await?;
+            all.items.extend(page.items);
+            all.malformed.extend(page.malformed);
+            all.next = page.next;
+        }
+        Ok(all)
+    }
+}

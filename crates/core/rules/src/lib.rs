@@ -1,0 +1,3 @@
+//! Desired state to typed, backend-neutral rules and sets.
+
+pub mod ir;

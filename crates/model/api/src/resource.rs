@@ -37,6 +37,14 @@ macro_rules! resource {
                 match self { $(Resource::$variant(o) => &mut o.metadata),* }
             }
 
+            /// Takes over the status of `other`; nothing happens when it is of another kind.
+            pub fn copy_status_from(&mut self, other: &Resource) {
+                match (self, other) {
+                    $((Resource::$variant(a), Resource::$variant(b)) => a.status.clone_from(&b.status),)*
+                    _ => {}
+                }
+            }
+
             /// Reads an object of a known kind from JSON; `apiVersion` and `kind` are not looked at.
             ///
             /// # Errors

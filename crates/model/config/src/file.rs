@@ -1,10 +1,18 @@
 //! The configuration file: `key = value` lines in sections that are merged.
 
+/// What a configuration file says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct FileText {
+    /// Name and value, in the order of the file.
+    pub(crate) pairs: Vec<(String, String)>,
+    /// Lines that are nothing known, with their number from 1.
+    pub(crate) bad: Vec<(usize, String)>,
+}
+
 /// Reads the text of `/etc/calico/felix.cfg`. Section headers, empty lines and comments (`#`, `;`) are skipped; a value
-/// may stand in quotes. The second list names lines that are neither, with their number from 1.
-#[must_use]
-pub fn parse_file(text: &str) -> (Vec<(String, String)>, Vec<(usize, String)>) {
-    let (mut pairs, mut bad) = (Vec::new(), Vec::new());
+/// may stand in quotes.
+pub(crate) fn parse_file(text: &str) -> FileText {
+    let mut file = FileText::default();
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with(['#', ';']) || (line.starts_with('[') && line.ends_with(']')) {
@@ -12,15 +20,15 @@ pub fn parse_file(text: &str) -> (Vec<(String, String)>, Vec<(usize, String)>) {
         }
         match line.split_once(['=', ':']) {
             Some((key, value)) if !key.trim().is_empty() => {
-                pairs.push((
+                file.pairs.push((
                     key.trim().to_owned(),
                     unquote(without_comment(value.trim())).to_owned(),
                 ));
             }
-            _ => bad.push((number + 1, line.to_owned())),
+            _ => file.bad.push((number + 1, line.to_owned())),
         }
     }
-    (pairs, bad)
+    file
 }
 
 /// A comment begins at `#` or `;` after a space, outside quotes.
@@ -56,7 +64,7 @@ mod tests {
     fn sections_merge_and_comments_go() {
         let text = "\u{feff}[global]\n# no\n; no\nHealthPort = 1234\r\n[log]\nLogSeverityScreen: debug ; why\n\
                     LogPrefix = \"a # b\" # c\nEmpty =\nInterfaceExclude='x'\n= 3\njunk\n";
-        let (pairs, bad) = parse_file(text);
+        let FileText { pairs, bad } = parse_file(text);
         let want = [
             ("HealthPort", "1234"),
             ("LogSeverityScreen", "debug"),

@@ -5,12 +5,13 @@ use std::fmt;
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::file::parse_file;
-use crate::own::{ANNOTATION_PREFIX, CALICO_ANNOTATION_PREFIX};
 use crate::parse::{parse, zero};
-use crate::spec::{nearest, spec_to_raw};
 use crate::table::{OnBadValue, Param};
 use crate::value::Value;
+
+mod gather;
+
+use gather::{Gather, Said, key};
 
 /// Where a value comes from, the strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -227,13 +228,6 @@ impl Resolved {
     }
 }
 
-/// Something said in one source about one parameter.
-struct Said {
-    raw: Result<String, String>,
-    place: String,
-    source: Source,
-}
-
 /// Lays the sources over one another.
 #[must_use]
 pub fn resolve(sources: &Sources<'_>) -> Resolved {
@@ -269,11 +263,6 @@ pub fn resolve(sources: &Sources<'_>) -> Resolved {
         calico: Param::all().count(),
         problems,
     }
-}
-
-/// A parameter's identity across both tables.
-fn key(param: &Param) -> (&'static str, &'static str) {
-    (param.env_prefix, param.name)
 }
 
 /// The first that says something counts, good or bad.
@@ -352,140 +341,5 @@ fn is_word(param: &Param, word: &str) -> bool {
     matches!(param.kind, crate::Kind::OneOf(words) if words.iter().any(|w| w.eq_ignore_ascii_case(word)))
 }
 
-/// Collects what is said, the strongest source first.
-#[derive(Default)]
-struct Gather {
-    said: HashMap<(&'static str, &'static str), Vec<Said>>,
-    problems: Vec<Problem>,
-}
-
-impl Gather {
-    fn say(&mut self, param: &Param, raw: Result<String, String>, source: Source, place: String) {
-        let all = self.said.entry(key(param)).or_default();
-        if let Some(twice) = all.iter().find(|s| s.source == source) {
-            if twice.raw != raw {
-                let why = format!("{} says otherwise and was read first", twice.place);
-                let raw = raw.unwrap_or_default();
-                let name = param.name.to_owned();
-                self.problems.push(Problem {
-                    name,
-                    source,
-                    place,
-                    raw,
-                    why,
-                    outcome: Outcome::Ignored,
-                });
-            }
-            return;
-        }
-        all.push(Said { raw, place, source });
-    }
-
-    fn known(&mut self, param: Option<&'static Param>, name: &str, raw: &str, source: Source, place: String) {
-        match param {
-            Some(param) => self.say(param, Ok(raw.to_owned()), source, place),
-            None => self.unknown(
-                name,
-                raw,
-                source,
-                place,
-                nearest(name, Param::all().map(|p| p.name)),
-            ),
-        }
-    }
-
-    fn unknown(&mut self, name: &str, raw: &str, source: Source, place: String, near: Option<&str>) {
-        let hint = near.map(|n| format!(" (did you mean {n}?)")).unwrap_or_default();
-        self.problems.push(Problem {
-            name: name.to_owned(),
-            source,
-            place,
-            raw: raw.to_owned(),
-            why: format!("there is no parameter of this name{hint}"),
-            outcome: Outcome::Ignored,
-        });
-    }
-
-    fn env(&mut self, env: &[(String, String)]) {
-        let mut env: Vec<_> = env.iter().collect();
-        env.sort();
-        for (variable, raw) in env {
-            let Some((prefix, name)) = variable.split_once('_') else {
-                continue;
-            };
-            if prefix.eq_ignore_ascii_case("felix") {
-                self.known(Param::by_name(name), name, raw, Source::Env, variable.clone());
-            } else if prefix.eq_ignore_ascii_case("caracal") {
-                // Other programs of ours read CARACAL_ variables too, so an unknown one is no problem here.
-                if let Some(param) = own_by_name(name) {
-                    self.say(param, Ok(raw.clone()), Source::Env, variable.clone());
-                }
-            }
-        }
-    }
-
-    fn file(&mut self, text: &str) {
-        let (pairs, bad) = parse_file(text);
-        for (number, line) in bad {
-            self.problems.push(Problem {
-                name: String::new(),
-                source: Source::File,
-                place: format!("line {number} of the configuration file"),
-                raw: line,
-                why: "this is not name = value".to_owned(),
-                outcome: Outcome::Ignored,
-            });
-        }
-        for (name, raw) in pairs {
-            let place = format!("{name} in the configuration file");
-            self.known(
-                Param::by_name(&name).or_else(|| own_by_name(&name)),
-                &name,
-                &raw,
-                Source::File,
-                place,
-            );
-        }
-    }
-
-    fn layer(&mut self, source: Source, layer: &SpecLayer<'_>) {
-        for &(annotation, raw) in &layer.annotations {
-            let place = format!("annotation {annotation} of FelixConfiguration {}", layer.name);
-            if let Some(name) = annotation.strip_prefix(CALICO_ANNOTATION_PREFIX) {
-                self.known(Param::by_name(name), name, raw, source, place);
-            } else if let Some(name) = annotation.strip_prefix(ANNOTATION_PREFIX) {
-                match own_by_name(name) {
-                    Some(param) => self.say(param, Ok(raw.to_owned()), source, place),
-                    None => {
-                        let near = nearest(name, Param::own().map(|p| p.name));
-                        self.unknown(name, raw, source, place, near);
-                    }
-                }
-            }
-        }
-        for (field, value) in layer.spec {
-            if field == "nodeSelector" {
-                continue;
-            }
-            let place = format!("spec.{field} of FelixConfiguration {}", layer.name);
-            let Some(param) = Param::by_field(field) else {
-                let near = nearest(field, Param::all().map(|p| p.field));
-                self.unknown(field, &value.to_string(), source, place, near);
-                continue;
-            };
-            // An annotation of this object overrides its own spec, and says so nowhere else.
-            let overridden = self
-                .said
-                .get(&key(param))
-                .is_some_and(|s| s.iter().any(|s| s.source == source));
-            if !overridden {
-                self.say(param, spec_to_raw(param, value), source, place);
-            }
-        }
-    }
-}
-
-fn own_by_name(name: &str) -> Option<&'static Param> {
-    let plain = name.replace('_', "");
-    Param::own().find(|p| p.name.eq_ignore_ascii_case(&plain))
-}
+#[cfg(test)]
+mod tests;

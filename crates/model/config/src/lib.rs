@@ -21,7 +21,6 @@ pub use felix::{
     DatastoreType, DenyAction, EndpointToHost, FelixConfig, LogFormat, LogSeverity, NatExclusions,
     ServiceLoop,
 };
-pub use file::parse_file;
 pub use layers::{
     Outcome, Problem, Resolved, ResolvedParam, Source, Sources, SpecLayer, pick_selected, resolve,
 };

@@ -346,3 +346,6 @@ impl fmt::Display for Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

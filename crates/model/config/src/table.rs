@@ -230,3 +230,6 @@ pub fn groups() -> impl Iterator<Item = &'static Group> {
         .into_iter()
         .flatten()
 }
+
+#[cfg(test)]
+mod tests;

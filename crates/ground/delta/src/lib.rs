@@ -9,6 +9,21 @@
 //!   ([`Same`]), for kernels that fill in fields of their own.
 //! - [`SetTracker`]: keys alone.
 //!
+//! ```
+//! use caracal_delta::Tracker;
+//!
+//! let mut routes = Tracker::new();
+//! routes.replace_observed([("10.0.0.0/24", "eth0"), ("10.0.9.0/24", "eth0")]);
+//! routes.set_desired("10.0.0.0/24", "eth0");
+//! routes.set_desired("10.0.1.0/24", "eth1");
+//! let write: Vec<_> = routes.pending_updates().map(|update| *update.key).collect();
+//! let delete: Vec<_> = routes.pending_deletes().map(|(key, _)| *key).collect();
+//! assert_eq!((write, delete), (vec!["10.0.1.0/24"], vec!["10.0.9.0/24"]));
+//!
+//! routes.applied(&"10.0.1.0/24"); // the write went well, the delete failed
+//! assert_eq!((routes.updates_len(), routes.deletes_len()), (0, 1));
+//! ```
+//!
 //! # Invariants
 //!
 //! - The pending updates are exactly the keys that are desired and not observed as desired; the

@@ -38,12 +38,12 @@ impl ParseError {
         }
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<Box<str>>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<Box<str>>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    pub(crate) fn maybe_hint(mut self, hint: Option<String>) -> Self {
+    pub(crate) fn with_hint_if(mut self, hint: Option<String>) -> Self {
         self.hint = hint.map(Into::into);
         self
     }
@@ -64,7 +64,7 @@ impl ParseError {
     }
 
     /// How to mend it, when the mistake is a known one.
-    pub fn advice(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn points_at_the_place() {
-        let error = ParseError::new("a = b", 2, "'='", "==").hint("write ==");
+        let error = ParseError::new("a = b", 2, "'='", "==").with_hint("write ==");
         assert_eq!(
             error.to_string(),
             "bad selector at byte 2: found '=', expected ==; write ==\n  a = b\n    ^"

@@ -191,14 +191,14 @@ impl<'a> Lexer<'a> {
         if self.accept(operator) {
             return Ok(kind);
         }
-        Err(self.error_here(operator).hint(hint))
+        Err(self.error_here(operator).with_hint(hint))
     }
 
     fn string(&mut self, quote: char) -> Result<Kind<'a>, ParseError> {
         let body = &self.rest()[1..];
         let Some(length) = body.find(quote) else {
             let error = ParseError::new(self.text, self.at, "a string that never ends", "a closing quote");
-            return Err(error.hint(format!(
+            return Err(error.with_hint(format!(
                 "put a second {quote} where the string ends; strings have no escapes"
             )));
         };
@@ -230,7 +230,7 @@ impl<'a> Lexer<'a> {
                 let error = self.error_here("a label name inside has(…)");
                 let quoted = self.rest().starts_with(['"', '\'']);
                 return Err(if quoted {
-                    error.hint("label names are written without quotes")
+                    error.with_hint("label names are written without quotes")
                 } else {
                     error
                 });
@@ -280,10 +280,10 @@ impl<'a> Lexer<'a> {
         }
         self.at = start;
         let error = self.error_here(OPERATORS);
-        if error.advice().is_some() {
+        if error.hint().is_some() {
             return Err(error);
         }
-        Err(error.maybe_hint(operator_hint(label)))
+        Err(error.with_hint_if(operator_hint(label)))
     }
 
     /// An error about the character or word at the current place.
@@ -298,13 +298,13 @@ impl<'a> Lexer<'a> {
         let error = ParseError::new(self.text, self.at, found, expected);
         match rest.chars().next() {
             Some('“' | '”' | '‘' | '’' | '„' | '«' | '»') => {
-                error.hint("use plain quotes: \" or '")
+                error.with_hint("use plain quotes: \" or '")
             }
-            Some('`') => error.hint("strings take \" or ' as quotes"),
-            Some('*') => error.hint("to select everything, write all()"),
-            Some(c) if c.is_whitespace() => error.hint("only spaces and tabs may stand between words"),
+            Some('`') => error.with_hint("strings take \" or ' as quotes"),
+            Some('*') => error.with_hint("to select everything, write all()"),
+            Some(c) if c.is_whitespace() => error.with_hint("only spaces and tabs may stand between words"),
             Some('@' | '$' | ':' | '+' | '#' | '\\' | '~' | '%') => {
-                error.hint("label names are made of letters, digits, '_', '.', '/' and '-'")
+                error.with_hint("label names are made of letters, digits, '_', '.', '/' and '-'")
             }
             _ => error,
         }

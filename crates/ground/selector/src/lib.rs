@@ -11,6 +11,24 @@
 //!   endpoints, on small integers instead of strings.
 //! - [`Restrictions`]: what every match must have, so that an index looks only where matches can be.
 //!
+//! ```
+//! use caracal_selector::{Interner, LabelSet, Selector};
+//!
+//! let selector = Selector::parse("role in {'web', 'db'}")?.and(&Selector::has("team"));
+//! assert_eq!(selector.canonical(), r#"(role in {"db", "web"} && has(team))"#);
+//!
+//! let mut interner = Interner::new();
+//! let compiled = selector.compile(&mut interner);
+//! let pod = LabelSet::new(&mut interner, [("role", "db")]);
+//! let profile = LabelSet::new(&mut interner, [("team", "red")]);
+//! assert!(!compiled.matches(&pod, &interner));
+//! assert!(compiled.matches(&(&pod, &profile), &interner));
+//!
+//! let error = Selector::parse("role = 'db'").unwrap_err();
+//! assert_eq!((error.position(), error.hint()), (5, Some("to compare, write ==")));
+//! # Ok::<(), caracal_selector::ParseError>(())
+//! ```
+//!
 //! # Invariants
 //!
 //! - The canonical form ([`Selector::canonical`], also `Display`) parses back to an equal selector,

@@ -130,7 +130,7 @@ impl<'a> Parser<'a> {
                     Kind::Close => {
                         let Some(parent) = outer.pop() else {
                             let error = self.error(token, CONNECTIVE);
-                            return Err(error.hint("this parenthesis was never opened"));
+                            return Err(error.with_hint("this parenthesis was never opened"));
                         };
                         let ended = std::mem::replace(&mut group, parent);
                         let (at, negated) = (ended.at, ended.negated);
@@ -151,7 +151,7 @@ impl<'a> Parser<'a> {
                     Kind::End => {
                         let error =
                             ParseError::new(self.lexer.text(), group.at, "'(' that is never closed", "')'");
-                        return Err(error.hint("add the missing ')'"));
+                        return Err(error.with_hint("add the missing ')'"));
                     }
                     _ => return Err(self.no_connective(token, outer.is_empty())),
                 }
@@ -170,7 +170,7 @@ impl<'a> Parser<'a> {
             Kind::Value(_) => {
                 return Err(self
                     .error(token, OPERAND)
-                    .hint("label names are written without quotes"));
+                    .with_hint("label names are written without quotes"));
             }
             _ => return Err(self.error(token, OPERAND)),
         };
@@ -183,7 +183,7 @@ impl<'a> Parser<'a> {
             Kind::EndsWith => Test::EndsWith(self.value()?.into()),
             Kind::In => Test::In(self.values()?),
             Kind::NotIn => Test::NotIn(self.values()?),
-            _ => return Err(self.error(operator, OPERATORS).maybe_hint(operator_hint(label))),
+            _ => return Err(self.error(operator, OPERATORS).with_hint_if(operator_hint(label))),
         };
         Ok(Node::label(label, test))
     }
@@ -200,22 +200,21 @@ impl<'a> Parser<'a> {
         let token = self.lexer.next()?;
         if token.kind != Kind::OpenBrace {
             let error = self.error(token, "'{'");
-            return Err(error.hint("a set of values is written {\"a\", \"b\"}"));
+            return Err(error.with_hint("a set of values is written {\"a\", \"b\"}"));
         }
         let mut values = Vec::new();
-        let mut expected = "a string in quotes or '}'";
         loop {
             let token = self.lexer.next()?;
             match token.kind {
                 Kind::CloseBrace => break,
                 Kind::Value(value) => values.push(value),
-                _ => return Err(self.no_string(token, expected)),
+                _ => return Err(self.no_string(token, "a string in quotes or '}'")),
             }
             let token = self.lexer.next()?;
             match token.kind {
                 Kind::CloseBrace => break,
                 // A comma may trail.
-                Kind::Comma => expected = "a string in quotes or '}'",
+                Kind::Comma => {}
                 _ => return Err(self.error(token, "',' or '}'")),
             }
         }
@@ -230,9 +229,9 @@ impl<'a> Parser<'a> {
         let error = self.error(token, expected);
         match token.kind {
             Kind::Label(word) if word.len() <= 63 => {
-                error.hint(format!("put the value in quotes: \"{word}\""))
+                error.with_hint(format!("put the value in quotes: \"{word}\""))
             }
-            Kind::Label(_) => error.hint("put the value in quotes"),
+            Kind::Label(_) => error.with_hint("put the value in quotes"),
             _ => error,
         }
     }
@@ -247,9 +246,9 @@ impl<'a> Parser<'a> {
             },
         );
         match token.kind {
-            Kind::Comma => error.hint("to require both sides, write &&"),
-            Kind::Label("and" | "AND" | "And") => error.hint("for 'and', write &&"),
-            Kind::Label("or" | "OR" | "Or") => error.hint("for 'or', write ||"),
+            Kind::Comma => error.with_hint("to require both sides, write &&"),
+            Kind::Label("and" | "AND" | "And") => error.with_hint("for 'and', write &&"),
+            Kind::Label("or" | "OR" | "Or") => error.with_hint("for 'or', write ||"),
             _ => error,
         }
     }
@@ -261,6 +260,6 @@ impl<'a> Parser<'a> {
             "too many groups inside each other",
             "a flatter selector",
         );
-        error.hint("take out parentheses that change nothing, or use in {…}")
+        error.with_hint("take out parentheses that change nothing, or use in {…}")
     }
 }

@@ -327,6 +327,8 @@ fn restrictions_by_example() {
         ("a == 'x' || has(a)", present.clone()),
         ("a == 'x' || has(b)", None),
         ("a == 'x' || !has(a)", None),
+        ("!has(a) || a == 'x'", None),
+        ("!has(a) || has(a)", None),
         ("!has(a) || !has(a) && has(b)", absent.clone()),
         ("!(has(a) || has(b))", absent.clone()),
         ("!(!has(a) || has(b))", present.clone()),

@@ -181,7 +181,7 @@ impl<'a> Attrs<'a> {
     #[must_use]
     pub fn find(self, kind: u16) -> Option<Attr<'a>> {
         let mut all = self;
-        all.find(|a| a.kind == kind)
+        Iterator::find(&mut all, |a| a.kind == kind)
     }
 }
 

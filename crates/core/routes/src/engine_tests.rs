@@ -1,0 +1,185 @@
+use std::collections::BTreeMap as Map;
+
+use caracal_api::{AllocationAttribute, IpPoolSpec, IpamBlockSpec, NodeBgpSpec, NodeSpec, Object};
+use caracal_desired::Desired;
+use proptest::prelude::*;
+
+use super::*;
+
+fn name(s: &str) -> NodeName {
+    NodeName::new(s).unwrap()
+}
+
+fn node(n: &str, v4: &str, tunnel: &str) -> Update {
+    let bgp = NodeBgpSpec {
+        ipv4_address: v4.into(),
+        ..NodeBgpSpec::default()
+    };
+    let spec = NodeSpec {
+        bgp: Some(bgp),
+        ipv4_vxlan_tunnel_addr: tunnel.into(),
+        ..NodeSpec::default()
+    };
+    Update::set(Object::new(n, spec).into())
+}
+
+fn pool(n: &str, cidr: &str, mode: EncapMode) -> Update {
+    let spec = IpPoolSpec {
+        cidr: cidr.into(),
+        vxlan_mode: Some(mode),
+        ..IpPoolSpec::default()
+    };
+    Update::set(Object::new(n, spec).into())
+}
+
+/// A block owned by `owner` in which each of `holders` holds one address, from ordinal 0 on.
+fn block(cidr: &str, owner: Option<&str>, holders: &[&str]) -> Update {
+    let attributes = holders
+        .iter()
+        .map(|h| AllocationAttribute {
+            handle_id: Some(format!("h-{h}")),
+            secondary: Map::from([("node".to_owned(), (*h).to_owned())]),
+            ..AllocationAttribute::default()
+        })
+        .collect();
+    let spec = IpamBlockSpec {
+        cidr: cidr.into(),
+        affinity: owner.map(|o| format!("host:{o}")),
+        allocations: (0..holders.len()).map(Some).collect(),
+        attributes,
+        ..IpamBlockSpec::default()
+    };
+    Update::set(Object::new(cidr.replace(['.', '/', ':'], "-"), spec).into())
+}
+
+fn run(updates: &[Update]) -> (Engine, Desired) {
+    let mut e = Engine::new(name("me"), RouteSource::CalicoIpam);
+    let mut d = Desired::default();
+    for u in updates {
+        e.apply(u);
+    }
+    d.apply_all(e.flush());
+    (e, d)
+}
+
+fn cidr(s: &str) -> Cidr {
+    s.parse().unwrap()
+}
+
+#[test]
+fn a_remote_block_is_encapsulated_by_mode_and_subnet() {
+    for (mode, remote_ip, encap) in [
+        (EncapMode::Always, "172.30.0.2/24", true),
+        (EncapMode::CrossSubnet, "172.30.0.2/24", false),
+        (EncapMode::CrossSubnet, "172.31.0.2/24", true),
+        (EncapMode::Never, "172.31.0.2/24", false),
+    ] {
+        let (_, d) = run(&[
+            node("me", "172.30.0.1/24", "10.0.0.0"),
+            node("other", remote_ip, "10.0.1.0"),
+            pool("p", "10.0.0.0/16", mode),
+            block("10.0.1.0/26", Some("other"), &["other"]),
+        ]);
+        let r = &d.routes[&cidr("10.0.1.0/26")];
+        assert_eq!(r.encap, encap, "{mode:?} {remote_ip}");
+        assert!(r.flags.remote_workload && !r.local_block);
+        assert_eq!(
+            r.node_ip,
+            Some(remote_ip.split('/').next().unwrap().parse().unwrap())
+        );
+        assert!(d.routes[&cidr("10.0.1.0/32")].flags.remote_tunnel);
+        assert_eq!(
+            d.vteps[&name("other")].tunnel_addr.v4,
+            Some("10.0.1.0".parse().unwrap())
+        );
+    }
+}
+
+#[test]
+fn own_blocks_and_borrowed_addresses() {
+    let (_, d) = run(&[
+        node("me", "172.30.0.1/24", ""),
+        pool("p", "10.0.0.0/16", EncapMode::Always),
+        block("10.0.0.0/26", Some("me"), &["me", "other"]),
+        block("10.0.1.0/26", None, &["me"]),
+    ]);
+    assert!(d.routes[&cidr("10.0.0.0/26")].local_block);
+    let borrowed = &d.routes[&cidr("10.0.0.1/32")];
+    assert!(borrowed.borrowed && borrowed.flags.remote_workload && borrowed.node == Some(name("other")));
+    let mine = &d.routes[&cidr("10.0.1.0/32")];
+    assert!(mine.borrowed && mine.flags.local_workload && !mine.encap);
+    assert!(!d.routes.contains_key(&cidr("10.0.1.0/26")));
+}
+
+#[test]
+fn a_bad_object_is_named_and_disturbs_nothing() {
+    let (mut e, mut d) = run(&[node("bad", "not-an-address", ""), node("me", "172.30.0.1/24", "")]);
+    let key = ResourceKey::global(Kind::Node, "bad");
+    assert!(
+        d.invalid[&key].contains("spec.bgp.ipv4Address"),
+        "{:?}",
+        d.invalid
+    );
+    assert!(d.hosts.contains_key(&name("me")));
+    e.apply(&node("bad", "172.30.0.9/24", ""));
+    d.apply_all(e.flush());
+    assert!(d.invalid.is_empty() && d.hosts.contains_key(&name("bad")));
+}
+
+#[test]
+fn the_mac_is_stable_and_local() {
+    let mac = vtep_mac_of("node-1");
+    assert_eq!(mac, vtep_mac_of("node-1"));
+    assert_ne!(mac, vtep_mac_of("node-2"));
+    assert_eq!(mac.0[0] & 0b11, 0b10);
+}
+
+fn vtep_mac_of(n: &str) -> caracal_net::MacAddr {
+    crate::vtep_mac(&name(n), caracal_net::Family::V4)
+}
+
+fn any_update() -> impl Strategy<Value = Update> {
+    let n = prop::sample::select(vec!["me", "a", "b"]);
+    let ip = prop::sample::select(vec![
+        "172.30.0.1/24",
+        "172.30.0.2/24",
+        "172.31.0.3/24",
+        "junk",
+        "",
+    ]);
+    let tunnel = prop::sample::select(vec!["", "10.0.0.1", "10.0.1.1", "fd00::1"]);
+    let mode = prop::sample::select(vec![EncapMode::Never, EncapMode::Always, EncapMode::CrossSubnet]);
+    let pools = prop::sample::select(vec!["10.0.0.0/16", "10.0.0.0/24", "10.0.1.0/24"]);
+    let blocks = prop::sample::select(vec!["10.0.0.0/26", "10.0.0.64/26", "10.0.1.0/26"]);
+    let holders = prop::collection::vec(n.clone(), 0..3);
+    prop_oneof![
+        (n.clone(), ip, tunnel).prop_map(|(n, ip, t)| node(n, ip, t)),
+        (prop::sample::select(vec!["p", "q"]), pools, mode).prop_map(|(n, c, m)| pool(n, c, m)),
+        (blocks, prop::option::of(n), holders).prop_map(|(c, o, h)| block(c, o, &h)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn deltas_fold_to_the_state_from_scratch(
+        history in prop::collection::vec((any_update(), any::<bool>(), prop::bool::weighted(0.3)), 0..40)
+    ) {
+        let mut e = Engine::new(name("me"), RouteSource::CalicoIpam);
+        let mut folded = Desired::default();
+        let mut last: Map<ResourceKey, Update> = Map::new();
+        for (u, flush, delete) in history {
+            let u = if delete { Update::gone(u.key) } else { u };
+            e.apply(&u);
+            last.insert(u.key.clone(), u);
+            if flush {
+                folded.apply_all(e.flush());
+            }
+        }
+        folded.apply_all(e.flush());
+        prop_assert!(e.flush().is_empty());
+        // In reverse order, from nothing.
+        let fresh: Vec<Update> = last.into_values().rev().collect();
+        let (_, scratch) = run(&fresh);
+        prop_assert_eq!(folded, scratch);
+    }
+}

@@ -1,0 +1,193 @@
+use std::net::IpAddr;
+
+use caracal_api::{IpPoolSpec, IpamBlockSpec, NodeSpec, Object, WorkloadEndpointSpec};
+use caracal_desired::{Host, Pool, Vtep};
+use caracal_ids::NodeName;
+use caracal_net::{Cidr, Family, IfAddr, MacAddr, PerFamily};
+
+use crate::claim::ClaimKind;
+
+/// What a node tells about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeFacts {
+    pub(crate) host: Host,
+    pub(crate) tunnel: PerFamily<Option<IpAddr>>,
+    pub(crate) mac: PerFamily<MacAddr>,
+}
+
+impl NodeFacts {
+    pub(crate) fn vtep(&self) -> Option<Vtep> {
+        let tunnel = self.tunnel;
+        if tunnel.v4.is_none() && tunnel.v6.is_none() {
+            return None;
+        }
+        Some(Vtep {
+            node: self.host.node.clone(),
+            mac: PerFamily::new(|f| tunnel.get(f).map(|_| *self.mac.get(f))),
+            tunnel_addr: tunnel,
+            underlay: PerFamily::new(|f| self.host.addr.get(f).map(|a| a.addr)),
+        })
+    }
+}
+
+/// A field that cannot be read.
+pub(crate) fn bad(field: &str, value: &str, why: impl std::fmt::Display) -> String {
+    format!("{field} {value:?}: {why}")
+}
+
+fn family_of(addr: IpAddr, family: Family, field: &str, text: &str) -> Result<(), String> {
+    if Family::of(addr) == family {
+        Ok(())
+    } else {
+        Err(bad(field, text, format!("an {family} address is expected")))
+    }
+}
+
+fn optional_addr(text: &str, family: Family, field: &str) -> Result<Option<IpAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let addr: IfAddr = text.parse().map_err(|e| bad(field, text, e))?;
+    family_of(addr.addr, family, field, text)?;
+    Ok(Some(addr.addr))
+}
+
+fn optional_mac(text: &str, node: &NodeName, family: Family, field: &str) -> Result<MacAddr, String> {
+    if text.is_empty() {
+        Ok(vtep_mac(node, family))
+    } else {
+        text.parse().map_err(|e| bad(field, text, e))
+    }
+}
+
+pub(crate) fn node(object: &Object<NodeSpec>) -> Result<NodeFacts, String> {
+    let name = NodeName::new(&object.metadata.name).map_err(|e| e.to_string())?;
+    let spec = &object.spec;
+    let bgp = spec.bgp.clone().unwrap_or_default();
+    let own = |text: &str, family, field: &str| -> Result<Option<IfAddr>, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let addr: IfAddr = text.parse().map_err(|e| bad(field, text, e))?;
+        family_of(addr.addr, family, field, text)?;
+        Ok(Some(addr))
+    };
+    Ok(NodeFacts {
+        host: Host {
+            node: name.clone(),
+            addr: PerFamily {
+                v4: own(&bgp.ipv4_address, Family::V4, "spec.bgp.ipv4Address")?,
+                v6: own(&bgp.ipv6_address, Family::V6, "spec.bgp.ipv6Address")?,
+            },
+        },
+        tunnel: PerFamily {
+            v4: optional_addr(
+                &spec.ipv4_vxlan_tunnel_addr,
+                Family::V4,
+                "spec.ipv4VXLANTunnelAddr",
+            )?,
+            v6: optional_addr(
+                &spec.ipv6_vxlan_tunnel_addr,
+                Family::V6,
+                "spec.ipv6VXLANTunnelAddr",
+            )?,
+        },
+        mac: PerFamily {
+            v4: optional_mac(
+                &spec.vxlan_tunnel_mac_addr,
+                &name,
+                Family::V4,
+                "spec.vxlanTunnelMACAddr",
+            )?,
+            v6: optional_mac(
+                &spec.vxlan_tunnel_mac_addr_v6,
+                &name,
+                Family::V6,
+                "spec.vxlanTunnelMACAddrV6",
+            )?,
+        },
+    })
+}
+
+pub(crate) fn pool(object: &Object<IpPoolSpec>) -> Result<Pool, String> {
+    let spec = &object.spec;
+    let cidr: Cidr = spec.cidr.parse().map_err(|e| bad("spec.cidr", &spec.cidr, e))?;
+    Ok(Pool {
+        cidr,
+        nat_outgoing: spec.nat_outgoing,
+        vxlan: spec.vxlan_mode.unwrap_or_default(),
+        ipip: spec.ipip_mode.unwrap_or_default(),
+    })
+}
+
+/// The destinations that a block puts on nodes: the block itself on its owner, and each address that another node holds.
+pub(crate) fn block(object: &Object<IpamBlockSpec>) -> Result<Vec<(Cidr, ClaimKind, NodeName)>, String> {
+    let spec = &object.spec;
+    if spec.deleted {
+        return Ok(vec![]);
+    }
+    let cidr: Cidr = spec.cidr.parse().map_err(|e| bad("cidr", &spec.cidr, e))?;
+    let mut out = Vec::new();
+    let owner = match spec.affinity.as_deref().and_then(|a| a.strip_prefix("host:")) {
+        Some(h) => Some(NodeName::new(h).map_err(|e| bad("affinity", h, e))?),
+        None => None,
+    };
+    if let Some(owner) = &owner {
+        out.push((cidr, ClaimKind::Block, owner.clone()));
+    }
+    for (ordinal, index) in spec.allocations.iter().enumerate() {
+        let Some(index) = *index else { continue };
+        let attribute = spec.attributes.get(index).ok_or_else(|| {
+            bad(
+                "allocations",
+                &index.to_string(),
+                "there is no attribute with this index",
+            )
+        })?;
+        let Some(holder) = attribute.secondary.get("node") else {
+            continue;
+        };
+        let holder = NodeName::new(holder).map_err(|e| bad("attributes.secondary.node", holder, e))?;
+        if Some(&holder) == owner.as_ref() {
+            continue;
+        }
+        let addr = cidr.nth(ordinal as u128).ok_or_else(|| {
+            bad(
+                "allocations",
+                &ordinal.to_string(),
+                "the ordinal is outside the block",
+            )
+        })?;
+        out.push((Cidr::host(addr), ClaimKind::Borrowed, holder));
+    }
+    Ok(out)
+}
+
+pub(crate) fn workload(
+    object: &Object<WorkloadEndpointSpec>,
+) -> Result<Vec<(Cidr, ClaimKind, NodeName)>, String> {
+    let node = NodeName::new(&object.spec.node).map_err(|e| bad("spec.node", &object.spec.node, e))?;
+    object
+        .spec
+        .ip_networks
+        .iter()
+        .map(|n| {
+            n.parse::<Cidr>()
+                .map(|c| (c, ClaimKind::Workload, node.clone()))
+                .map_err(|e| bad("spec.ipNetworks", n, e))
+        })
+        .collect()
+}
+
+/// The MAC address of a node's VXLAN device when its Node object names none: locally administered, a function of the
+/// node's name and the underlay's family, so that every node computes the same one.
+#[must_use]
+pub fn vtep_mac(node: &NodeName, family: Family) -> MacAddr {
+    // FNV-1a: stable over versions and platforms, which the hashers of std do not promise.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in node.as_str().bytes().chain([family.number()]) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    let [_, _, _, a, b, c, d, e] = hash.to_be_bytes();
+    MacAddr([0x66, a, b, c, d, e])
+}

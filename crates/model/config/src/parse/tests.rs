@@ -4,7 +4,10 @@ use serde_json::json;
 use super::parse;
 use crate::table::{Kind, PairsAs, Param};
 
-const ALL: &[(Kind, &[(&str, &str)], &[&str])] = &[
+/// A kind, texts it takes with the JSON they become, texts it refuses.
+type Row = (Kind, &'static [(&'static str, &'static str)], &'static [&'static str]);
+
+const ALL: &[Row] = &[
     (
         Kind::Bool,
         &[

@@ -1,0 +1,134 @@
+//! Caracal: one binary under many names. The name it is called by, or its first argument, picks the component.
+//!
+//! Called as `calico` or `calico-ipam` with `CNI_COMMAND` set it is the CNI plugin. **Invariant:** no logic here, only
+//! the choice.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::process::exit;
+
+/// A command that cannot be run as asked (`EX_USAGE`).
+const USAGE: i32 = 64;
+
+type Run = fn(Vec<OsString>) -> i32;
+
+/// A subcommand, the name a link may give it, what it does, and its entry if this version has it.
+struct Component(&'static str, &'static str, &'static str, Option<Run>);
+
+#[rustfmt::skip]
+const COMPONENTS: &[Component] = &[
+    Component("felix", "calico-felix", "the node agent", Some(caracal_felix::run)),
+    Component("node", "calico-node", "prepares a node: its object, its tunnel addresses", Some(caracal_node::run)),
+    Component("store", "caracal-store", "the embedded datastore", Some(caracal_store_server::run)),
+    Component("cni", "calico-cni", "the CNI plugin `calico`", Some(caracal_cni::run_plugin)),
+    Component("cni-ipam", "calico-ipam", "the CNI plugin `calico-ipam`", Some(caracal_cni::run_ipam)),
+    Component("ctl", "calicoctl", "calicoctl: reads and writes resources", Some(caracal_calicoctl::run)),
+    Component("lab", "caracal-lab", "a network of several nodes on this machine", Some(caracal_lab::run)),
+    Component("policy-check", "policy-check", "judges the cases of a truth table", Some(caracal_lab::policy_check)),
+    Component("policy-fuzz", "policy-fuzz", "compares oracle, engine and kernel on random policies", None),
+    Component("validate", "caracal-validate", "judges manifests without a datastore", None),
+    Component("why", "caracal-why", "why a packet is allowed or denied", None),
+    Component("top", "caracal-top", "the busiest rules and connections", None),
+    Component("watch", "caracal-watch", "changes as they happen", None),
+    Component("doctor", "caracal-doctor", "finds what is wrong with a node", None),
+    Component("query", "calicoq", "calicoq: asks about policies and endpoints", None),
+    Component("typha", "calico-typha", "fans the datastore out to agents", None),
+    Component("confd", "calico-confd", "configures BIRD", None),
+    Component("dikastes", "calico-dikastes", "judges requests for Envoy", None),
+    Component("kube-controllers", "calico-kube-controllers", "keeps Kubernetes and the datastore together", None),
+    Component("apiserver", "calico-apiserver", "serves projectcalico.org/v3", None),
+];
+
+fn find(name: &str) -> Option<&'static Component> {
+    COMPONENTS
+        .iter()
+        .find(|Component(command, link, ..)| *command == name || *link == name)
+}
+
+fn main() {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    let name = args.first().map(|a| file_name(a)).unwrap_or_default();
+    exit(match find(&name) {
+        _ if name == "calico" && std::env::var_os("CNI_COMMAND").is_some() => caracal_cni::run_plugin(args),
+        Some(component) => start(component, &name, args),
+        None => subcommand(args.split_off(args.len().min(1))),
+    });
+}
+
+/// The last part of the path that the program was called by.
+fn file_name(arg: &OsStr) -> String {
+    std::path::Path::new(arg)
+        .file_name()
+        .unwrap_or(arg)
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Runs a component under the name it was asked for by; `args[0]` becomes that name.
+fn start(Component(.., about, run): &Component, name: &str, mut args: Vec<OsString>) -> i32 {
+    let Some(run) = run else {
+        eprintln!("{name}: this component ({about}) is not in this version of Caracal");
+        return USAGE;
+    };
+    args[0] = name.into();
+    run(args)
+}
+
+fn subcommand(args: Vec<OsString>) -> i32 {
+    let Some(first) = args.first().map(|a| a.to_string_lossy().into_owned()) else {
+        eprint!("{}", help());
+        return USAGE;
+    };
+    match first.as_str() {
+        "-h" | "--help" | "help" => say(&help()),
+        "-V" | "--version" | "version" => say(&version()),
+        _ => match find(&first) {
+            Some(component) => start(component, &format!("caracal {first}"), args),
+            None => {
+                eprintln!("caracal: there is no command {first:?}{}", hint(&first));
+                eprintln!("Try 'caracal --help'.");
+                USAGE
+            }
+        },
+    }
+}
+
+/// Commands that begin alike.
+fn hint(given: &str) -> String {
+    let start: String = given.chars().take(2).collect();
+    let near = COMPONENTS
+        .iter()
+        .map(|c| c.0)
+        .filter(|c| start.len() > 1 && c.starts_with(&start));
+    let near = near.collect::<Vec<_>>().join(", ");
+    if near.is_empty() {
+        near
+    } else {
+        format!(" (there is {near})")
+    }
+}
+
+/// Prints, and does not mind a reader that went away.
+fn say(text: &str) -> i32 {
+    let failed = std::io::stdout().write_all(text.as_bytes());
+    i32::from(failed.is_err_and(|e| e.kind() != std::io::ErrorKind::BrokenPipe))
+}
+
+fn version() -> String {
+    let commit = option_env!("CARACAL_COMMIT").filter(|c| !c.is_empty());
+    let commit = commit.map(|c| format!(" ({c})")).unwrap_or_default();
+    format!("caracal {}{commit}\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn help() -> String {
+    let mut text =
+        "Caracal: pod networking and network policy.\n\nUsage: caracal COMMAND [ARGUMENTS]\n\n".to_owned();
+    let list = |ready: bool| {
+        let some = COMPONENTS.iter().filter(move |c| c.3.is_some() == ready);
+        some.map(|c| format!("  {:<18}{}\n", c.0, c.2))
+    };
+    text.extend(list(true));
+    text += "  version           the version\n\nNamed here, not in this version:\n";
+    text.extend(list(false));
+    text + "\n'caracal COMMAND --help' tells more. A link named calicoctl, calicoq, calico-felix, … runs that command.\n"
+}

@@ -9,8 +9,12 @@
 
 mod backoff;
 mod error;
+mod meta;
 mod traits;
 
 pub use backoff::Backoff;
 pub use error::StoreError;
+pub use meta::{
+    check_key, check_preconditions, derived_uid, has_status, merge_for_status, merge_for_update, now, stamp,
+};
 pub use traits::{ListOptions, Page, Preconditions, Store, WatchEvent, WatchFrom, WatchStream};

@@ -54,7 +54,7 @@ pub enum WatchEvent {
     Gone(ResourceKey),
     /// What is stored under the key cannot be read; treat as gone and report.
     Malformed(ResourceKey, String),
-    /// Nothing changed up to here: a later watch may start from it.
+    /// All up to here was delivered: a later watch may start from it. Follows events when no more are at hand.
     Bookmark(WatchFrom),
 }
 

@@ -16,5 +16,6 @@ pub use backoff::Backoff;
 pub use error::StoreError;
 pub use meta::{
     check_key, check_preconditions, derived_uid, has_status, merge_for_status, merge_for_update, now, stamp,
+    unreadable,
 };
 pub use traits::{ListOptions, Page, Preconditions, Store, WatchEvent, WatchFrom, WatchStream};

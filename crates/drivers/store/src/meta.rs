@@ -123,6 +123,17 @@ impl Preconditions {
     }
 }
 
+/// What can be said of an object whose stored value cannot be read: its name. A delete or an unconditional update that
+/// repairs such an object works on this.
+#[must_use]
+pub fn unreadable(key: &ResourceKey) -> Option<Resource> {
+    let mut meta = serde_json::Map::from_iter([("name".to_owned(), key.name.as_ref().into())]);
+    if let Some(ns) = key.namespace() {
+        meta.insert("namespace".to_owned(), ns.into());
+    }
+    Resource::from_value(key.kind, serde_json::json!({ "metadata": meta })).ok()
+}
+
 /// Whether the kind has a status of its own, which `update` keeps and `update_status` writes.
 #[must_use]
 pub fn has_status(kind: Kind) -> bool {
@@ -180,6 +191,14 @@ mod tests {
         assert!(created.ends_with('Z') && created.len() == 20, "{created}");
         stamp(&mut r);
         assert_eq!(r.metadata(), &first);
+    }
+
+    #[test]
+    fn every_kind_has_a_bare_object() {
+        for kind in Kind::ALL {
+            let key = ResourceKey::of(*kind, kind.namespaced().then_some("n"), "a");
+            assert_eq!(unreadable(&key).map(|r| r.key()), Some(key));
+        }
     }
 
     #[test]

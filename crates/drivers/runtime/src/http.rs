@@ -1,0 +1,99 @@
+use std::net::SocketAddr;
+
+use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+
+use crate::{Health, Shutdown};
+
+/// A server that could not be started or broke.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {what} address {host}:{port}: {source}")]
+    Listen {
+        /// `health` or `metrics`.
+        what: &'static str,
+        /// The host as configured.
+        host: String,
+        /// The port as configured.
+        port: u16,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server broke.
+    #[error("{what} server: {source}")]
+    Serve {
+        /// `health` or `metrics`.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+async fn serve(
+    what: &'static str,
+    host: &str,
+    port: u16,
+    router: Router,
+    shutdown: Shutdown,
+) -> Result<(), ServeError> {
+    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let listener = TcpListener::bind((host, port))
+        .await
+        .map_err(|source| ServeError::Listen {
+            what,
+            host: host.to_owned(),
+            port,
+            source,
+        })?;
+    tracing::debug!(what, address = ?listener.local_addr().ok() as Option<SocketAddr>, "listening");
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move { shutdown.wait().await })
+        .await
+        .map_err(|source| ServeError::Serve { what, source })
+}
+
+fn answer((ok, detail): (bool, serde_json::Value)) -> impl IntoResponse {
+    let status = if ok {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        [("content-type", "application/json")],
+        format!("{detail}\n"),
+    )
+}
+
+/// Serves `/liveness` and `/readiness`: 200 or 503, with the detail per part as JSON.
+///
+/// # Errors
+/// When the address cannot be listened on or the server breaks.
+pub async fn serve_health(
+    host: &str,
+    port: u16,
+    health: Health,
+    shutdown: Shutdown,
+) -> Result<(), ServeError> {
+    let (live, ready) = (health.clone(), health);
+    let router = Router::new()
+        .route("/liveness", get(move || async move { answer(live.live()) }))
+        .route("/readiness", get(move || async move { answer(ready.ready()) }));
+    serve("health", host, port, router, shutdown).await
+}
+
+/// Serves `/metrics` in Prometheus' text format.
+///
+/// # Errors
+/// When the address cannot be listened on or the server breaks.
+pub async fn serve_metrics(
+    host: &str,
+    port: u16,
+    handle: PrometheusHandle,
+    shutdown: Shutdown,
+) -> Result<(), ServeError> {
+    let router = Router::new().route("/metrics", get(move || async move { handle.render() }));
+    serve("metrics", host, port, router, shutdown).await
+}

@@ -9,13 +9,16 @@ mod cluster;
 mod endpoint;
 mod ipam;
 mod kind;
+mod manifest;
 mod meta;
 mod node;
 mod object;
+mod path;
 mod policy;
 mod resource;
 mod rule;
 mod scalar;
+mod suggest;
 
 pub use cluster::{ClusterInformationSpec, FelixConfigurationSpec};
 pub use endpoint::{EndpointPort, HostEndpointSpec, IpNat, QosControls, WorkloadEndpointSpec, WorkloadPort};
@@ -24,9 +27,14 @@ pub use ipam::{
     IpPoolStatus, IpamBlockSpec, IpamConfigurationSpec, IpamHandleSpec,
 };
 pub use kind::{Kind, ResourceKey};
+pub use manifest::{
+    Document, Foreign, ManifestError, ManifestObject, Origin, Problem, decode, list_to_yaml, list_value,
+    parse, parse_value, to_yaml, value_to_yaml,
+};
 pub use meta::{Condition, ObjectMeta, OwnerReference};
 pub use node::{NodeAddress, NodeBgpSpec, NodeSpec, NodeStatus, NodeWireguardSpec, OrchRef};
 pub use object::{NoStatus, Object, Spec};
+pub use path::{FieldPath, Step};
 pub use policy::{
     GlobalNetworkPolicySpec, GlobalNetworkSetSpec, NetworkPolicySpec, NetworkSetSpec, PolicyType,
     ProfileSpec, TierDefaultAction, TierSpec, TierStatus,
@@ -36,3 +44,4 @@ pub use rule::{
     Action, EntityRule, HttpMatch, HttpPath, Icmp, Rule, RuleMetadata, ServiceAccountMatch, ServiceMatch,
 };
 pub use scalar::{Port, Protocol};
+pub use suggest::nearest;

@@ -1,0 +1,3 @@
+//! Manifests, defaulting and validation through the public API.
+
+mod manifest;

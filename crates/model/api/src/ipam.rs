@@ -241,3 +241,23 @@ impl Spec for IpamConfigurationSpec {
     const KIND: Kind = Kind::IpamConfiguration;
     type Status = NoStatus;
 }
+
+fn dashes(cidr: &caracal_net::Cidr) -> String {
+    cidr.to_string().replace(['.', ':', '/'], "-")
+}
+
+impl IpamBlockSpec {
+    /// The name of the object that holds the block: its range with `-` for `.`, `:` and `/`.
+    #[must_use]
+    pub fn object_name(cidr: &caracal_net::Cidr) -> String {
+        dashes(cidr)
+    }
+}
+
+impl BlockAffinitySpec {
+    /// The name of the object that holds an owner's claim on a block.
+    #[must_use]
+    pub fn object_name(owner: &str, cidr: &caracal_net::Cidr) -> String {
+        format!("{owner}-{}", dashes(cidr))
+    }
+}

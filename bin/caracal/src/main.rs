@@ -132,3 +132,30 @@ fn help() -> String {
     text.extend(list(false));
     text + "\n'caracal COMMAND --help' tells more. A link named calicoctl, calicoq, calico-felix, … runs that command.\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_link_that_make_installs_is_a_component() {
+        let makefile = include_str!("../../../Makefile");
+        let links = makefile
+            .lines()
+            .find_map(|l| l.strip_prefix("LINKS := "))
+            .unwrap();
+        for link in links.split_whitespace() {
+            assert!(COMPONENTS.iter().any(|c| c.1 == link), "{link}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_given_once() {
+        let mut names: Vec<_> = COMPONENTS.iter().flat_map(|c| [c.0, c.1]).collect();
+        names.sort_unstable();
+        names.dedup();
+        // A component may be linked under its own name.
+        let same = COMPONENTS.iter().filter(|c| c.0 == c.1).count();
+        assert_eq!(names.len(), 2 * COMPONENTS.len() - same);
+    }
+}

@@ -87,7 +87,10 @@ fn run_isolated(test: &str, limit: Duration) -> Result<Run, String> {
         "--include-ignored",
         "--test-threads=1",
     ]);
-    command.env(MARK, test).env(ledger::VARIABLE, ledger::path());
+    command
+        .env(MARK, test)
+        .env(ledger::VARIABLE, ledger::path())
+        .env("RUST_BACKTRACE", "0");
     let mut output = tempfile::tempfile().map_err(|e| format!("make a file for the output: {e}"))?;
     let copy = |file: &File| {
         file.try_clone()

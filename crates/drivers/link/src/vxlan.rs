@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use caracal_delta::Tracker;
@@ -6,7 +6,7 @@ use caracal_net::MacAddr;
 
 use crate::claims::Claims;
 use crate::neighbour::{delete_fdb, delete_neighbour, is_absent, set_fdb, set_neighbour};
-use crate::{Event, FdbEntry, LinkError, Neighbour, Request, Rtnl, VxlanSpec};
+use crate::{Address, AddressScope, Event, FdbEntry, Link, LinkError, Neighbour, Request, Rtnl, VxlanSpec};
 
 /// Another node's end of a tunnel, in one underlay family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +30,6 @@ pub struct VxlanReport {
     pub errors: Vec<LinkError>,
 }
 
-/// Where an Ethernet address is forwarded to; more than one place if somebody else added one.
-type Remotes = BTreeSet<IpAddr>;
-
 /// Keeps one VXLAN device, with a permanent neighbour and a forwarding entry per peer, as desired.
 ///
 /// Ours on the device are the permanent neighbours and the permanent unicast forwarding entries; what
@@ -44,10 +41,12 @@ pub struct Vxlan {
     peers: BTreeMap<String, VxlanPeer>,
     remotes: Claims<MacAddr, IpAddr>,
     macs: Claims<IpAddr, MacAddr>,
-    fdb: Tracker<MacAddr, Remotes>,
+    fdb: Tracker<MacAddr, IpAddr>,
     neighbours: Tracker<IpAddr, MacAddr>,
-    /// The device as of the last apply; `None` if it has to be looked at again.
+    /// The device's number, as far as known.
     device: Option<u32>,
+    /// The device's attributes have to be looked at.
+    unchecked: bool,
     /// The entries have to be read again.
     unread: bool,
 }
@@ -64,6 +63,7 @@ impl Vxlan {
             fdb: Tracker::new(),
             neighbours: Tracker::new(),
             device: None,
+            unchecked: true,
             unread: true,
         }
     }
@@ -76,7 +76,7 @@ impl Vxlan {
         });
         if spec != self.spec {
             self.spec = spec;
-            self.device = None;
+            self.unchecked = true;
         }
     }
 
@@ -108,7 +108,7 @@ impl Vxlan {
 
     fn refile(&mut self, peer: VxlanPeer) {
         match self.remotes.winner(&peer.mac) {
-            Some(remote) => drop(self.fdb.set_desired(peer.mac, Remotes::from([*remote]))),
+            Some(remote) => drop(self.fdb.set_desired(peer.mac, *remote)),
             None => drop(self.fdb.remove_desired(&peer.mac)),
         }
         match self.macs.winner(&peer.tunnel) {
@@ -119,34 +119,24 @@ impl Vxlan {
 
     /// Reads everything again at the next apply.
     pub fn resync(&mut self) {
-        self.device = None;
+        self.unchecked = true;
         self.unread = true;
     }
 
     /// Whether an apply has anything to do.
     pub fn is_pending(&self) -> bool {
-        let device = self.spec.is_some() && (self.device.is_none() || self.unread);
-        let gone = self.spec.is_none() && (self.device.is_some() || self.unread);
-        device || gone || (self.spec.is_some() && !(self.fdb.in_sync() && self.neighbours.in_sync()))
+        let entries = self.spec.is_some() && !(self.fdb.in_sync() && self.neighbours.in_sync());
+        self.unchecked || self.unread || entries
     }
 
     /// Follows the kernel. Tells whether an apply has something to do now.
     pub fn on_event(&mut self, event: &Event) -> bool {
         match event {
             Event::Overrun => self.resync(),
-            Event::Link(link) if link.name == self.name => {
-                let as_wanted = self.spec.as_ref().is_some_and(|spec| {
-                    self.device == Some(link.index)
-                        && link.up
-                        && link.mtu == spec.mtu
-                        && link.mac == Some(spec.mac)
-                });
-                if !as_wanted {
-                    self.device = None;
-                }
-            }
+            Event::Link(link) if link.name == self.name => self.unchecked |= !self.is_as_wanted(link),
             Event::LinkGone(link) if link.name == self.name => self.resync(),
-            Event::Address(address) | Event::AddressGone(address) => self.on_address(address),
+            Event::Address(address) => self.unchecked |= self.concerns(address) && !self.wants(address),
+            Event::AddressGone(address) => self.unchecked |= self.concerns(address),
             Event::Neighbour(entry) if self.owns(entry.link) => self.on_neighbour(entry),
             Event::NeighbourGone(entry) if self.owns(entry.link) => drop(self.neighbours.forget(&entry.addr)),
             Event::Fdb(entry) if self.owns(entry.link) => self.on_fdb(entry),
@@ -160,12 +150,22 @@ impl Vxlan {
         self.device == Some(link)
     }
 
-    /// The device's own addresses, and the address it is built on, may have become wrong.
-    fn on_address(&mut self, address: &crate::Address) {
-        let Some(spec) = &self.spec else { return };
-        if self.owns(address.link) || address.addr.addr == spec.local {
-            self.device = None;
-        }
+    fn is_as_wanted(&self, link: &Link) -> bool {
+        self.spec.as_ref().is_some_and(|spec| {
+            self.owns(link.index) && link.up && link.mtu == spec.mtu && link.mac == Some(spec.mac)
+        })
+    }
+
+    /// Whether an address is the device's, or the one it is built on.
+    fn concerns(&self, address: &Address) -> bool {
+        let local = self.spec.as_ref().map(|spec| spec.local);
+        self.owns(address.link) || local == Some(address.addr.addr)
+    }
+
+    /// Whether the device should have this address; link-local ones are the kernel's affair.
+    fn wants(&self, address: &Address) -> bool {
+        let wanted = self.spec.as_ref().and_then(|spec| spec.address);
+        self.owns(address.link) && (address.scope == AddressScope::Link || wanted == Some(address.addr.addr))
     }
 
     fn on_neighbour(&mut self, entry: &Neighbour) {
@@ -175,25 +175,15 @@ impl Vxlan {
         }
     }
 
-    /// The kernel does not tell whether an entry was added beside others or in their place. Believing in
-    /// the new one alone makes the next write right either way.
     fn on_fdb(&mut self, entry: &FdbEntry) {
         if let Some(remote) = ours(entry) {
-            self.fdb.observe(entry.mac, Remotes::from([remote]));
+            self.fdb.observe(entry.mac, remote);
         }
     }
 
     fn on_fdb_gone(&mut self, entry: &FdbEntry) {
-        let Some(mut remotes) = self.fdb.observed(&entry.mac).cloned() else {
-            return;
-        };
-        if let Some(remote) = entry.remote {
-            remotes.remove(&remote);
-        }
-        if remotes.is_empty() {
+        if entry.remote.is_some() && self.fdb.observed(&entry.mac) == entry.remote.as_ref() {
             self.fdb.forget(&entry.mac);
-        } else {
-            self.fdb.observe(entry.mac, remotes);
         }
     }
 
@@ -211,21 +201,23 @@ impl Vxlan {
 
     fn apply_inner(&mut self, rtnl: &mut Rtnl, report: &mut VxlanReport) -> Result<(), LinkError> {
         let Some(spec) = &self.spec else {
-            if self.device.is_some() || self.unread {
-                report.changed += usize::from(rtnl.remove_vxlan(&self.name)?);
-                self.device = None;
-                self.unread = false;
+            if !self.is_pending() {
+                return Ok(());
             }
+            report.changed += usize::from(rtnl.remove_vxlan(&self.name)?);
+            self.device = None;
+            (self.unchecked, self.unread) = (false, false);
             self.fdb.clear_observed();
             self.neighbours.clear_observed();
             return Ok(());
         };
         let link = match self.device {
-            Some(link) => link,
-            None => {
+            Some(link) if !self.unchecked => link,
+            _ => {
                 let (link, made) = rtnl.ensure_vxlan(spec)?;
-                self.unread |= made;
+                self.unread |= made || self.device != Some(link);
                 self.device = Some(link);
+                self.unchecked = false;
                 link
             }
         };
@@ -237,13 +229,10 @@ impl Vxlan {
     }
 
     fn read(&mut self, rtnl: &mut Rtnl, link: u32) -> Result<(), LinkError> {
-        let mut found: BTreeMap<MacAddr, Remotes> = BTreeMap::new();
-        for entry in rtnl.fdb(link)? {
-            if let Some(remote) = ours(&entry) {
-                found.entry(entry.mac).or_default().insert(remote);
-            }
-        }
-        self.fdb.replace_observed(found);
+        // The kernel keeps one remote end for a unicast address.
+        let entries = rtnl.fdb(link)?;
+        self.fdb
+            .replace_observed(entries.iter().filter_map(|entry| Some((entry.mac, ours(entry)?))));
         let family = self
             .spec
             .as_ref()
@@ -286,22 +275,14 @@ impl Vxlan {
     fn plan(&self, link: u32) -> Vec<Step> {
         let mut steps = Vec::new();
         for update in self.fdb.pending_updates() {
-            let mac = *update.key;
-            let wrong = update
-                .observed
-                .into_iter()
-                .flatten()
-                .filter(|remote| !update.desired.contains(remote));
-            for remote in update.desired {
-                steps.push(Step {
-                    action: "forward",
-                    object: format!("{mac} to {remote}"),
-                    request: set_fdb(link, mac, *remote),
-                    deletes: false,
-                    done: Done::Fdb(mac),
-                });
-            }
-            steps.extend(wrong.map(|remote| forget_remote(link, mac, *remote, Done::Nothing)));
+            let (mac, remote) = (*update.key, *update.desired);
+            steps.push(Step {
+                action: "forward",
+                object: format!("{mac} to {remote}"),
+                request: set_fdb(link, mac, remote),
+                deletes: false,
+                done: Done::Fdb(mac),
+            });
         }
         for update in self.neighbours.pending_updates() {
             let (addr, mac) = (*update.key, *update.desired);
@@ -322,16 +303,14 @@ impl Vxlan {
                 done: Done::Neighbour(*addr),
             });
         }
-        for (mac, remotes) in self.fdb.pending_deletes() {
-            let last = remotes.iter().next_back();
-            for remote in remotes {
-                let done = if Some(remote) == last {
-                    Done::Fdb(*mac)
-                } else {
-                    Done::Nothing
-                };
-                steps.push(forget_remote(link, *mac, *remote, done));
-            }
+        for (mac, remote) in self.fdb.pending_deletes() {
+            steps.push(Step {
+                action: "delete forwarding of",
+                object: format!("{mac} to {remote}"),
+                request: delete_fdb(link, *mac, Some(*remote)),
+                deletes: true,
+                done: Done::Fdb(*mac),
+            });
         }
         steps
     }
@@ -358,16 +337,6 @@ fn ours(entry: &FdbEntry) -> Option<IpAddr> {
     entry.remote.filter(|_| entry.permanent && entry.own && unicast)
 }
 
-fn forget_remote(link: u32, mac: MacAddr, remote: IpAddr, done: Done) -> Step {
-    Step {
-        action: "delete forwarding of",
-        object: format!("{mac} to {remote}"),
-        request: delete_fdb(link, mac, Some(remote)),
-        deletes: true,
-        done,
-    }
-}
-
 struct Step {
     action: &'static str,
     object: String,
@@ -378,7 +347,6 @@ struct Step {
 
 /// What to note when a step succeeded.
 enum Done {
-    Nothing,
     Fdb(MacAddr),
     Neighbour(IpAddr),
 }
@@ -386,7 +354,6 @@ enum Done {
 impl Done {
     fn record(self, driver: &mut Vxlan) {
         match self {
-            Self::Nothing => {}
             Self::Fdb(mac) => drop(driver.fdb.applied(&mac)),
             Self::Neighbour(addr) => drop(driver.neighbours.applied(&addr)),
         }

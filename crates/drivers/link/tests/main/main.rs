@@ -1,0 +1,6 @@
+//! The real kernel, in namespaces of our own.
+
+mod links;
+mod monitor;
+mod support;
+mod vxlan;

@@ -1,0 +1,273 @@
+use caracal_api::{Kind, Resource, ResourceKey};
+use caracal_store::derived_uid;
+use caracal_wire::KeyValue;
+use serde_json::{Map, Value, json};
+
+use crate::keys;
+
+/// Fields of a block whose names in etcd are not those of the v3 kind.
+const BLOCK_NAMES: &[(&str, &str)] = &[("affinityClaimTime", "affinity_claim_time")];
+const ATTRIBUTE_NAMES: &[(&str, &str)] = &[("alternateOwnerAttrs", "alternate")];
+const CONFIG_NAMES: &[(&str, &str)] = &[
+    ("strictAffinity", "strict_affinity"),
+    ("autoAllocateBlocks", "auto_allocate_blocks"),
+];
+
+/// Whether the kind is stored as its bare content, without metadata.
+fn bare(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::IpamBlock | Kind::IpamHandle | Kind::BlockAffinity | Kind::IpamConfiguration
+    )
+}
+
+/// The JSON that is stored for an object.
+pub(crate) fn to_stored(resource: &Resource) -> Value {
+    let mut value = resource.to_value();
+    if !bare(resource.kind()) {
+        if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            meta.shift_remove("resourceVersion");
+        }
+        return value;
+    }
+    let spec = match value.get_mut("spec").map(Value::take) {
+        Some(Value::Object(spec)) => spec,
+        _ => Map::new(),
+    };
+    match resource.kind() {
+        Kind::IpamBlock => stored_block(spec),
+        Kind::IpamHandle => {
+            json!({ "block": field(&spec, "block", json!({})), "deleted": field(&spec, "deleted", json!(false)) })
+        }
+        Kind::BlockAffinity => {
+            json!({ "state": field(&spec, "state", json!("")), "deleted": field(&spec, "deleted", json!(false)) })
+        }
+        _ => stored_config(spec),
+    }
+}
+
+fn field(spec: &Map<String, Value>, name: &str, default: Value) -> Value {
+    spec.get(name).cloned().unwrap_or(default)
+}
+
+fn rename(map: &mut Map<String, Value>, from: &str, to: &str) {
+    if let Some(value) = map.shift_remove(from) {
+        map.entry(to).or_insert(value);
+    }
+}
+
+fn attributes(map: &mut Map<String, Value>) -> impl Iterator<Item = &mut Map<String, Value>> {
+    map.get_mut("attributes")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+}
+
+fn stored_block(mut spec: Map<String, Value>) -> Value {
+    for (ours, theirs) in BLOCK_NAMES {
+        rename(&mut spec, ours, theirs);
+    }
+    for attribute in attributes(&mut spec) {
+        for (ours, theirs) in ATTRIBUTE_NAMES {
+            rename(attribute, ours, theirs);
+        }
+    }
+    // Calico writes these whether they say something or not.
+    spec.entry("affinity").or_insert(Value::Null);
+    spec.entry("sequenceNumberForAllocation").or_insert(json!({}));
+    spec.entry("deleted").or_insert(json!(false));
+    Value::Object(spec)
+}
+
+fn stored_config(mut spec: Map<String, Value>) -> Value {
+    for (ours, theirs) in CONFIG_NAMES {
+        rename(&mut spec, ours, theirs);
+    }
+    // Calico leaves false out, and reads what is left out as false.
+    spec.retain(|_, v| *v != json!(false));
+    Value::Object(spec)
+}
+
+/// Reads a stored value; the error says what is wrong with it.
+pub(crate) fn from_stored(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, String> {
+    let mut resource = if bare(key.kind) {
+        let value: Value = serde_json::from_slice(&kv.value).map_err(|e| e.to_string())?;
+        let Value::Object(content) = value else {
+            return Err("the value is not a JSON object".to_owned());
+        };
+        let spec = spec_of_stored(key, &kv.key, content)?;
+        Resource::from_value(key.kind, json!({ "spec": spec })).map_err(|e| e.to_string())?
+    } else {
+        Resource::from_slice(key.kind, &kv.value).map_err(|e| e.to_string())?
+    };
+    let meta = resource.metadata_mut();
+    // The key decides; the value may be a copy made by hand.
+    if *meta.name != *key.name {
+        meta.name = key.name.to_string();
+    }
+    if meta.namespace.as_deref() != key.namespace() {
+        meta.namespace = key.namespace().map(str::to_owned);
+    }
+    if meta.uid.as_ref().is_none_or(String::is_empty) {
+        meta.uid = Some(derived_uid(key, &kv.create_revision.to_string()));
+    }
+    meta.resource_version = Some(kv.mod_revision.to_string());
+    Ok(resource)
+}
+
+fn spec_of_stored(
+    key: &ResourceKey,
+    etcd_key: &[u8],
+    mut content: Map<String, Value>,
+) -> Result<Map<String, Value>, String> {
+    match key.kind {
+        Kind::IpamBlock => {
+            for (ours, theirs) in BLOCK_NAMES {
+                rename(&mut content, theirs, ours);
+            }
+            for attribute in attributes(&mut content) {
+                for (ours, theirs) in ATTRIBUTE_NAMES {
+                    rename(attribute, theirs, ours);
+                }
+            }
+            // What Calico before v3 wrote instead of the affinity.
+            let host = content.get("hostAffinity").and_then(Value::as_str);
+            if let Some(host) = host
+                && content.get("affinity").is_none_or(Value::is_null)
+            {
+                let affinity = format!("host:{host}");
+                content.insert("affinity".to_owned(), affinity.into());
+            }
+        }
+        Kind::IpamHandle => {
+            content.insert("handleID".to_owned(), key.name.as_ref().into());
+        }
+        Kind::BlockAffinity => {
+            let text = std::str::from_utf8(etcd_key).unwrap_or_default();
+            let (owner, node, (addr, len)) =
+                keys::affinity_parts(text).ok_or_else(|| "the key names no node and no CIDR".to_owned())?;
+            content.insert("type".to_owned(), owner.into());
+            content.insert("node".to_owned(), node.into());
+            content.insert("cidr".to_owned(), format!("{addr}/{len}").into());
+        }
+        _ => {
+            for (ours, theirs) in CONFIG_NAMES {
+                rename(&mut content, theirs, ours);
+                content.entry(*ours).or_insert(json!(false));
+            }
+        }
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use caracal_api::{IpamBlockSpec, IpamConfigurationSpec, Object};
+    use caracal_wire::Bytes;
+
+    use super::*;
+
+    fn kv(key: &str, value: &str) -> KeyValue {
+        KeyValue {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            create_revision: 3,
+            mod_revision: 9,
+            ..KeyValue::default()
+        }
+    }
+
+    const BLOCK: &str = r#"{"cidr":"10.0.0.0/30","affinity":"host:n1","affinity_claim_time":"2026-01-02T03:04:05Z","allocations":[0,null,null,1],"unallocated":[1,2],"attributes":[{"handle_id":"h","secondary":{"node":"n1"},"alternate":{"pod":"p"}},{}],"sequenceNumber":7,"sequenceNumberForAllocation":{"0":6},"deleted":false}"#;
+
+    #[test]
+    fn a_block_is_raw_json_with_calicos_names() {
+        let at = "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-30";
+        let key = ResourceKey::global(Kind::IpamBlock, "10-0-0-0-30");
+        let r = from_stored(&key, &kv(at, BLOCK)).unwrap();
+        let Resource::IpamBlock(b) = &r else {
+            panic!("{r:?}")
+        };
+        assert_eq!(
+            b.spec.affinity_claim_time.as_deref(),
+            Some("2026-01-02T03:04:05Z")
+        );
+        assert_eq!(b.spec.attributes[0].alternate_owner_attrs["pod"], "p");
+        assert_eq!(b.metadata.resource_version.as_deref(), Some("9"));
+        assert!(b.metadata.uid.is_some());
+        let stored = to_stored(&r);
+        assert_eq!(stored, serde_json::from_str::<Value>(BLOCK).unwrap());
+    }
+
+    #[test]
+    fn an_old_host_affinity_is_understood() {
+        let key = ResourceKey::global(Kind::IpamBlock, "10-0-0-0-30");
+        let r = from_stored(
+            &key,
+            &kv(
+                "",
+                r#"{"cidr":"10.0.0.0/30","hostAffinity":"n2","affinity":null}"#,
+            ),
+        );
+        assert!(matches!(r, Ok(Resource::IpamBlock(b)) if b.spec.affinity.as_deref() == Some("host:n2")));
+    }
+
+    #[test]
+    fn an_empty_block_has_the_fields_calico_always_writes() {
+        let r = Object::new("x", IpamBlockSpec::default()).into();
+        let v = to_stored(&r);
+        assert_eq!(v["affinity"], Value::Null);
+        assert_eq!(v["deleted"], json!(false));
+        assert_eq!(v["sequenceNumberForAllocation"], json!({}));
+        assert_eq!(v["allocations"], json!([]));
+    }
+
+    #[test]
+    fn handle_affinity_and_config_take_what_the_key_says() {
+        let key = ResourceKey::global(Kind::IpamHandle, "h.1");
+        let r = from_stored(&key, &kv("", r#"{"block":{"10.0.0.0/26":2},"deleted":false}"#)).unwrap();
+        assert!(matches!(&r, Resource::IpamHandle(h) if h.spec.handle_id == "h.1"));
+        assert_eq!(
+            to_stored(&r),
+            json!({"block": {"10.0.0.0/26": 2}, "deleted": false})
+        );
+
+        let key = ResourceKey::global(Kind::BlockAffinity, "n-1-10-0-0-0-26");
+        let at = "/calico/ipam/v2/host/n-1/ipv4/block/10.0.0.0-26";
+        let r = from_stored(&key, &kv(at, r#"{"state":"confirmed"}"#)).unwrap();
+        assert!(matches!(&r, Resource::BlockAffinity(a)
+            if (a.spec.node.as_str(), a.spec.cidr.as_str(), a.spec.affinity_type.as_str()) == ("n-1", "10.0.0.0/26", "host")));
+        assert_eq!(to_stored(&r), json!({"state": "confirmed", "deleted": false}));
+
+        let key = ResourceKey::global(Kind::IpamConfiguration, "default");
+        let r = from_stored(&key, &kv("", r#"{"strict_affinity":true}"#)).unwrap();
+        assert!(
+            matches!(&r, Resource::IpamConfiguration(c) if c.spec.strict_affinity && !c.spec.auto_allocate_blocks)
+        );
+        let r = Object::new("default", IpamConfigurationSpec::default()).into();
+        assert_eq!(to_stored(&r), json!({"auto_allocate_blocks": true}));
+    }
+
+    #[test]
+    fn the_key_names_the_object_and_garbage_says_why() {
+        let key = ResourceKey::global(Kind::Tier, "t");
+        let r = from_stored(&key, &kv("", r#"{"metadata":{"name":"other","namespace":"x"}}"#)).unwrap();
+        assert_eq!(r.key(), key);
+        assert!(from_stored(&key, &kv("", "{")).is_err());
+        assert!(from_stored(&key, &kv("", r#"{"spec":{"order":"x"}}"#)).is_err());
+        let block = ResourceKey::global(Kind::IpamBlock, "10-0-0-0-30");
+        assert!(from_stored(&block, &kv("", "[]")).is_err());
+    }
+
+    #[test]
+    fn a_resource_is_stored_whole_without_its_revision() {
+        let mut r: Resource = Object::new("t", caracal_api::TierSpec::default()).into();
+        r.metadata_mut().resource_version = Some("5".into());
+        let v = to_stored(&r);
+        assert_eq!(
+            (&v["apiVersion"], &v["kind"]),
+            (&json!("projectcalico.org/v3"), &json!("Tier"))
+        );
+        assert_eq!(v["metadata"], json!({"name": "t"}));
+    }
+}

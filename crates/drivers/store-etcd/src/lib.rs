@@ -1,0 +1,24 @@
+//! The one client of etcd's v3 API: keys and JSON are Calico's, so that its tools can read what is written here.
+//!
+//! - `keys`: which key an object has, and which object a key is. - `codec`: an object as JSON and back.
+//! - `transport`: endpoints, failover, time limits. - `status`: answers of etcd as errors a user can act on.
+//! - `store`, `txn`, `watch`: the contract of `caracal-store` on top.
+//!
+//! The embedded store speaks the same API: its endpoint is `unix:///path/of/its.sock`.
+//!
+//! **Invariant:** a write compares the revision it was computed from, in the same transaction.
+//! **Invariant:** fields that we do not know are kept when an object is changed.
+
+mod codec;
+mod endpoint;
+mod keys;
+mod merge;
+mod recent;
+mod status;
+mod store;
+mod transport;
+mod txn;
+mod watch;
+
+pub use endpoint::{BadEndpoint, EtcdSettings};
+pub use store::EtcdStore;

@@ -1,0 +1,92 @@
+use caracal_api::{Kind, ResourceKey};
+use caracal_store::StoreError;
+use tonic::Code;
+
+use crate::transport::{Failed, root_cause};
+
+/// What a request was about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum About<'a> {
+    Object(&'a ResourceKey),
+    Kind(Kind),
+}
+
+impl About<'_> {
+    fn kind(self) -> Kind {
+        match self {
+            About::Object(key) => key.kind,
+            About::Kind(kind) => kind,
+        }
+    }
+}
+
+/// Says what etcd's answer means to the user.
+pub(crate) fn explain(failed: &Failed, about: About<'_>) -> StoreError {
+    let (status, at) = (&failed.status, &failed.endpoint);
+    let text = status.message();
+    match status.code() {
+        Code::OutOfRange if text.contains("compacted") => StoreError::Expired(about.kind()),
+        Code::ResourceExhausted if text.contains("space exceeded") => StoreError::NoSpace(format!(
+            "{at}: {text}; compact and defragment it, or raise its quota"
+        )),
+        Code::ResourceExhausted | Code::InvalidArgument | Code::OutOfRange if too_large(text) => {
+            match about {
+                About::Object(key) => StoreError::Invalid {
+                    key: key.clone(),
+                    reason: format!("the object is larger than {at} takes ({text}): make it smaller"),
+                },
+                About::Kind(kind) => {
+                    StoreError::Unavailable(format!("{at}: answer for {kind} is too large: {text}"))
+                }
+            }
+        }
+        Code::Unauthenticated | Code::PermissionDenied => {
+            StoreError::Unauthorised(format!("{at}: {text}; check user, password or certificate"))
+        }
+        Code::InvalidArgument
+            if text.contains("authentication failed") || text.contains("user name is empty") =>
+        {
+            StoreError::Unauthorised(format!("{at}: {text}; check user and password"))
+        }
+        Code::Unimplemented => StoreError::Unavailable(format!(
+            "{at} does not speak etcd's v3 API ({text}): is it the client port of etcd?"
+        )),
+        _ => StoreError::Unavailable(format!("{at}: {}", root_cause(status))),
+    }
+}
+
+/// Whether a message was too large for one of the two sides.
+pub(crate) fn too_large(text: &str) -> bool {
+    text.contains("too large") || text.contains("larger than max")
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Status;
+
+    use super::*;
+
+    fn of(status: Status) -> StoreError {
+        let failed = Failed {
+            endpoint: "http://e:1".into(),
+            status,
+        };
+        explain(&failed, About::Object(&ResourceKey::global(Kind::Tier, "t")))
+    }
+
+    #[test]
+    fn answers_become_errors_to_act_on() {
+        let compacted = Status::out_of_range("etcdserver: mvcc: required revision has been compacted");
+        assert!(matches!(of(compacted), StoreError::Expired(Kind::Tier)));
+        let full = Status::resource_exhausted("etcdserver: mvcc: database space exceeded");
+        assert!(matches!(of(full), StoreError::NoSpace(t) if t.contains("quota")));
+        let large = Status::invalid_argument("etcdserver: request is too large");
+        assert!(matches!(of(large), StoreError::Invalid { reason, .. } if reason.contains("smaller")));
+        let denied = Status::permission_denied("etcdserver: permission denied");
+        assert!(matches!(of(denied), StoreError::Unauthorised(_)));
+        let other = Status::unimplemented("unknown service");
+        assert!(matches!(of(other), StoreError::Unavailable(t) if t.contains("is it the client port")));
+        let busy = Status::resource_exhausted("etcdserver: too many requests");
+        assert!(of(busy).is_transient());
+    }
+}

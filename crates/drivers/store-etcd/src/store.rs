@@ -1,0 +1,425 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use caracal_api::{Kind, Resource, ResourceKey};
+use caracal_store::{
+    ListOptions, Page, Preconditions, Store, StoreError, WatchFrom, WatchStream, check_key,
+    check_preconditions, has_status, merge_for_status, merge_for_update, stamp, unreadable,
+};
+use caracal_wire::{
+    Bytes, KeyValue,
+    etcdserverpb::{
+        DeleteRangeRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_client::KvClient,
+    },
+};
+use tonic::transport::Channel;
+
+use crate::{
+    BadEndpoint, EtcdSettings,
+    codec::{from_stored, to_stored},
+    keys,
+    merge::keep_unknown,
+    recent::Recent,
+    status::{About, explain, too_large},
+    transport::{Failed, Repeat, Transport},
+    txn, watch,
+};
+
+/// The largest answer we read; etcd itself has no limit there.
+pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+/// Objects in a page when the caller does not say.
+const PAGE: usize = 2_000;
+/// How often an unconditional write starts again because another writer was faster.
+const ATTEMPTS: usize = 32;
+
+/// A datastore in etcd, or in the embedded server that speaks its API. Clones share connections.
+#[derive(Debug, Clone)]
+pub struct EtcdStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    transport: Transport,
+    recent: Recent,
+}
+
+impl EtcdStore {
+    /// Makes the store; nothing is sent before the first request.
+    ///
+    /// # Errors
+    /// [`BadEndpoint`] when an endpoint cannot be used.
+    pub fn new(settings: &EtcdSettings) -> Result<Self, BadEndpoint> {
+        Ok(Self {
+            inner: Arc::new(Inner {
+                transport: Transport::new(settings)?,
+                recent: Recent::default(),
+            }),
+        })
+    }
+
+    async fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Failed> {
+        self.inner
+            .transport
+            .call(Repeat::Safe, |c| {
+                let request = request.clone();
+                async move { kv(c).range(request).await }
+            })
+            .await
+    }
+
+    async fn txn(
+        &self,
+        repeat: Repeat,
+        request: &TxnRequest,
+        about: About<'_>,
+    ) -> Result<TxnResponse, StoreError> {
+        let answer = self.inner.transport.call(repeat, |c| {
+            let request = request.clone();
+            async move { kv(c).txn(request).await }
+        });
+        answer.await.map_err(|f| explain(&f, about))
+    }
+
+    /// Reads the pair of an object, wherever it may be.
+    async fn find(&self, key: &ResourceKey) -> Result<KeyValue, StoreError> {
+        let about = About::Object(key);
+        let mut places = keys::candidates(key);
+        let found = if places.len() <= 1 {
+            let Some(place) = places.pop() else {
+                return Err(StoreError::NotFound(key.clone()));
+            };
+            let request = RangeRequest {
+                key: place.into(),
+                ..RangeRequest::default()
+            };
+            let answer = self.range(&request).await.map_err(|f| explain(&f, about))?;
+            answer.kvs.into_iter().next()
+        } else {
+            let request = TxnRequest {
+                success: places.into_iter().map(|p| txn::get(&p.into())).collect(),
+                ..TxnRequest::default()
+            };
+            let answer = self.txn(Repeat::Safe, &request, about).await?;
+            txn::pairs(answer.responses).next()
+        };
+        let kv = found.ok_or_else(|| StoreError::NotFound(key.clone()))?;
+        self.inner.recent.put(&kv);
+        Ok(kv)
+    }
+
+    /// Stores what `merge` makes of the stored object, unless it changes meanwhile.
+    async fn replace(
+        &self,
+        resource: &Resource,
+        merge: impl Fn(&Resource) -> Resource + Send + Sync,
+    ) -> Result<Resource, StoreError> {
+        let key = resource.key();
+        check_key(&key)?;
+        let place: Bytes = keys::key_of(resource)?.into();
+        let expect = Preconditions::of(resource);
+        let known = match &expect.resource_version {
+            Some(text) => self.inner.recent.get(&place, revision(&key, text)?),
+            None => None,
+        };
+        let mut stored = match known {
+            Some(kv) => kv,
+            None => self.read(&key, &place).await?,
+        };
+        for _ in 0..ATTEMPTS {
+            let value = merged_value(&key, &stored, &expect, &merge)?;
+            let request = txn::when(
+                txn::unchanged(&place, stored.mod_revision),
+                txn::put(&place, value.clone()),
+                &place,
+            );
+            let answer = self.txn(Repeat::IfNotSent, &request, About::Object(&key)).await?;
+            if answer.succeeded {
+                let at = answer.header.map_or(0, |h| h.revision);
+                return self.written(&key, &place, value, stored.create_revision, at);
+            }
+            self.inner.recent.forget(&place);
+            let now = txn::pairs(answer.responses).next();
+            stored = now.ok_or_else(|| StoreError::NotFound(key.clone()))?;
+        }
+        Err(busy(&key))
+    }
+
+    async fn read(&self, key: &ResourceKey, place: &Bytes) -> Result<KeyValue, StoreError> {
+        let request = RangeRequest {
+            key: place.clone(),
+            ..RangeRequest::default()
+        };
+        let answer = self
+            .range(&request)
+            .await
+            .map_err(|f| explain(&f, About::Object(key)))?;
+        answer
+            .kvs
+            .into_iter()
+            .next()
+            .ok_or_else(|| StoreError::NotFound(key.clone()))
+    }
+
+    /// What was written, as a read would give it back.
+    fn written(
+        &self,
+        key: &ResourceKey,
+        place: &Bytes,
+        value: Bytes,
+        created: i64,
+        revision: i64,
+    ) -> Result<Resource, StoreError> {
+        let kv = KeyValue {
+            key: place.clone(),
+            value,
+            create_revision: created,
+            mod_revision: revision,
+            ..KeyValue::default()
+        };
+        self.inner.recent.put(&kv);
+        decode(key, &kv)
+    }
+}
+
+fn kv(channel: Channel) -> KvClient<Channel> {
+    KvClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
+}
+
+fn busy(key: &ResourceKey) -> StoreError {
+    StoreError::Conflict {
+        key: key.clone(),
+        why: format!("other writers were faster {ATTEMPTS} times in a row"),
+    }
+}
+
+fn decode(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, StoreError> {
+    from_stored(key, kv).map_err(|reason| StoreError::Malformed {
+        key: key.clone(),
+        reason,
+    })
+}
+
+/// As `decode`, but a value that cannot be read is an object with a name only, so that it can be replaced or deleted.
+fn decode_or_bare(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, StoreError> {
+    decode(key, kv).or_else(|e| {
+        let mut bare = unreadable(key).ok_or(e)?;
+        bare.metadata_mut().resource_version = Some(kv.mod_revision.to_string());
+        Ok(bare)
+    })
+}
+
+fn revision(key: &ResourceKey, text: &str) -> Result<i64, StoreError> {
+    text.parse().map_err(|_| StoreError::Conflict {
+        key: key.clone(),
+        why: format!("resourceVersion {text:?} is not one of this datastore"),
+    })
+}
+
+fn merged_value(
+    key: &ResourceKey,
+    kv: &KeyValue,
+    expect: &Preconditions,
+    merge: &(impl Fn(&Resource) -> Resource + Send + Sync),
+) -> Result<Bytes, StoreError> {
+    let stored = decode_or_bare(key, kv)?;
+    check_preconditions(key, stored.metadata(), expect)?;
+    let mut merged = merge(&stored);
+    if merged.metadata().uid.is_none() {
+        stamp(&mut merged);
+    }
+    let new = to_stored(&merged);
+    let value = match serde_json::from_slice(&kv.value) {
+        Ok(raw) => keep_unknown(raw, &to_stored(&stored), new),
+        Err(_) => new,
+    };
+    Ok(value.to_string().into())
+}
+
+/// A page's continuation: the list's revision and the next key.
+fn continuation(revision: i64, last: &[u8]) -> String {
+    let hex: String = last.iter().map(|b| format!("{b:02x}")).collect();
+    format!("{revision}:{hex}")
+}
+
+fn parse_continuation(text: &str) -> Option<(i64, Vec<u8>)> {
+    let (revision, hex) = text.split_once(':')?;
+    let digits = hex.as_bytes().chunks(2);
+    let key: Option<Vec<u8>> = digits
+        .map(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok())
+        .collect();
+    // The first key after the last one that was read.
+    let mut key = key?;
+    key.push(0);
+    Some((revision.parse().ok()?, key))
+}
+
+#[async_trait]
+impl Store for EtcdStore {
+    fn describe(&self) -> String {
+        let text = self.inner.transport.describe();
+        match text.strip_prefix("unix://") {
+            Some(path) => format!("embedded store at {path}"),
+            None => format!("etcd at {text}"),
+        }
+    }
+
+    async fn get(&self, key: &ResourceKey) -> Result<Resource, StoreError> {
+        check_key(key)?;
+        decode(key, &self.find(key).await?)
+    }
+
+    async fn list(&self, kind: Kind, options: &ListOptions) -> Result<Page, StoreError> {
+        let span = keys::span(kind, options);
+        let (at, start) = match &options.continue_from {
+            None => (0, span.start),
+            Some(token) => parse_continuation(token).ok_or(StoreError::Expired(kind))?,
+        };
+        let mut limit = if options.limit == 0 { PAGE } else { options.limit };
+        let answer = loop {
+            let request = RangeRequest {
+                key: start.clone().into(),
+                range_end: span.end.clone().into(),
+                limit: i64::try_from(limit).unwrap_or(i64::MAX),
+                revision: at,
+                ..RangeRequest::default()
+            };
+            match self.range(&request).await {
+                Ok(answer) => break answer,
+                Err(f) if limit > 1 && too_large(f.status.message()) => limit /= 4,
+                Err(f) => return Err(explain(&f, About::Kind(kind))),
+            }
+            limit = limit.max(1);
+        };
+        let revision = match at {
+            0 => answer.header.map_or(0, |h| h.revision),
+            at => at,
+        };
+        let last = answer.kvs.last().filter(|_| answer.more);
+        let mut page = Page {
+            items: Vec::with_capacity(answer.kvs.len()),
+            malformed: Vec::new(),
+            next: last.map(|kv| continuation(revision, &kv.key)),
+            watch_from: WatchFrom(revision.to_string()),
+        };
+        for kv in &answer.kvs {
+            let Some(key) = keys::parse(kind, &kv.key).filter(|k| keys::wanted(k, options)) else {
+                continue;
+            };
+            match decode(&key, kv) {
+                Ok(resource) => page.items.push(resource),
+                Err(e) => page.malformed.push(e),
+            }
+        }
+        Ok(page)
+    }
+
+    async fn create(&self, mut resource: Resource) -> Result<Resource, StoreError> {
+        let key = resource.key();
+        check_key(&key)?;
+        let place: Bytes = keys::key_of(&resource)?.into();
+        stamp(&mut resource);
+        let value: Bytes = to_stored(&resource).to_string().into();
+        let request = TxnRequest {
+            compare: vec![txn::absent(&place)],
+            success: vec![txn::put(&place, value.clone())],
+            ..TxnRequest::default()
+        };
+        let answer = self.txn(Repeat::IfNotSent, &request, About::Object(&key)).await?;
+        if !answer.succeeded {
+            return Err(StoreError::AlreadyExists(key));
+        }
+        let at = answer.header.map_or(0, |h| h.revision);
+        self.written(&key, &place, value, at, at)
+    }
+
+    async fn update(&self, resource: Resource) -> Result<Resource, StoreError> {
+        self.replace(&resource, |stored| merge_for_update(resource.clone(), stored))
+            .await
+    }
+
+    async fn update_status(&self, resource: Resource) -> Result<Resource, StoreError> {
+        if !has_status(resource.kind()) {
+            return Err(StoreError::Unsupported {
+                operation: "update of the status",
+                kind: resource.kind(),
+                why: "the kind has no status".into(),
+            });
+        }
+        self.replace(&resource, |stored| merge_for_status(&resource, stored))
+            .await
+    }
+
+    async fn delete(&self, key: &ResourceKey, expect: &Preconditions) -> Result<Resource, StoreError> {
+        check_key(key)?;
+        let about = About::Object(key);
+        let places = keys::candidates(key);
+        if *expect == Preconditions::default()
+            && let [place] = places.as_slice()
+        {
+            let request = DeleteRangeRequest {
+                key: Bytes::copy_from_slice(place.as_bytes()),
+                prev_kv: true,
+                ..DeleteRangeRequest::default()
+            };
+            let answer = self.inner.transport.call(Repeat::IfNotSent, |c| {
+                let request = request.clone();
+                async move { kv(c).delete_range(request).await }
+            });
+            let answer = answer.await.map_err(|f| explain(&f, about))?;
+            self.inner.recent.forget(&request.key);
+            let gone = answer.prev_kvs.first();
+            return decode_or_bare(key, gone.ok_or_else(|| StoreError::NotFound(key.clone()))?);
+        }
+        let mut stored = match (places.as_slice(), &expect.resource_version, &expect.uid) {
+            // The revision says all: no need to read first.
+            ([place], Some(text), None) => KeyValue {
+                key: Bytes::copy_from_slice(place.as_bytes()),
+                mod_revision: revision(key, text)?,
+                ..KeyValue::default()
+            },
+            _ => {
+                let kv = self.find(key).await?;
+                check_preconditions(key, decode_or_bare(key, &kv)?.metadata(), expect)?;
+                kv
+            }
+        };
+        for _ in 0..ATTEMPTS {
+            let place = stored.key.clone();
+            let request = txn::when(
+                txn::unchanged(&place, stored.mod_revision),
+                txn::delete(&place),
+                &place,
+            );
+            let answer = self.txn(Repeat::IfNotSent, &request, about).await?;
+            self.inner.recent.forget(&place);
+            let pair = txn::pairs(answer.responses).next();
+            let pair = pair.ok_or_else(|| StoreError::NotFound(key.clone()))?;
+            if answer.succeeded {
+                return decode_or_bare(key, &pair);
+            }
+            check_preconditions(key, decode_or_bare(key, &pair)?.metadata(), expect)?;
+            stored = pair;
+        }
+        Err(busy(key))
+    }
+
+    async fn watch(&self, kind: Kind, from: &WatchFrom) -> Result<WatchStream, StoreError> {
+        let from: i64 = from.0.parse().map_err(|_| StoreError::Expired(kind))?;
+        watch::open(&self.inner.transport, kind, from).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn continuations_come_back_after_the_last_key() {
+        let text = continuation(42, b"/a\xff");
+        assert_eq!(parse_continuation(&text), Some((42, b"/a\xff\0".to_vec())));
+        for bad in ["", "1", "x:00", "1:zz", "1:0é"] {
+            assert_eq!(parse_continuation(bad), None, "{bad}");
+        }
+    }
+}

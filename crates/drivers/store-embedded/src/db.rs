@@ -1,0 +1,315 @@
+//! Opening the data directory: its lock, the database file, the tables and their format.
+
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use redb::{
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
+};
+
+use crate::backend::{Backend, Switches};
+use crate::error::{OpenError, RequestError};
+use crate::view::Source;
+
+/// Version of the tables below. A file of a newer one is refused.
+pub(crate) const FORMAT: i64 = 1;
+
+/// The present: key → current version.
+pub(crate) const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("keys");
+/// Changes: (revision, sub) → put or delete. See `scrub` for what compaction leaves here.
+pub(crate) const LOG: TableDefinition<'_, (i64, u32), &[u8]> = TableDefinition::new("log");
+/// Where a key's changes are in the log: (key, revision, sub) → is it a put.
+pub(crate) const HISTORY: TableDefinition<'_, (&[u8], i64, u32), bool> = TableDefinition::new("history");
+/// Granted leases: id → TTL in seconds.
+pub(crate) const LEASES: TableDefinition<'_, i64, i64> = TableDefinition::new("leases");
+/// Keys attached to leases.
+pub(crate) const LEASE_KEYS: TableDefinition<'_, (i64, &[u8]), ()> = TableDefinition::new("lease_keys");
+/// Single numbers, by the names below.
+pub(crate) const META: TableDefinition<'_, &str, i64> = TableDefinition::new("meta");
+
+/// Version of the format.
+const META_FORMAT: &str = "format";
+/// Last revision.
+pub(crate) const META_REVISION: &str = "revision";
+/// History before this revision cannot be asked for.
+pub(crate) const META_COMPACTED: &str = "compacted";
+/// History before this revision is gone from the tables, too.
+pub(crate) const META_SCRUBBED: &str = "scrubbed";
+/// A random number that tells this store from others.
+pub(crate) const META_CLUSTER: &str = "cluster";
+
+const FILE: &str = "store.redb";
+const LOCK: &str = "lock";
+
+/// The open data directory.
+pub(crate) struct Db {
+    path: PathBuf,
+    cache_bytes: usize,
+    current: RwLock<Opened>,
+    disk_end: Arc<AtomicU64>,
+}
+
+struct Opened {
+    database: Option<Database>,
+    switches: Arc<Switches>,
+    /// Keeps other processes out for as long as the store is open.
+    lock: Option<File>,
+}
+
+impl Db {
+    /// Opens the directory, making it and an empty store in it when `create` is set.
+    pub(crate) fn open(dir: &Path, cache_bytes: usize, create: bool) -> Result<Self, OpenError> {
+        let path = dir.join(FILE);
+        if create {
+            fs::create_dir_all(dir).map_err(io("creating data directory", dir))?;
+        } else if !path.exists() {
+            return Err(OpenError::Missing(dir.into()));
+        }
+        let lock = lock(dir)?;
+        let disk_end = Arc::new(AtomicU64::new(u64::MAX));
+        let switches = Arc::new(Switches::new(disk_end.clone()));
+        let database = open_file(&path, cache_bytes, switches.clone())?;
+        let opened = Opened {
+            database: Some(database),
+            switches,
+            lock: Some(lock),
+        };
+        // The directory's entry of a new file has to be as durable as what will be in it.
+        File::open(dir)
+            .and_then(|d| d.sync_all())
+            .map_err(io("syncing data directory", dir))?;
+        Ok(Self {
+            path,
+            cache_bytes,
+            current: RwLock::new(opened),
+            disk_end,
+        })
+    }
+
+    /// The database file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn with<T>(&self, use_it: impl FnOnce(&Database) -> Result<T, RequestError>) -> Result<T, RequestError> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        use_it(current.database.as_ref().ok_or(RequestError::Stopped)?)
+    }
+
+    /// A consistent view of everything committed so far.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, RequestError> {
+        self.with(|database| Snapshot::new(&database.begin_read()?))
+    }
+
+    /// A transaction that writes. Only the writer begins one.
+    pub(crate) fn begin_write(&self) -> Result<WriteTransaction, RequestError> {
+        self.with(|database| Ok(database.begin_write()?))
+    }
+
+    /// Closes the file and opens it again: the way out after a failed write, which leaves the library's state unusable
+    /// and the fate of the write open. What was acknowledged before is in the file.
+    pub(crate) fn reopen(&self) -> Result<(), OpenError> {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.switches.fence();
+        current.database = None;
+        current.switches = Arc::new(Switches::new(self.disk_end.clone()));
+        current.database = Some(open_file(&self.path, self.cache_bytes, current.switches.clone())?);
+        Ok(())
+    }
+
+    /// Closes the file and lets others have the directory. Snapshots that are still read fail from here on.
+    pub(crate) fn close(&self) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.database = None;
+        current.switches.fence();
+        current.lock = None;
+    }
+
+    /// Plays a disk that is full from some place of the file on; `u64::MAX` is one that is not.
+    #[cfg(test)]
+    pub(crate) fn set_disk_end(&self, end: u64) {
+        self.disk_end.store(end, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
+    let path = path.to_path_buf();
+    move |source| OpenError::Io { what, path, source }
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(io("opening lock file", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked(dir.into())),
+        Err(fs::TryLockError::Error(source)) => Err(OpenError::Io {
+            what: "locking",
+            path,
+            source,
+        }),
+    }
+}
+
+fn open_file(path: &Path, cache_bytes: usize, switches: Arc<Switches>) -> Result<Database, OpenError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(io("opening", path))?;
+    let backend = Backend::new(file, switches);
+    let corrupt = |reason: String| OpenError::Corrupt {
+        path: path.into(),
+        reason,
+    };
+    // The integrity check reads every page's checksum, so that a torn or altered file is found here. The library may
+    // still panic on a file it never wrote.
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        Database::builder()
+            .set_cache_size(cache_bytes)
+            .set_check_integrity_on_open(true)
+            .create_with_backend(backend)
+    }))
+    .map_err(|_| corrupt("its structure makes no sense".into()))?;
+    let database = match opened {
+        Ok(database) => database,
+        Err(redb::DatabaseError::Storage(redb::StorageError::Io(source)))
+            if source.kind() != std::io::ErrorKind::InvalidData
+                && source.kind() != std::io::ErrorKind::UnexpectedEof =>
+        {
+            return Err(OpenError::Io {
+                what: "reading",
+                path: path.into(),
+                source,
+            });
+        }
+        Err(error) => return Err(corrupt(error.to_string())),
+    };
+    let found = prepare(&database).map_err(|e| corrupt(e.to_string()))?;
+    if found != FORMAT {
+        let found = u64::try_from(found).unwrap_or(0);
+        return Err(OpenError::Newer {
+            path: path.into(),
+            found,
+            known: FORMAT.unsigned_abs(),
+        });
+    }
+    Ok(database)
+}
+
+/// Makes the tables of a new file; returns the format found.
+fn prepare(database: &Database) -> Result<i64, RequestError> {
+    {
+        let read = database.begin_read()?;
+        match read.open_table(META) {
+            Ok(meta) => {
+                return match meta.get(META_FORMAT)? {
+                    Some(format) => Ok(format.value()),
+                    None => Err(RequestError::Storage("its format is not recorded".into())),
+                };
+            }
+            Err(redb::TableError::TableDoesNotExist(_)) => {
+                if read.list_tables()?.next().is_some() {
+                    return Err(RequestError::Storage(
+                        "it holds the tables of another program".into(),
+                    ));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let write = database.begin_write()?;
+    {
+        write.open_table(KEYS)?;
+        write.open_table(LOG)?;
+        write.open_table(HISTORY)?;
+        write.open_table(LEASES)?;
+        write.open_table(LEASE_KEYS)?;
+        let mut meta = write.open_table(META)?;
+        meta.insert(META_FORMAT, FORMAT)?;
+        // As in etcd an empty store is at revision 1.
+        meta.insert(META_REVISION, 1)?;
+        meta.insert(META_COMPACTED, 0)?;
+        meta.insert(META_SCRUBBED, 0)?;
+        meta.insert(META_CLUSTER, random())?;
+    }
+    write.commit()?;
+    Ok(FORMAT)
+}
+
+/// A positive random number, good for telling things apart, not for secrets.
+pub(crate) fn random() -> i64 {
+    let hash = RandomState::new().build_hasher().finish();
+    i64::try_from(hash >> 1).unwrap_or(1).max(1)
+}
+
+/// A number of the `meta` table.
+pub(crate) fn number<T>(meta: &T, name: &str) -> Result<i64, RequestError>
+where
+    T: ReadableTable<&'static str, i64>,
+{
+    let found = meta.get(name)?.map(|guard| guard.value());
+    found.ok_or_else(|| RequestError::Storage(format!("the database has no record of its {name}")))
+}
+
+/// A read transaction over all tables.
+pub(crate) struct Snapshot {
+    keys: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    log: ReadOnlyTable<(i64, u32), &'static [u8]>,
+    history: ReadOnlyTable<(&'static [u8], i64, u32), bool>,
+    pub(crate) leases: ReadOnlyTable<i64, i64>,
+    pub(crate) lease_keys: ReadOnlyTable<(i64, &'static [u8]), ()>,
+    pub(crate) meta: ReadOnlyTable<&'static str, i64>,
+    revision: i64,
+    compacted: i64,
+}
+
+impl Snapshot {
+    fn new(read: &ReadTransaction) -> Result<Self, RequestError> {
+        let meta = read.open_table(META)?;
+        Ok(Self {
+            keys: read.open_table(KEYS)?,
+            log: read.open_table(LOG)?,
+            history: read.open_table(HISTORY)?,
+            leases: read.open_table(LEASES)?,
+            lease_keys: read.open_table(LEASE_KEYS)?,
+            revision: number(&meta, META_REVISION)?,
+            compacted: number(&meta, META_COMPACTED)?,
+            meta,
+        })
+    }
+}
+
+impl Source for Snapshot {
+    type Keys = ReadOnlyTable<&'static [u8], &'static [u8]>;
+    type Log = ReadOnlyTable<(i64, u32), &'static [u8]>;
+    type History = ReadOnlyTable<(&'static [u8], i64, u32), bool>;
+
+    fn keys(&self) -> &Self::Keys {
+        &self.keys
+    }
+    fn log(&self) -> &Self::Log {
+        &self.log
+    }
+    fn history(&self) -> &Self::History {
+        &self.history
+    }
+    fn revision(&self) -> i64 {
+        self.revision
+    }
+    fn compacted(&self) -> i64 {
+        self.compacted
+    }
+}

@@ -1,0 +1,542 @@
+//! The store as a library: requests in, answers out.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use caracal_wire::Bytes;
+use caracal_wire::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseLeasesResponse, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, ResponseHeader,
+    TxnRequest, TxnResponse,
+};
+use prost::Message;
+use redb::{ReadableTable, ReadableTableMetadata};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::apply;
+use crate::db::{self, Db, META_CLUSTER, META_SCRUBBED, Snapshot};
+use crate::error::{OpenError, RequestError};
+use crate::leases::{self, Leases};
+use crate::query;
+use crate::recent::Recent;
+use crate::scrub::Scrub;
+use crate::txn;
+use crate::view::{self, Source};
+use crate::writer::{Answer, Job, Write, Writer, Written};
+
+/// Largest request: etcd's limit.
+pub(crate) const MAX_REQUEST_BYTES: usize = 3 << 19;
+/// Requests that may wait for the writer before clients have to.
+const QUEUE: usize = 1024;
+/// Memory for the latest revisions.
+const RECENT_BYTES: usize = 8 << 20;
+
+/// How the store works.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Memory for pages of the database.
+    pub cache_bytes: usize,
+    /// Below this much free disk space nothing is written but what makes room.
+    pub reserve_bytes: u64,
+    /// History kept when the store compacts itself (it does so at twice as much); 0 is never.
+    pub keep_revisions: i64,
+    /// How often a watcher that asked for it is told that nothing happened.
+    pub progress_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 32 << 20,
+            reserve_bytes: 16 << 20,
+            keep_revisions: 10_000,
+            progress_interval: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Numbers about an open store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Last revision.
+    pub revision: i64,
+    /// Oldest revision that can be read.
+    pub compacted: i64,
+    /// Keys there are.
+    pub keys: u64,
+    /// Entries of history.
+    pub history: u64,
+    /// Leases there are.
+    pub leases: u64,
+    /// Size of the file.
+    pub file_bytes: u64,
+}
+
+/// What the writer, the watchers and the requests share.
+pub(crate) struct Core {
+    pub(crate) db: Db,
+    pub(crate) options: Options,
+    pub(crate) recent: Recent,
+    /// Last committed revision.
+    pub(crate) revision: watch::Sender<i64>,
+    pub(crate) leases: Leases,
+    /// The disk is nearly full.
+    pub(crate) low: AtomicBool,
+    cluster: u64,
+    counts: Counts,
+}
+
+impl Core {
+    /// Takes over the state of the file, at the start and after it was opened again. Returns unfinished compaction.
+    pub(crate) fn resume(&self) -> Result<Option<Scrub>, String> {
+        let read = || {
+            let snapshot = self.db.snapshot()?;
+            let scrubbed = db::number(&snapshot.meta, META_SCRUBBED)?;
+            Ok((snapshot.revision(), snapshot.compacted(), scrubbed))
+        };
+        let (revision, compacted, scrubbed) = read().map_err(|e: RequestError| e.to_string())?;
+        self.recent.reset(revision + 1);
+        self.revision.send_replace(revision);
+        Ok((scrubbed < compacted).then(|| Scrub::to(compacted)))
+    }
+
+    /// The header of an answer.
+    pub(crate) fn header(&self, revision: i64) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.cluster,
+            member_id: self.member(),
+            revision,
+            raft_term: 1,
+        }
+    }
+
+    /// This server's id: the store's, with a bit turned.
+    pub(crate) fn member(&self) -> u64 {
+        self.cluster ^ 1
+    }
+
+    fn read_range(&self, request: &RangeRequest) -> Result<RangeResponse, RequestError> {
+        let snapshot = self.db.snapshot()?;
+        let at = view::resolve(&snapshot, request.revision)?;
+        let known = if request.limit > 0 {
+            self.counts.take(&request.key, &request.range_end, at)
+        } else {
+            None
+        };
+        let mut response = query::range(&snapshot, request, known)?;
+        if let (true, Some(last)) = (response.more, response.kvs.last()) {
+            let mut next = last.key.to_vec();
+            next.push(0);
+            let left = response.count - i64::try_from(response.kvs.len()).unwrap_or(0);
+            // Only in the order of keys do the rest of the keys come after the last one shown.
+            if request.sort_order == 0 && request.sort_target == 0 {
+                self.counts.put(next.into(), request.range_end.clone(), at, left);
+            }
+        }
+        response.header = Some(self.header(snapshot.revision()));
+        Ok(response)
+    }
+
+    fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, RequestError> {
+        let mut snapshot = self.db.snapshot()?;
+        let path = txn::decide(&snapshot, request)?;
+        txn::check(&snapshot, request, &path, &|_| Ok(false))?;
+        let mut response = apply::run(&mut snapshot, request, &path)?;
+        response.header = Some(self.header(snapshot.revision()));
+        Ok(response)
+    }
+}
+
+/// How many keys are left after the page a client was given: the next page's count, for which the whole rest of the
+/// range would otherwise have to be read again.
+#[derive(Default)]
+struct Counts {
+    entries: Mutex<VecDeque<Counted>>,
+}
+
+struct Counted {
+    key: Bytes,
+    range_end: Bytes,
+    revision: i64,
+    count: i64,
+}
+
+impl Counts {
+    const MAX: usize = 64;
+
+    fn take(&self, key: &Bytes, range_end: &Bytes, revision: i64) -> Option<i64> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |c: &&Counted| c.revision == revision && c.key == key && c.range_end == range_end;
+        entries.iter().find(same).map(|counted| counted.count)
+    }
+
+    fn put(&self, key: Bytes, range_end: Bytes, revision: i64, count: i64) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.push_front(Counted {
+            key,
+            range_end,
+            revision,
+            count,
+        });
+        entries.truncate(Self::MAX);
+    }
+}
+
+/// An open store. Cheap to clone; close it once with [`Engine::close`].
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) core: Arc<Core>,
+    queue: mpsc::Sender<Job>,
+}
+
+impl Engine {
+    /// Opens the store of a data directory, making both if they do not exist.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        Self::open_dir(dir, options, true)
+    }
+
+    /// Opens the store of a data directory that must exist.
+    pub fn open_existing(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        Self::open_dir(dir, options, false)
+    }
+
+    fn open_dir(dir: &Path, options: Options, create: bool) -> Result<Self, OpenError> {
+        let db = Db::open(dir, options.cache_bytes, create)?;
+        let path = db.path().to_path_buf();
+        let corrupt = move |reason: String| OpenError::Corrupt {
+            path: path.clone(),
+            reason,
+        };
+        let leases = Leases::default();
+        let cluster = (|| {
+            let snapshot = db.snapshot()?;
+            let now = Instant::now();
+            for entry in snapshot.leases.iter()? {
+                let (id, ttl) = entry?;
+                leases.start(id.value(), ttl.value(), now);
+            }
+            Ok(db::number(&snapshot.meta, META_CLUSTER)?.unsigned_abs())
+        })()
+        .map_err(|e: RequestError| corrupt(e.to_string()))?;
+        let core = Arc::new(Core {
+            db,
+            options,
+            recent: Recent::new(0, RECENT_BYTES),
+            revision: watch::Sender::new(0),
+            leases,
+            low: AtomicBool::new(false),
+            cluster,
+            counts: Counts::default(),
+        });
+        let scrub = core.resume().map_err(&corrupt)?;
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let writer = Writer::new(core.clone(), jobs, scrub);
+        std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run())
+            .map_err(|source| OpenError::Io {
+                what: "starting the writer of",
+                path: dir.into(),
+                source,
+            })?;
+        Ok(Self { core, queue })
+    }
+
+    /// Finishes what waits, closes the file. Later requests are refused.
+    pub async fn close(&self) {
+        // An error says that it is closed already.
+        let _ = self.write(Write::Stop, 0).await;
+    }
+
+    async fn write(&self, write: Write, bytes: usize) -> Result<Written, RequestError> {
+        if bytes > MAX_REQUEST_BYTES {
+            return Err(RequestError::TooLarge);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.queue
+            .send(Job { write, bytes, reply })
+            .await
+            .map_err(|_| RequestError::Stopped)?;
+        answer.await.map_err(|_| RequestError::Stopped)?
+    }
+
+    /// Runs something that reads the disk, off the threads that serve.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Core) -> Result<T, RequestError> + Send + 'static,
+    ) -> Result<T, RequestError> {
+        let core = self.core.clone();
+        let done = tokio::task::spawn_blocking(move || read(&core)).await;
+        done.unwrap_or_else(|_| Err(RequestError::Storage("the database library failed".into())))
+    }
+
+    /// Reads keys.
+    pub async fn range(&self, request: RangeRequest) -> Result<RangeResponse, RequestError> {
+        query::validate(&request)?;
+        self.read(move |core| core.read_range(&request)).await
+    }
+
+    /// Writes a key.
+    pub async fn put(&self, request: PutRequest) -> Result<PutResponse, RequestError> {
+        txn::validate_put(&request)?;
+        let bytes = request.encoded_len();
+        let written = self.write(Write::Put(request), bytes).await?;
+        let mut response = if let Answer::Put(response) = written.what {
+            response
+        } else {
+            Default::default()
+        };
+        response.header = Some(self.core.header(written.revision));
+        Ok(response)
+    }
+
+    /// Deletes keys.
+    pub async fn delete_range(
+        &self,
+        request: DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, RequestError> {
+        txn::validate_delete(&request)?;
+        let bytes = request.encoded_len();
+        let written = self.write(Write::Delete(request), bytes).await?;
+        let mut response = if let Answer::Delete(response) = written.what {
+            response
+        } else {
+            Default::default()
+        };
+        response.header = Some(self.core.header(written.revision));
+        Ok(response)
+    }
+
+    /// Runs a transaction.
+    pub async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, RequestError> {
+        txn::validate(&request)?;
+        if !txn::may_write(&request) {
+            return self.read(move |core| core.read_txn(&request)).await;
+        }
+        let bytes = request.encoded_len();
+        let written = self.write(Write::Txn(request), bytes).await?;
+        let mut response = if let Answer::Txn(response) = written.what {
+            response
+        } else {
+            Default::default()
+        };
+        response.header = Some(self.core.header(written.revision));
+        Ok(response)
+    }
+
+    /// Gives up history.
+    pub async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, RequestError> {
+        let write = Write::Compact {
+            revision: request.revision,
+            physical: request.physical,
+        };
+        let written = self.write(write, 0).await?;
+        Ok(CompactionResponse {
+            header: Some(self.core.header(written.revision)),
+        })
+    }
+
+    /// Grants a lease.
+    pub async fn lease_grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, RequestError> {
+        let ttl = leases::ttl(request.ttl)?;
+        let id = if request.id == 0 { db::random() } else { request.id };
+        let written = self.write(Write::Grant { id, ttl }, 0).await?;
+        Ok(LeaseGrantResponse {
+            header: Some(self.core.header(written.revision)),
+            id,
+            ttl,
+            error: String::new(),
+        })
+    }
+
+    /// Ends a lease and deletes its keys.
+    pub async fn lease_revoke(&self, id: i64) -> Result<LeaseRevokeResponse, RequestError> {
+        let written = self.write(Write::Revoke(id), 0).await?;
+        Ok(LeaseRevokeResponse {
+            header: Some(self.core.header(written.revision)),
+        })
+    }
+
+    /// Starts a lease's time anew: its TTL, or 0 when there is no such lease.
+    pub fn lease_keep_alive(&self, id: i64) -> i64 {
+        self.core.leases.renew(id, Instant::now()).unwrap_or(0)
+    }
+
+    /// What a lease has left, and its keys when asked for.
+    pub async fn lease_time_to_live(
+        &self,
+        request: LeaseTimeToLiveRequest,
+    ) -> Result<LeaseTimeToLiveResponse, RequestError> {
+        let mut response = LeaseTimeToLiveResponse {
+            id: request.id,
+            ttl: -1,
+            ..Default::default()
+        };
+        if let Some(left) = self.core.leases.left(request.id, Instant::now()) {
+            response.ttl = left.left;
+            response.granted_ttl = left.granted;
+        }
+        let keys = request.keys;
+        let (revision, keys) = self
+            .read(move |core| {
+                let snapshot = core.db.snapshot()?;
+                let keys = if keys {
+                    keys_of(&snapshot, request.id)?
+                } else {
+                    Vec::new()
+                };
+                Ok((snapshot.revision(), keys))
+            })
+            .await?;
+        response.header = Some(self.core.header(revision));
+        response.keys = keys;
+        Ok(response)
+    }
+
+    /// All leases.
+    pub async fn lease_list(&self) -> Result<LeaseLeasesResponse, RequestError> {
+        self.read(|core| {
+            let snapshot = core.db.snapshot()?;
+            let mut leases = Vec::new();
+            for entry in snapshot.leases.iter()? {
+                leases.push(LeaseStatus { id: entry?.0.value() });
+            }
+            Ok(LeaseLeasesResponse {
+                header: Some(core.header(snapshot.revision())),
+                leases,
+            })
+        })
+        .await
+    }
+
+    /// Ends leases whose time is over, until the engine is closed.
+    pub(crate) async fn expire(self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            tick.tick().await;
+            for id in self.core.leases.over(Instant::now()) {
+                match self.lease_revoke(id).await {
+                    Ok(_) | Err(RequestError::LeaseNotFound) => {}
+                    Err(RequestError::Stopped) => return,
+                    Err(error) => tracing::debug!(lease = id, %error, "an expired lease cannot be ended yet"),
+                }
+            }
+        }
+    }
+
+    /// Numbers about the store.
+    pub async fn stats(&self) -> Result<Stats, RequestError> {
+        self.read(|core| {
+            let snapshot = core.db.snapshot()?;
+            Ok(Stats {
+                revision: snapshot.revision(),
+                compacted: snapshot.compacted(),
+                keys: snapshot.keys().len()?,
+                history: snapshot.history().len()?,
+                leases: snapshot.leases.len()?,
+                file_bytes: std::fs::metadata(core.db.path()).map_or(0, |meta| meta.len()),
+            })
+        })
+        .await
+    }
+
+    /// Whether writes are refused for want of disk space.
+    pub fn is_low_on_space(&self) -> bool {
+        self.core.low.load(Ordering::Relaxed)
+    }
+}
+
+fn keys_of(snapshot: &Snapshot, lease: i64) -> Result<Vec<Bytes>, RequestError> {
+    let mut keys = Vec::new();
+    for entry in snapshot.lease_keys.range((lease, [].as_slice())..)? {
+        let (place, _) = entry?;
+        let (id, key) = place.value();
+        if id != lease {
+            break;
+        }
+        keys.push(Bytes::copy_from_slice(key));
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: String, bytes: usize) -> PutRequest {
+        PutRequest {
+            key: key.into(),
+            value: vec![b'v'; bytes].into(),
+            ..Default::default()
+        }
+    }
+
+    async fn count(engine: &Engine) -> Result<i64, RequestError> {
+        let all = Bytes::from_static(&[0]);
+        let request = RangeRequest {
+            key: all.clone(),
+            range_end: all,
+            count_only: true,
+            ..Default::default()
+        };
+        Ok(engine.range(request).await?.count)
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_half_way_is_refused_and_leaves_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path(), Options::default()).unwrap();
+        for n in 0..20 {
+            engine.put(put(format!("/{n}"), 1000)).await.unwrap();
+        }
+        let end = std::fs::metadata(engine.core.db.path()).unwrap().len();
+        engine.core.db.set_disk_end(end);
+        let mut written = 20;
+        let refused = loop {
+            match engine.put(put(format!("/{written}"), 200_000)).await {
+                Ok(_) => written += 1,
+                Err(error) => break error,
+            }
+            assert!(written < 1000, "the disk is full some time");
+        };
+        assert_eq!(refused, RequestError::NoSpace);
+        assert_eq!(count(&engine).await, Ok(written), "reads go on");
+        let mut watching = engine.core.revision.subscribe();
+        assert_eq!(
+            *watching.borrow_and_update(),
+            written + 1,
+            "the refused write is no revision"
+        );
+        engine.core.db.set_disk_end(u64::MAX);
+        engine.put(put("/after".into(), 200_000)).await.unwrap();
+        assert_eq!(count(&engine).await, Ok(written + 1));
+        engine.close().await;
+        drop(engine);
+        let engine = Engine::open(dir.path(), Options::default()).unwrap();
+        assert_eq!(count(&engine).await, Ok(written + 1));
+        engine.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_takes_nothing_at_all_stops_the_store_until_it_does_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path(), Options::default()).unwrap();
+        engine.put(put("/a".into(), 10)).await.unwrap();
+        engine.core.db.set_disk_end(0);
+        assert!(engine.put(put("/b".into(), 10)).await.is_err());
+        assert!(engine.put(put("/c".into(), 10)).await.is_err());
+        engine.core.db.set_disk_end(u64::MAX);
+        // The first write after that finds the database closed and opens it.
+        let mut left = 3;
+        while engine.put(put("/d".into(), 10)).await.is_err() {
+            left -= 1;
+            assert!(left > 0, "the store comes back");
+        }
+        assert_eq!(count(&engine).await, Ok(2));
+        engine.close().await;
+    }
+}

@@ -1,0 +1,116 @@
+//! When leases end. The database knows which leases there are; only this knows how long they have left.
+//!
+//! Time left is not written down: at a start every lease gets its whole TTL again, so that a server that was away does
+//! not take keys from clients that had no chance to keep them alive.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::RequestError;
+
+/// Shortest TTL granted, in seconds.
+const MIN_TTL: i64 = 1;
+/// Longest TTL that may be asked for, in seconds: etcd's limit.
+const MAX_TTL: i64 = 9_000_000_000;
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    ttl: i64,
+    end: Instant,
+}
+
+/// The ends of all leases.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    entries: Mutex<HashMap<i64, Entry>>,
+}
+
+/// What is known of one lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Granted, in seconds.
+    pub(crate) granted: i64,
+    /// Left, in seconds.
+    pub(crate) left: i64,
+}
+
+/// The TTL to grant for one asked for.
+pub(crate) fn ttl(asked: i64) -> Result<i64, RequestError> {
+    if asked > MAX_TTL {
+        Err(RequestError::LeaseTtlTooLarge)
+    } else {
+        Ok(asked.max(MIN_TTL))
+    }
+}
+
+impl Leases {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i64, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a lease's time.
+    pub(crate) fn start(&self, id: i64, ttl: i64, now: Instant) {
+        let end = now + Duration::from_secs(ttl.max(MIN_TTL).unsigned_abs());
+        self.lock().insert(id, Entry { ttl, end });
+    }
+
+    /// Starts a lease's time anew; none when there is no such lease or its time is over.
+    pub(crate) fn renew(&self, id: i64, now: Instant) -> Option<i64> {
+        let mut entries = self.lock();
+        let entry = entries.get_mut(&id).filter(|entry| entry.end > now)?;
+        entry.end = now + Duration::from_secs(entry.ttl.unsigned_abs());
+        Some(entry.ttl)
+    }
+
+    /// Time left.
+    pub(crate) fn left(&self, id: i64, now: Instant) -> Option<Left> {
+        let entry = *self.lock().get(&id)?;
+        let left = entry.end.saturating_duration_since(now).as_secs();
+        Some(Left {
+            granted: entry.ttl,
+            left: i64::try_from(left).unwrap_or(i64::MAX),
+        })
+    }
+
+    /// Forgets a lease.
+    pub(crate) fn end(&self, id: i64) {
+        self.lock().remove(&id);
+    }
+
+    /// Leases whose time is over.
+    pub(crate) fn over(&self, now: Instant) -> Vec<i64> {
+        self.lock()
+            .iter()
+            .filter(|(_, entry)| entry.end <= now)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewed_lease_lives_on_and_an_ended_one_cannot_be_renewed() {
+        let leases = Leases::default();
+        let t0 = Instant::now();
+        let at = |s| t0 + Duration::from_secs(s);
+        leases.start(7, 10, t0);
+        assert_eq!(leases.left(7, at(4)), Some(Left { granted: 10, left: 6 }));
+        assert_eq!(leases.renew(7, at(9)), Some(10));
+        assert!(leases.over(at(18)).is_empty());
+        assert_eq!(leases.over(at(19)), vec![7]);
+        assert_eq!(leases.renew(7, at(19)), None);
+        leases.end(7);
+        assert_eq!(leases.left(7, at(19)), None);
+    }
+
+    #[test]
+    fn ttls_are_bounded() {
+        assert_eq!(ttl(-3), Ok(1));
+        assert_eq!(ttl(60), Ok(60));
+        assert_eq!(ttl(9_000_000_001), Err(RequestError::LeaseTtlTooLarge));
+    }
+}

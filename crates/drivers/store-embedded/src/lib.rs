@@ -1,0 +1,37 @@
+//! Durable single-machine server of the etcd v3 API.
+//!
+//! Clients know only etcd: `store-etcd` and `etcdctl` work on this as on one member of etcd. One file holds everything
+//! ([redb](https://docs.rs/redb)); one thread writes it.
+//!
+//! Invariants:
+//! - Acknowledged means on disk. Requests that wait together share one sync (group commit); each is a revision of its
+//!   own, whole or not at all.
+//! - A watcher sees every revision once, in order: it follows the log from a revision on, in memory while it keeps up,
+//!   on disk when it does not. So a slow one neither delays writers nor holds memory.
+//! - Nothing of a request is written before all of it is checked: after that only the storage can fail, and then no part
+//!   of the batch is acknowledged.
+//! - A full disk refuses what needs space; reads, deletes and compactions go on.
+//! - Without TLS and users it is reached through a unix socket of mode 0600, or on loopback when asked to.
+
+mod apply;
+mod backend;
+mod db;
+mod engine;
+mod error;
+mod gateway;
+mod leases;
+mod query;
+mod recent;
+mod record;
+mod scrub;
+mod server;
+mod service;
+mod span;
+mod txn;
+mod view;
+mod watcher;
+mod writer;
+
+pub use engine::{Engine, Options, Stats};
+pub use error::{OpenError, RequestError, ServeError};
+pub use server::{Listen, Server};

@@ -1,0 +1,201 @@
+//! Listening: a unix socket only its owner can use, and TCP on loopback when asked for.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use caracal_wire::etcdserverpb::auth_server::AuthServer;
+use caracal_wire::etcdserverpb::cluster_server::ClusterServer;
+use caracal_wire::etcdserverpb::kv_server::KvServer;
+use caracal_wire::etcdserverpb::lease_server::LeaseServer;
+use caracal_wire::etcdserverpb::maintenance_server::MaintenanceServer;
+use caracal_wire::etcdserverpb::watch_server::WatchServer;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+
+use crate::engine::{Engine, MAX_REQUEST_BYTES};
+use crate::error::ServeError;
+use crate::gateway;
+use crate::service::Service;
+
+/// How long connections may take to end when the server stops.
+const GRACE: Duration = Duration::from_secs(2);
+/// A watcher's or lister's window: several values of a network's objects.
+const WINDOW: u32 = 1 << 20;
+
+/// Where to listen.
+#[derive(Debug, Clone, Default)]
+pub struct Listen {
+    /// Path of the unix socket.
+    pub socket: Option<PathBuf>,
+    /// A loopback address; port 0 lets the system choose.
+    pub tcp: Option<SocketAddr>,
+}
+
+/// A bound server that is not serving yet.
+pub struct Server {
+    engine: Engine,
+    socket: Option<(PathBuf, UnixListener)>,
+    tcp: Option<(SocketAddr, TcpListener)>,
+}
+
+impl Server {
+    /// Binds what is to be listened on. A socket that a dead server left behind is replaced.
+    pub async fn bind(engine: Engine, listen: Listen) -> Result<Self, ServeError> {
+        if listen.socket.is_none() && listen.tcp.is_none() {
+            return Err(ServeError::Nothing);
+        }
+        let tcp = match listen.tcp {
+            Some(addr) => Some(bind_tcp(addr).await?),
+            None => None,
+        };
+        let socket = match listen.socket {
+            Some(path) => {
+                let listener = bind_socket(&path).await?;
+                Some((path, listener))
+            }
+            None => None,
+        };
+        Ok(Self { engine, socket, tcp })
+    }
+
+    /// The TCP address in use.
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().map(|(addr, _)| *addr)
+    }
+
+    /// Serves until `shutdown` is ready: then stops accepting, ends streams, waits a little for the rest, removes the
+    /// socket and closes the store.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
+        let (stop, stopping) = watch::channel(false);
+        let routes = self.routes(stopping.clone());
+        let expire = tokio::spawn(self.engine.clone().expire());
+        let socket = async {
+            match self.socket {
+                Some((path, listener)) => {
+                    let incoming = UnixListenerStream::new(listener);
+                    let done = transport()
+                        .add_routes(routes.clone())
+                        .serve_with_incoming_shutdown(incoming, stopped(stopping.clone()))
+                        .await;
+                    let _ = std::fs::remove_file(path);
+                    done
+                }
+                None => Ok(()),
+            }
+        };
+        let tcp = async {
+            match self.tcp {
+                Some((_, listener)) => {
+                    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                    transport()
+                        .add_routes(routes.clone())
+                        .serve_with_incoming_shutdown(incoming, stopped(stopping.clone()))
+                        .await
+                }
+                None => Ok(()),
+            }
+        };
+        let serving = async { tokio::try_join!(socket, tcp) };
+        let end = async {
+            shutdown.await;
+            stop.send_replace(true);
+            tokio::time::sleep(GRACE).await;
+        };
+        let served = tokio::select! {
+            served = serving => served.map(|_| ()),
+            () = end => Ok(()),
+        };
+        expire.abort();
+        self.engine.close().await;
+        Ok(served?)
+    }
+
+    fn routes(&self, stopping: watch::Receiver<bool>) -> Routes {
+        let mut urls = Vec::new();
+        if let Some((path, _)) = &self.socket {
+            urls.push(format!("unix://{}", path.display()));
+        }
+        if let Some((addr, _)) = &self.tcp {
+            urls.push(format!("http://{addr}"));
+        }
+        let service = Service {
+            engine: self.engine.clone(),
+            stopping,
+            urls,
+        };
+        // A little more than the limit, so that a request just over it is told so in etcd's words.
+        let most = MAX_REQUEST_BYTES + (512 << 10);
+        let routes = Routes::new(KvServer::new(service.clone()).max_decoding_message_size(most))
+            .add_service(WatchServer::new(service.clone()))
+            .add_service(LeaseServer::new(service.clone()))
+            .add_service(ClusterServer::new(service.clone()))
+            .add_service(MaintenanceServer::new(service.clone()))
+            .add_service(AuthServer::new(service));
+        gateway::routes(routes.into_axum_router(), &self.engine).into()
+    }
+}
+
+fn transport() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .accept_http1(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(4 * WINDOW)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error says that the sender is gone, which is an end, too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn bind_tcp(addr: SocketAddr) -> Result<(SocketAddr, TcpListener), ServeError> {
+    if !addr.ip().is_loopback() {
+        return Err(ServeError::NotLoopback(addr));
+    }
+    let tcp = |source| ServeError::Tcp { addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(tcp)?;
+    Ok((listener.local_addr().map_err(tcp)?, listener))
+}
+
+/// Binds under another name and renames when the mode is right: nobody else can connect at any moment.
+async fn bind_socket(path: &Path) -> Result<UnixListener, ServeError> {
+    let failed = |reason: String| ServeError::Socket {
+        path: path.into(),
+        reason,
+    };
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(failed(
+                "the path exists and is not a socket; remove it or choose another --socket".into(),
+            ));
+        }
+        Ok(_) if UnixStream::connect(path).await.is_ok() => {
+            return Err(failed(
+                "another server is listening on it; stop that one or choose another --socket".into(),
+            ));
+        }
+        _ => {}
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(|e| failed(format!("creating its folder: {e}")))?;
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let fresh = PathBuf::from(name);
+    let bound = UnixListener::bind(&fresh).and_then(|listener| {
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&fresh, path)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| {
+        // What was not bound cannot be removed.
+        let _ = std::fs::remove_file(&fresh);
+        failed(format!("binding it: {error}"))
+    })
+}

@@ -1,4 +1,16 @@
-//! Node start-up: Node object, tunnel addresses, cluster defaults.
+//! Node start-up: the Node object, tunnel addresses and the defaults of a new cluster.
+//!
+//! Everything here may run at any time, on several nodes at once, and again: what is there already stays.
+
+mod cluster;
+mod startup;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+
+pub use cluster::{ClusterDefaults, default_pool_v4, ensure_cluster};
+pub use startup::{NodeFacts, ensure_node, node_address};
+pub use tunnel::ensure_tunnel_addresses;
 
 /// The component's command line; `args[0]` is the program's name. The result is the exit code.
 #[must_use]

@@ -9,6 +9,7 @@ mod cluster;
 mod endpoint;
 mod ipam;
 mod kind;
+mod kube;
 mod manifest;
 mod meta;
 mod node;
@@ -27,6 +28,10 @@ pub use ipam::{
     IpPoolStatus, IpamBlockSpec, IpamConfigurationSpec, IpamHandleSpec,
 };
 pub use kind::{Kind, ResourceKey};
+pub use kube::{
+    IntOrString, KubeEgressRule, KubeIngressRule, KubeIpBlock, KubeNetworkPolicySpec, KubePeer,
+    KubePolicyPort, LabelOperator, LabelRequirement, LabelSelector,
+};
 pub use manifest::{
     Document, Foreign, ManifestError, ManifestObject, Origin, Problem, decode, list_to_yaml, list_value,
     parse, parse_value, to_yaml, value_to_yaml,

@@ -1,0 +1,47 @@
+//! Kubernetes objects to `projectcalico.org/v3`, for every program that needs it.
+//!
+//! - [`network_policy`]: NetworkPolicy → NetworkPolicy `knp.default.<name>` in tier `default`.
+//! - [`namespace`], [`service_account`]: Namespace → Profile `kns.<name>`, ServiceAccount → Profile
+//!   `ksa.<namespace>.<name>`; their labels reach the endpoints through these profiles.
+//! - [`pod`]: Pod → WorkloadEndpoint; [`WepName`] is the name of such an endpoint, [`veth_name`] its interface's.
+//! - [`foreign`]: any of them, as a manifest holds it.
+//!
+//! **Invariant:** pure: the result is a function of the one object.
+//! **Invariant:** a part that cannot be converted is left out and reported, and only ever makes the result stricter:
+//! a rule of a Kubernetes policy allows, so without it less is allowed.
+
+mod error;
+mod foreign;
+mod kube;
+mod name;
+mod network_policy;
+mod pod;
+mod profile;
+mod selector;
+
+pub use error::{ConvertError, Converted};
+pub use foreign::foreign;
+pub use kube::{
+    Container, ContainerPort, ContainerState, ContainerStatus, KubeNetworkPolicy, Namespace, Pod, PodIp,
+    PodSpec, PodStatus, ServiceAccount,
+};
+pub use name::{BadWepName, WepName, namespace_profile, service_account_profile, veth_name};
+pub use network_policy::{POLICY_PREFIX, network_policy};
+pub use pod::pod;
+pub use profile::{namespace, service_account};
+pub use selector::{namespace_selector, pod_selector};
+
+/// The label with an endpoint's namespace.
+pub const LABEL_NAMESPACE: &str = "projectcalico.org/namespace";
+/// The label with an endpoint's orchestrator.
+pub const LABEL_ORCHESTRATOR: &str = "projectcalico.org/orchestrator";
+/// The label with an endpoint's service account.
+pub const LABEL_SERVICE_ACCOUNT: &str = "projectcalico.org/serviceaccount";
+/// The label with the name of a namespace or service account, among those its profile passes on.
+pub const LABEL_NAME: &str = "projectcalico.org/name";
+/// What precedes the labels of a namespace on its endpoints.
+pub const NAMESPACE_LABEL_PREFIX: &str = "pcns.";
+/// What precedes the labels of a service account on its endpoints.
+pub const SERVICE_ACCOUNT_LABEL_PREFIX: &str = "pcsa.";
+/// The orchestrator of pods.
+pub const ORCHESTRATOR_KUBERNETES: &str = "k8s";

@@ -1,0 +1,188 @@
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use caracal_api::{Kind, NetworkSetSpec, Object, Resource, ResourceKey};
+use caracal_store::{ListOptions, Store, StoreError, WatchEvent};
+use caracal_store_etcd::{EtcdSettings, EtcdStore};
+use caracal_testkit::{Etcd, free_port, needs};
+use futures::StreamExt;
+use serde_json::json;
+
+use crate::{backend::Remote, conformance};
+
+fn run<F: Future>(f: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(f)
+}
+
+fn set(name: &str) -> Resource {
+    Object::namespaced("n", name, NetworkSetSpec::default()).into()
+}
+
+#[test]
+fn etcd_keeps_the_contract() {
+    needs!("etcd");
+    let etcd = Etcd::start();
+    run(async {
+        conformance::run(Arc::new(Remote::at(&etcd.endpoint()))).await;
+    });
+}
+
+#[test]
+fn what_is_stored_is_calicos_and_unknown_fields_live() {
+    needs!("etcd");
+    let etcd = Etcd::start();
+    run(async {
+        let at = Remote::at(&etcd.endpoint());
+        let place = "/calico/resources/v3/projectcalico.org/networksets/n/a";
+        at.store.create(set("a")).await.unwrap();
+        let raw = at.raw_get(place).await.unwrap();
+        assert_eq!(
+            (&raw["apiVersion"], &raw["kind"]),
+            (&json!("projectcalico.org/v3"), &json!("NetworkSet"))
+        );
+        assert_eq!(
+            (&raw["metadata"]["name"], &raw["metadata"]["namespace"]),
+            (&json!("a"), &json!("n"))
+        );
+        assert!(raw["metadata"].get("resourceVersion").is_none());
+
+        at.raw_put(
+            place,
+            r#"{"kind":"NetworkSet","metadata":{"name":"a","namespace":"n","managed":[1]},"spec":{"nets":["10.0.0.0/8"],"future":{"x":1}},"extra":true}"#,
+        )
+        .await;
+        let mut r = at
+            .store
+            .get(&ResourceKey::namespaced(Kind::NetworkSet, "n", "a"))
+            .await
+            .unwrap();
+        if let Resource::NetworkSet(o) = &mut r {
+            o.spec.nets.push("11.0.0.0/8".into());
+        }
+        at.store.update(r).await.unwrap();
+        let raw = at.raw_get(place).await.unwrap();
+        assert_eq!(
+            raw["spec"],
+            json!({"nets": ["10.0.0.0/8", "11.0.0.0/8"], "future": {"x": 1}})
+        );
+        assert_eq!(
+            (&raw["extra"], &raw["metadata"]["managed"]),
+            (&json!(true), &json!([1]))
+        );
+
+        let block = "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-30";
+        at.raw_put(
+            block,
+            r#"{"cidr":"10.0.0.0/30","affinity":"host:n1","allocations":[null,null,null,null],"unallocated":[0,1,2,3],"attributes":[],"sequenceNumber":1,"sequenceNumberForAllocation":{},"deleted":false,"hostAffinity":null,"new":"x"}"#,
+        )
+        .await;
+        let key = ResourceKey::global(Kind::IpamBlock, "10-0-0-0-30");
+        let mut r = at.store.get(&key).await.unwrap();
+        if let Resource::IpamBlock(o) = &mut r {
+            o.spec.sequence_number = 2;
+        }
+        at.store.update(r).await.unwrap();
+        let raw = at.raw_get(block).await.unwrap();
+        assert_eq!((&raw["sequenceNumber"], &raw["new"]), (&json!(2), &json!("x")));
+        assert!(raw.get("metadata").is_none() && raw.get("handleID").is_none());
+    });
+}
+
+#[test]
+fn a_watch_survives_a_restart_of_etcd_by_its_bookmark() {
+    needs!("etcd");
+    let mut etcd = Etcd::start();
+    run(async {
+        let store = EtcdStore::new(&EtcdSettings::new([etcd.endpoint()])).unwrap();
+        let page = store
+            .list(Kind::NetworkSet, &ListOptions::default())
+            .await
+            .unwrap();
+        let mut watch = store.watch(Kind::NetworkSet, &page.watch_from).await.unwrap();
+        store.create(set("a")).await.unwrap();
+        let mut place = page.watch_from;
+        while let Some(event) = watch.next().await {
+            if let WatchEvent::Bookmark(at) = event.unwrap() {
+                place = at;
+                break;
+            }
+        }
+        etcd.kill();
+        let e = watch.next().await.unwrap().unwrap_err();
+        assert!(e.is_transient(), "{e}");
+        etcd.restart();
+        store.create(set("b")).await.unwrap();
+        let mut watch = store.watch(Kind::NetworkSet, &place).await.unwrap();
+        let event = watch.next().await.unwrap().unwrap();
+        assert!(
+            matches!(&event, WatchEvent::Set(r) if r.metadata().name == "b"),
+            "{event:?}"
+        );
+    });
+}
+
+#[test]
+fn a_dead_endpoint_is_passed_over() {
+    needs!("etcd");
+    let etcd = Etcd::start();
+    run(async {
+        let dead = format!("http://127.0.0.1:{}", free_port());
+        let store = EtcdStore::new(&EtcdSettings::new([dead, etcd.endpoint()])).unwrap();
+        store.create(set("a")).await.unwrap();
+        let page = store
+            .list(Kind::NetworkSet, &ListOptions::default())
+            .await
+            .unwrap();
+        assert_eq!(page.items.len(), 1);
+    });
+}
+
+#[test]
+fn nobody_there_is_said_soon_and_plainly() {
+    run(async {
+        let dead = format!("http://127.0.0.1:{}", free_port());
+        let store = EtcdStore::new(&EtcdSettings::new([dead.clone()])).unwrap();
+        let began = Instant::now();
+        let e = store.create(set("a")).await.unwrap_err();
+        assert!(
+            matches!(&e, StoreError::Unavailable(t) if t.contains(&dead) && t.contains("refused")),
+            "{e}"
+        );
+        assert!(began.elapsed() < Duration::from_secs(5));
+        let store = EtcdStore::new(&EtcdSettings::unix("/nonexistent/store.sock")).unwrap();
+        let e = store.create(set("a")).await.unwrap_err();
+        assert!(
+            matches!(&e, StoreError::Unavailable(t) if t.contains("/nonexistent/store.sock")),
+            "{e}"
+        );
+        assert_eq!(store.describe(), "embedded store at /nonexistent/store.sock");
+    });
+}
+
+#[test]
+fn a_server_that_is_not_etcd_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(4) {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 64]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    run(async {
+        let mut settings = EtcdSettings::new([format!("http://127.0.0.1:{port}")]);
+        settings.timeout = Duration::from_secs(3);
+        let store = EtcdStore::new(&settings).unwrap();
+        let e = store.create(set("a")).await.unwrap_err();
+        assert!(matches!(e, StoreError::Unavailable(_)), "{e}");
+    });
+}

@@ -1,0 +1,218 @@
+//! The IP sets that rules name: identity, who names them, and what is emitted.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use caracal_desired::{IpSetKind, IpSetMember};
+use caracal_ids::IpSetId;
+use caracal_net::Proto;
+use caracal_selector::{Selector, Symbol};
+use sha2::{Digest, Sha256};
+
+use crate::store::{Map, Set, Slab};
+
+/// A port that endpoints declare by name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct NamedPort {
+    /// The protocol it must have; any when absent.
+    pub(crate) proto: Option<Proto>,
+    pub(crate) name: Arc<str>,
+}
+
+/// What a set is of: addresses of what the selector selects, or ports of that name there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SetKey {
+    pub(crate) selector: Selector,
+    pub(crate) port: Option<NamedPort>,
+}
+
+impl SetKey {
+    pub(crate) fn kind(&self) -> IpSetKind {
+        if self.port.is_some() {
+            IpSetKind::IpPort
+        } else {
+            IpSetKind::Net
+        }
+    }
+
+    /// `s:` (selector) or `n:` (named port) and 96 bits of a hash of all that the set is of.
+    fn id(&self) -> IpSetId {
+        let mut hash = Sha256::new();
+        let prefix = match &self.port {
+            None => "s:",
+            Some(port) => {
+                hash.update([port.proto.map_or(0, |p| p.0)]);
+                hash.update(port.name.as_bytes());
+                hash.update([0]);
+                "n:"
+            }
+        };
+        hash.update(self.selector.canonical().as_bytes());
+        IpSetId::new(format!(
+            "{prefix}{}",
+            URL_SAFE_NO_PAD.encode(&hash.finalize()[..12])
+        ))
+    }
+}
+
+/// A set whose members are followed.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// The selector in the index of the cluster.
+    pub(crate) selector: u32,
+    /// The port's name as a word.
+    pub(crate) port: Option<(Option<Proto>, Symbol)>,
+    /// Members that something happened to since the last flush, and whether they were there before.
+    pub(crate) touched: Map<IpSetMember, bool>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: SetKey,
+    pub(crate) id: IpSetId,
+    /// How many rules of known policies and profiles name it.
+    named: u32,
+    /// How many emitted policies and profiles name it, each as often as its rules do.
+    used: u32,
+    pub(crate) live: Option<Live>,
+}
+
+impl Entry {
+    pub(crate) fn is_used(&self) -> bool {
+        self.used > 0
+    }
+}
+
+/// Every set that a rule names, whether it is needed or not.
+#[derive(Debug, Default)]
+pub(crate) struct SetTable {
+    entries: Slab<Entry>,
+    by_key: Map<SetKey, u32>,
+    /// Sets to look at in the next flush.
+    stirred: Set<u32>,
+}
+
+impl SetTable {
+    pub(crate) fn get(&self, set: u32) -> &Entry {
+        &self.entries[set]
+    }
+
+    pub(crate) fn live_mut(&mut self, set: u32) -> &mut Option<Live> {
+        &mut self.entries[set].live
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().map(|(_, entry)| entry)
+    }
+
+    /// A rule names the set; to be undone with [`forget`](Self::forget).
+    pub(crate) fn name(&mut self, key: SetKey) -> (u32, IpSetId) {
+        if let Some(set) = self.by_key.get(&key) {
+            let entry = &mut self.entries[*set];
+            entry.named += 1;
+            return (*set, entry.id.clone());
+        }
+        let id = key.id();
+        let set = self.entries.insert(Entry {
+            key: key.clone(),
+            id: id.clone(),
+            named: 1,
+            used: 0,
+            live: None,
+        });
+        self.by_key.insert(key, set);
+        (set, id)
+    }
+
+    pub(crate) fn forget(&mut self, set: u32) {
+        let entry = &mut self.entries[set];
+        entry.named = entry.named.saturating_sub(1);
+        self.drop_if_idle(set);
+    }
+
+    /// A rule that is emitted names the set; to be undone with [`disuse`](Self::disuse).
+    pub(crate) fn enlist(&mut self, set: u32) {
+        self.entries[set].used += 1;
+        self.stirred.insert(set);
+    }
+
+    pub(crate) fn disuse(&mut self, set: u32) {
+        let entry = &mut self.entries[set];
+        entry.used = entry.used.saturating_sub(1);
+        self.stirred.insert(set);
+    }
+
+    pub(crate) fn stir(&mut self, set: u32) {
+        self.stirred.insert(set);
+    }
+
+    /// The sets to look at, in the order of their ids.
+    pub(crate) fn take_stirred(&mut self) -> Vec<u32> {
+        let mut sets: Vec<u32> = std::mem::take(&mut self.stirred)
+            .into_iter()
+            .filter(|set| self.entries.get(*set).is_some())
+            .collect();
+        sets.sort_unstable_by(|a, b| self.entries[*a].id.cmp(&self.entries[*b].id));
+        sets
+    }
+
+    pub(crate) fn drop_if_idle(&mut self, set: u32) {
+        let entry = &self.entries[set];
+        if entry.named == 0
+            && entry.used == 0
+            && entry.live.is_none()
+            && let Some(entry) = self.entries.remove(set)
+        {
+            self.by_key.remove(&entry.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(selector: &str, port: Option<(Option<Proto>, &str)>) -> SetKey {
+        SetKey {
+            selector: Selector::parse(selector).unwrap(),
+            port: port.map(|(proto, name)| NamedPort {
+                proto,
+                name: name.into(),
+            }),
+        }
+    }
+
+    #[test]
+    fn ids_depend_on_the_meaning_alone() {
+        let id = |k: SetKey| k.id().to_string();
+        assert_eq!(
+            id(key("a in {'1','2'}", None)),
+            id(key("a  in { \"2\", '1' }", None))
+        );
+        let different = [
+            key("a == 'b'", None),
+            key("a == 'c'", None),
+            key("a == 'b'", Some((None, "http"))),
+            key("a == 'b'", Some((Some(Proto::TCP), "http"))),
+            key("a == 'b'", Some((Some(Proto::UDP), "http"))),
+            key("a == 'b'", Some((None, "https"))),
+        ];
+        let ids: std::collections::BTreeSet<String> = different.into_iter().map(id).collect();
+        assert_eq!(ids.len(), 6);
+        assert!(ids.iter().all(|i| i.len() == 18), "{ids:?}");
+    }
+
+    #[test]
+    fn an_entry_lives_while_somebody_needs_it() {
+        let mut table = SetTable::default();
+        let (set, _) = table.name(key("a == 'b'", None));
+        assert_eq!(table.name(key("a == 'b'", None)).0, set);
+        table.forget(set);
+        table.enlist(set);
+        table.forget(set);
+        assert_eq!(table.take_stirred(), [set]);
+        table.disuse(set);
+        table.drop_if_idle(set);
+        assert!(table.take_stirred().is_empty() && table.by_key.is_empty());
+    }
+}

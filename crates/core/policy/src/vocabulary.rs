@@ -1,0 +1,105 @@
+//! Words and the labels that profiles hand down: what both indexes look things up in.
+
+use caracal_selector::{Interner, LabelSet, Labels, Symbol};
+
+use crate::store::Map;
+
+/// Every label name and value as a symbol, and the labels of each profile that has some.
+#[derive(Default)]
+pub(crate) struct Vocabulary {
+    pub(crate) interner: Interner,
+    inherited: Map<Symbol, LabelSet>,
+    /// How many words there were after the last clean-up.
+    kept: usize,
+}
+
+impl Vocabulary {
+    pub(crate) fn word(&mut self, text: &str) -> Symbol {
+        self.interner.intern(text)
+    }
+
+    pub(crate) fn labels_of(&self, profile: Symbol) -> Option<&LabelSet> {
+        self.inherited.get(&profile)
+    }
+
+    pub(crate) fn set_labels(&mut self, profile: Symbol, labels: LabelSet) {
+        if labels.is_empty() {
+            self.inherited.remove(&profile);
+        } else {
+            self.inherited.insert(profile, labels);
+        }
+    }
+
+    /// The labels of an endpoint over those that its profiles hand down, first profile first.
+    pub(crate) fn view<'a>(&'a self, own: &'a LabelSet, parents: &'a [Symbol]) -> View<'a> {
+        View {
+            own,
+            parents,
+            inherited: &self.inherited,
+        }
+    }
+
+    /// Whether so many words have come since the last clean-up that another one is worth it.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.interner.len() > 2 * self.kept + 4096
+    }
+
+    /// Lets go of all words but `live` and those of the profiles' labels.
+    pub(crate) fn retain(&mut self, live: Vec<Symbol>) {
+        let handed_down = self
+            .inherited
+            .iter()
+            .flat_map(|(profile, labels)| std::iter::once(*profile).chain(labels.symbols()));
+        self.interner.retain(live.into_iter().chain(handed_down));
+        self.kept = self.interner.len();
+    }
+}
+
+/// Labels in layers.
+pub(crate) struct View<'a> {
+    own: &'a LabelSet,
+    parents: &'a [Symbol],
+    inherited: &'a Map<Symbol, LabelSet>,
+}
+
+impl View<'_> {
+    /// Every label with the value that counts.
+    pub(crate) fn flatten(&self) -> LabelSet {
+        let layers = self.parents.iter().rev().filter_map(|p| self.inherited.get(p));
+        // The last value of a name wins, so the weakest layer comes first.
+        LabelSet::from_symbols(layers.flat_map(LabelSet::iter).chain(self.own.iter()))
+    }
+}
+
+impl Labels for View<'_> {
+    fn get(&self, key: Symbol) -> Option<Symbol> {
+        self.own
+            .get(key)
+            .or_else(|| self.parents.iter().find_map(|p| self.inherited.get(p)?.get(key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_labels_hide_those_of_profiles_and_earlier_profiles_later_ones() {
+        let mut voc = Vocabulary::default();
+        let (p, q, missing) = (voc.word("p"), voc.word("q"), voc.word("missing"));
+        let first = LabelSet::new(&mut voc.interner, [("a", "p"), ("b", "p")]);
+        let second = LabelSet::new(&mut voc.interner, [("b", "q"), ("c", "q")]);
+        voc.set_labels(p, first);
+        voc.set_labels(q, second);
+        let own = LabelSet::new(&mut voc.interner, [("a", "own")]);
+        let parents = [missing, p, q];
+        let view = voc.view(&own, &parents);
+        let flat = view.flatten();
+        for (name, value) in [("a", "own"), ("b", "p"), ("c", "q")] {
+            let key = voc.interner.lookup(name).unwrap();
+            let value = voc.interner.lookup(value);
+            assert_eq!((view.get(key), flat.get(key)), (value, value), "{name}");
+        }
+        assert_eq!(flat.len(), 3);
+    }
+}

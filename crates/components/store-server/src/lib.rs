@@ -1,12 +1,49 @@
-//! caracal store: the embedded datastore as a command.
+//! `caracal store`: the embedded datastore as a command.
+//!
+//! Invariant: this is only a command line; what the store does is in `store-embedded`.
+
+mod cli;
+mod inspect;
+mod notify;
+mod serve;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use cli::{Command, Store};
 
 /// The component's command line; `args[0]` is the program's name. The result is the exit code.
 #[must_use]
-pub fn run(args: Vec<std::ffi::OsString>) -> i32 {
-    let name = args
-        .first()
-        .map(|a| a.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    eprintln!("{name}: this component is not in this version");
-    64
+pub fn run(args: Vec<OsString>) -> i32 {
+    let name = args.first().map_or_else(
+        || "caracal store".into(),
+        |arg| arg.to_string_lossy().into_owned(),
+    );
+    let store = match Store::try_parse_from(args) {
+        Ok(store) => store,
+        Err(error) => {
+            // There is nobody left to tell when this fails.
+            let _ = error.print();
+            return error.exit_code();
+        }
+    };
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                match store.command {
+                    Command::Serve(args) => serve::serve(args).await.map(|()| 0),
+                    Command::Check(args) => inspect::check(&args.data).await,
+                    Command::Stats(args) => inspect::stats(&args.data).await,
+                }
+            })
+        });
+    done.unwrap_or_else(|error| {
+        eprintln!("{name}: {error:#}");
+        1
+    })
 }

@@ -1,31 +1,28 @@
 //! The store as a library: requests in, answers out.
 
-use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use caracal_wire::Bytes;
 use caracal_wire::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
     LeaseGrantResponse, LeaseLeasesResponse, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, ResponseHeader,
-    TxnRequest, TxnResponse,
+    LeaseTimeToLiveResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 use prost::Message;
 use redb::{ReadableTable, ReadableTableMetadata};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::apply;
-use crate::db::{self, Db, META_CLUSTER, META_SCRUBBED, Snapshot};
+use crate::db::{self, Db, META_CLUSTER, Snapshot};
 use crate::error::{OpenError, RequestError};
 use crate::leases::{self, Leases};
 use crate::query;
 use crate::recent::Recent;
-use crate::scrub::Scrub;
+use crate::shared::{Core, Counts};
 use crate::txn;
-use crate::view::{self, Source};
+use crate::view::Source;
 use crate::writer::{Answer, Job, Write, Writer, Written};
 
 /// Largest request: etcd's limit.
@@ -74,116 +71,6 @@ pub struct Stats {
     pub leases: u64,
     /// Size of the file.
     pub file_bytes: u64,
-}
-
-/// What the writer, the watchers and the requests share.
-pub(crate) struct Core {
-    pub(crate) db: Db,
-    pub(crate) options: Options,
-    pub(crate) recent: Recent,
-    /// Last committed revision.
-    pub(crate) revision: watch::Sender<i64>,
-    pub(crate) leases: Leases,
-    /// The disk is nearly full.
-    pub(crate) low: AtomicBool,
-    cluster: u64,
-    counts: Counts,
-}
-
-impl Core {
-    /// Takes over the state of the file, at the start and after it was opened again. Returns unfinished compaction.
-    pub(crate) fn resume(&self) -> Result<Option<Scrub>, String> {
-        let read = || {
-            let snapshot = self.db.snapshot()?;
-            let scrubbed = db::number(&snapshot.meta, META_SCRUBBED)?;
-            Ok((snapshot.revision(), snapshot.compacted(), scrubbed))
-        };
-        let (revision, compacted, scrubbed) = read().map_err(|e: RequestError| e.to_string())?;
-        self.recent.reset(revision + 1);
-        self.revision.send_replace(revision);
-        Ok((scrubbed < compacted).then(|| Scrub::to(compacted)))
-    }
-
-    /// The header of an answer.
-    pub(crate) fn header(&self, revision: i64) -> ResponseHeader {
-        ResponseHeader {
-            cluster_id: self.cluster,
-            member_id: self.member(),
-            revision,
-            raft_term: 1,
-        }
-    }
-
-    /// This server's id: the store's, with a bit turned.
-    pub(crate) fn member(&self) -> u64 {
-        self.cluster ^ 1
-    }
-
-    fn read_range(&self, request: &RangeRequest) -> Result<RangeResponse, RequestError> {
-        let snapshot = self.db.snapshot()?;
-        let at = view::resolve(&snapshot, request.revision)?;
-        let known = if request.limit > 0 {
-            self.counts.take(&request.key, &request.range_end, at)
-        } else {
-            None
-        };
-        let mut response = query::range(&snapshot, request, known)?;
-        if let (true, Some(last)) = (response.more, response.kvs.last()) {
-            let mut next = last.key.to_vec();
-            next.push(0);
-            let left = response.count - i64::try_from(response.kvs.len()).unwrap_or(0);
-            // Only in the order of keys do the rest of the keys come after the last one shown.
-            if request.sort_order == 0 && request.sort_target == 0 {
-                self.counts.put(next.into(), request.range_end.clone(), at, left);
-            }
-        }
-        response.header = Some(self.header(snapshot.revision()));
-        Ok(response)
-    }
-
-    fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, RequestError> {
-        let mut snapshot = self.db.snapshot()?;
-        let path = txn::decide(&snapshot, request)?;
-        txn::check(&snapshot, request, &path, &|_| Ok(false))?;
-        let mut response = apply::run(&mut snapshot, request, &path)?;
-        response.header = Some(self.header(snapshot.revision()));
-        Ok(response)
-    }
-}
-
-/// How many keys are left after the page a client was given: the next page's count, for which the whole rest of the
-/// range would otherwise have to be read again.
-#[derive(Default)]
-struct Counts {
-    entries: Mutex<VecDeque<Counted>>,
-}
-
-struct Counted {
-    key: Bytes,
-    range_end: Bytes,
-    revision: i64,
-    count: i64,
-}
-
-impl Counts {
-    const MAX: usize = 64;
-
-    fn take(&self, key: &Bytes, range_end: &Bytes, revision: i64) -> Option<i64> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |c: &&Counted| c.revision == revision && c.key == key && c.range_end == range_end;
-        entries.iter().find(same).map(|counted| counted.count)
-    }
-
-    fn put(&self, key: Bytes, range_end: Bytes, revision: i64, count: i64) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.push_front(Counted {
-            key,
-            range_end,
-            revision,
-            count,
-        });
-        entries.truncate(Self::MAX);
-    }
 }
 
 /// An open store. Cheap to clone; close it once with [`Engine::close`].
@@ -442,6 +329,12 @@ impl Engine {
             })
         })
         .await
+    }
+
+    /// What is wrong with the store's tables, a line each; empty when all is well.
+    pub async fn verify(&self) -> Result<Vec<String>, RequestError> {
+        self.read(|core| crate::verify::problems(&core.db.snapshot()?))
+            .await
     }
 
     /// Whether writes are refused for want of disk space.

@@ -8,10 +8,10 @@ use caracal_wire::{Bytes, Event};
 use prost::Message;
 
 use crate::apply::is_put;
-use crate::engine::Core;
 use crate::error::RequestError;
 use crate::recent::Revision;
 use crate::record::Change;
+use crate::shared::Core;
 use crate::span::Span;
 use crate::view::{self, Source};
 

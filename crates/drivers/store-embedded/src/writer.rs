@@ -12,10 +12,10 @@ use caracal_wire::etcdserverpb::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::apply::{Batch, Target};
-use crate::engine::Core;
 use crate::error::RequestError;
 use crate::recent::Revision;
 use crate::scrub::Scrub;
+use crate::shared::Core;
 use crate::txn;
 
 /// Most requests that share one sync.
@@ -139,7 +139,7 @@ impl Writer {
     fn room(&self) -> Room {
         let reserve = self.core.options.reserve_bytes;
         let free = nix::sys::statvfs::statvfs(self.core.db.path()).map_or(u64::MAX, |vfs| {
-            u64::from(vfs.blocks_available()).saturating_mul(vfs.fragment_size())
+            vfs.blocks_available().saturating_mul(vfs.fragment_size())
         });
         let room = match free {
             free if free >= reserve => Room::Enough,

@@ -1,5 +1,7 @@
 //! The store from outside: engine against a model, server through its client stubs, and kill -9.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 #[path = "it/api.rs"]
 mod api;
 #[path = "it/crash.rs"]

@@ -135,19 +135,23 @@ impl WatchStream {
         };
         match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => self.create(create),
-            Some(RequestUnion::CancelRequest(cancel)) => {
-                if self.watchers.remove(&cancel.watch_id).is_some() {
-                    let current = *self.revision.borrow();
-                    let response = WatchResponse {
-                        watch_id: cancel.watch_id,
-                        canceled: true,
-                        ..Default::default()
-                    };
-                    self.push(current, response);
-                }
-            }
+            Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => self.progress_asked = true,
             None => {}
+        }
+    }
+
+    fn cancel(&mut self, watch_id: i64) {
+        if self.watchers.remove(&watch_id).is_some() {
+            let current = *self.revision.borrow();
+            self.push(
+                current,
+                WatchResponse {
+                    watch_id,
+                    canceled: true,
+                    ..Default::default()
+                },
+            );
         }
     }
 

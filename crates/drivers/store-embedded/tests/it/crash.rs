@@ -89,8 +89,12 @@ async fn kill_nine_loses_no_acknowledged_write() {
         assert!(revisions[0] > last, "revisions go on after a restart");
         last = revisions[revisions.len() - 1];
     }
-    let _server = spawn(dir.path());
+    let server = spawn(dir.path());
     check(up(dir.path()).await, &known, last).await;
+    drop(server);
+    let engine = Engine::open_existing(&dir.path().join("data"), Options::default()).unwrap();
+    assert_eq!(engine.verify().await.unwrap(), Vec::<String>::new());
+    engine.close().await;
 }
 
 /// Every acknowledged write is there (or a later one of the same writer); returns the store's revision.

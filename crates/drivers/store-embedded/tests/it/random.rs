@@ -219,7 +219,7 @@ async fn run(engine: &Engine, request: TxnRequest) -> Result<TxnResponse, Reques
         Response::ResponseRange(_) | Response::ResponseTxn(_) => unreachable!("made above"),
     };
     plain(header);
-    let header = header.clone();
+    let header = *header;
     Ok(TxnResponse {
         header,
         succeeded: true,
@@ -264,6 +264,7 @@ async fn play(ops: Vec<Op>) {
     engine.close().await;
     let engine = Engine::open(dir.path(), Options::default()).unwrap();
     history(&engine, &model).await;
+    assert_eq!(engine.verify().await.unwrap(), Vec::<String>::new());
     replay(engine, &model).await;
 }
 

@@ -1,0 +1,54 @@
+//! `caracal store serve`.
+
+use anyhow::{Context, Result};
+use caracal_runtime::{LogFormat, Shutdown, init_logging, on_signals};
+use caracal_store_embedded::{Engine, Listen, Options, Server};
+
+use crate::cli::Serve;
+use crate::notify;
+
+/// Serves until told to stop.
+pub(crate) async fn serve(args: Serve) -> Result<()> {
+    init_logging("INFO", LogFormat::Text);
+    let shutdown = Shutdown::new();
+    let mut signals = tokio::spawn(on_signals(shutdown.clone()));
+    let options = Options {
+        cache_bytes: usize::try_from(args.cache)? << 20,
+        reserve_bytes: u64::from(args.reserve) << 20,
+        keep_revisions: args.keep_revisions,
+        ..Options::default()
+    };
+    let engine = Engine::open(&args.data, options)?;
+    let listen = Listen {
+        socket: Some(args.socket.clone()),
+        tcp: args.listen,
+    };
+    let server = match Server::bind(engine.clone(), listen).await {
+        Ok(server) => server,
+        Err(error) => {
+            engine.close().await;
+            return Err(error.into());
+        }
+    };
+    let tcp = server
+        .tcp_addr()
+        .map(|addr| format!(" and {addr}"))
+        .unwrap_or_default();
+    eprintln!(
+        "caracal store: serving {} on {}{tcp}",
+        args.data.display(),
+        args.socket.display()
+    );
+    notify::ready();
+    let stopping = async {
+        tokio::select! {
+            () = shutdown.wait() => {}
+            // Without handlers the store could only be killed: better to say so and end.
+            ended = &mut signals => if let Ok(Err(error)) = ended {
+                tracing::error!(%error, "signals cannot be handled");
+            },
+        }
+        notify::stopping();
+    };
+    server.serve(stopping).await.context("store server")
+}

@@ -1,4 +1,4 @@
-//! Parameters of our own: `CARACAL_<Name>` in the environment, or an annotation on FelixConfiguration.
+//! Parameters of our own: `CARACAL_<NAME>` in the environment (`CARACAL_LOG_FORMAT`), or an annotation on FelixConfiguration.
 
 use crate::table::{Kind, Param, own};
 
@@ -10,7 +10,7 @@ pub const CALICO_ANNOTATION_PREFIX: &str = "config.projectcalico.org/";
 
 /// Where the agent's socket and the embedded store's socket are; how log lines look.
 pub(crate) const PARAMS: &[Param] = &[
-    own("AgentSocket", Kind::Path, "/var/run/calico/caracal-agent.sock").local(),
-    own("StoreSocket", Kind::Path, "/var/run/calico/caracal-store.sock").local(),
+    own("AgentSocket", Kind::Path, "/run/calico/agent.sock").local(),
+    own("StoreSocket", Kind::Path, "/run/calico/store.sock").local(),
     own("LogFormat", Kind::OneOf(&["text", "json"]), "text"),
 ];

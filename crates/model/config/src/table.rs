@@ -9,6 +9,9 @@ mod shapes;
 
 pub(crate) use shapes::DSCP_NAMES;
 
+/// What the environment variables of our own parameters begin with.
+const OWN_PREFIX: &str = "CARACAL_";
+
 /// What a parameter's text may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -156,7 +159,7 @@ const fn p(name: &'static str, field: &'static str, kind: Kind, default: &'stati
 /// A row for a parameter of our own: no field in the spec, always supported.
 pub(crate) const fn own(name: &'static str, kind: Kind, default: &'static str) -> Param {
     Param {
-        env_prefix: "CARACAL_",
+        env_prefix: OWN_PREFIX,
         supported: true,
         ..p(name, "", kind, default)
     }
@@ -195,10 +198,26 @@ impl Param {
         Param { spec_rule, ..self }
     }
 
-    /// The environment variable.
+    /// The environment variable: `FELIX_HealthPort`, but `CARACAL_LOG_FORMAT`. Any case is read.
     #[must_use]
     pub fn env(&self) -> String {
-        format!("{}{}", self.env_prefix, self.name)
+        let mut name = self.env_prefix.to_owned();
+        if !self.is_own() {
+            return name + self.name;
+        }
+        for (i, c) in self.name.char_indices() {
+            if i > 0 && c.is_ascii_uppercase() {
+                name.push('_');
+            }
+            name.push(c.to_ascii_uppercase());
+        }
+        name
+    }
+
+    /// Whether this is a parameter of Caracal's own.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.env_prefix == OWN_PREFIX
     }
 
     /// Calico's parameters, in the order of its documentation.

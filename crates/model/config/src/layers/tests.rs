@@ -270,7 +270,7 @@ fn own_parameters_have_their_own_prefix() {
     assert_eq!(resolved.get("LogFormat").unwrap().value.to_json(), json!("json"));
     assert_eq!(
         resolved.get("LogFormat").unwrap().param.env(),
-        "CARACAL_LogFormat"
+        "CARACAL_LOG_FORMAT"
     );
     assert_eq!(resolved.problems.len(), 1);
     assert_eq!(resolved.params().len(), 209);

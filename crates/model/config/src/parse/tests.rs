@@ -5,7 +5,11 @@ use super::parse;
 use crate::table::{Kind, PairsAs, Param};
 
 /// A kind, texts it takes with the JSON they become, texts it refuses.
-type Row = (Kind, &'static [(&'static str, &'static str)], &'static [&'static str]);
+type Row = (
+    Kind,
+    &'static [(&'static str, &'static str)],
+    &'static [&'static str],
+);
 
 const ALL: &[Row] = &[
     (

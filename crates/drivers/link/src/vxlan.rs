@@ -3,6 +3,7 @@ use std::net::IpAddr;
 
 use caracal_delta::Tracker;
 use caracal_net::MacAddr;
+use caracal_update::InSync;
 
 use crate::claims::Claims;
 use crate::neighbour::{delete_fdb, delete_neighbour, is_absent, set_fdb, set_neighbour};
@@ -188,8 +189,8 @@ impl Vxlan {
     }
 
     /// Brings the kernel to what is desired. Costs what differs, plus a full read after a start, an overrun,
-    /// or when the device was made anew.
-    pub fn apply(&mut self, rtnl: &mut Rtnl) -> VxlanReport {
+    /// or when the device was made anew. The token says that what is desired is complete.
+    pub fn apply(&mut self, rtnl: &mut Rtnl, _complete: &InSync) -> VxlanReport {
         let mut report = VxlanReport::default();
         if let Err(error) = self.apply_inner(rtnl, &mut report) {
             report.errors.push(error);

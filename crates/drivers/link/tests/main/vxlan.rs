@@ -4,6 +4,7 @@ use std::time::Duration;
 use caracal_link::{Event, Groups, LinkError, Monitor, Rtnl, Vxlan, VxlanPeer, VxlanReport, VxlanSpec};
 use caracal_net::{Family, MacAddr};
 use caracal_testkit::{eventually, find_tool, needs, netns};
+use caracal_update::InSync;
 
 use crate::support::{Node, datagram_arrives, ip, network, two_nodes};
 
@@ -62,6 +63,10 @@ fn driver(family: Family, node: u8, others: &[u8]) -> Vxlan {
     driver
 }
 
+fn complete() -> InSync {
+    InSync::after_complete_snapshot()
+}
+
 #[track_caller]
 fn clean(report: VxlanReport) -> VxlanReport {
     assert!(report.errors.is_empty(), "{:?}", report.errors);
@@ -81,8 +86,8 @@ fn netns_datagrams_cross_both_tunnels() {
     needs!("ip");
     let (mut one, mut two) = two_nodes();
     for family in Family::BOTH {
-        clean(driver(family, 1, &[2]).apply(&mut one.rtnl));
-        clean(driver(family, 2, &[1]).apply(&mut two.rtnl));
+        clean(driver(family, 1, &[2]).apply(&mut one.rtnl, &complete()));
+        clean(driver(family, 2, &[1]).apply(&mut two.rtnl, &complete()));
         let device = device_name(family);
         for (node, other) in [(&one, 2), (&two, 1)] {
             let via = tunnel(family, other);
@@ -120,15 +125,15 @@ fn netns_only_what_differs_is_touched() {
     let (mut one, _two) = two_nodes();
     for family in Family::BOTH {
         let mut vxlan = driver(family, 1, &[2, 3, 4]);
-        let report = clean(vxlan.apply(&mut one.rtnl));
+        let report = clean(vxlan.apply(&mut one.rtnl, &complete()));
         let link = report.link.unwrap();
         assert_eq!(report.changed, 6);
         assert!(!vxlan.is_pending());
-        assert_eq!(clean(vxlan.apply(&mut one.rtnl)).changed, 0);
+        assert_eq!(clean(vxlan.apply(&mut one.rtnl, &complete())).changed, 0);
 
         // A new process, knowing nothing, finds all in order.
         let mut again = driver(family, 1, &[2, 3, 4]);
-        let report = clean(again.apply(&mut one.rtnl));
+        let report = clean(again.apply(&mut one.rtnl, &complete()));
         assert_eq!((report.changed, report.link), (0, Some(link)));
 
         // A peer moves to another underlay address, one leaves.
@@ -141,7 +146,7 @@ fn netns_only_what_differs_is_touched() {
         );
         again.remove_peer("node3");
         assert_eq!(
-            clean(again.apply(&mut one.rtnl)).changed,
+            clean(again.apply(&mut one.rtnl, &complete())).changed,
             3,
             "moved, and two deleted"
         );
@@ -156,19 +161,19 @@ fn netns_only_what_differs_is_touched() {
             mac: mac(9),
             ..spec(family, 1)
         }));
-        assert_eq!(clean(again.apply(&mut one.rtnl)).link, Some(link));
+        assert_eq!(clean(again.apply(&mut one.rtnl, &complete())).link, Some(link));
         let found = one.rtnl.require_link(link).unwrap();
         assert_eq!((found.mtu, found.mac), (1400, Some(mac(9))));
         again.set_device(Some(VxlanSpec {
             vni: 7777,
             ..spec(family, 1)
         }));
-        let report = clean(again.apply(&mut one.rtnl));
+        let report = clean(again.apply(&mut one.rtnl, &complete()));
         assert_ne!(report.link, Some(link));
         assert_eq!(fdb_pairs(&mut one.rtnl, report.link.unwrap()), expected);
 
         again.set_device(None);
-        clean(again.apply(&mut one.rtnl));
+        clean(again.apply(&mut one.rtnl, &complete()));
         assert!(one.rtnl.link(device_name(family)).unwrap().is_none());
         assert!(!again.is_pending());
     }
@@ -187,7 +192,7 @@ fn netns_what_a_stranger_breaks_is_repaired() {
     for family in Family::BOTH {
         let (name, addr) = (device_name(family), tunnel(family, 2));
         let mut vxlan = driver(family, 1, &[2]);
-        let link = clean(vxlan.apply(&mut rtnl)).link.unwrap();
+        let link = clean(vxlan.apply(&mut rtnl, &complete())).link.unwrap();
         let good = fdb_pairs(&mut probe, link);
         let (far, other) = (underlay(family, 2), underlay(family, 77));
         let bridge = |line: String| {
@@ -227,7 +232,7 @@ fn netns_what_a_stranger_breaks_is_repaired() {
             for event in monitor.drain().unwrap() {
                 vxlan.on_event(&event);
             }
-            let link = clean(vxlan.apply(&mut rtnl)).link.unwrap();
+            let link = clean(vxlan.apply(&mut rtnl, &complete())).link.unwrap();
             assert_eq!(fdb_pairs(&mut probe, link), good, "breakage {number} of {name}");
             let neighbours = probe.neighbours(link, family).unwrap();
             assert!(
@@ -256,7 +261,7 @@ fn netns_foreign_links_and_entries_stay() {
     one.ip("link set foreign up");
     one.ip("neigh add 172.30.0.99 lladdr 02:00:00:00:00:99 dev eth0 nud permanent");
     let mut vxlan = driver(Family::V4, 1, &[2]);
-    let link = clean(vxlan.apply(&mut one.rtnl)).link.unwrap();
+    let link = clean(vxlan.apply(&mut one.rtnl, &complete())).link.unwrap();
     let run = |line: &str| {
         let command = || Command::new("bridge").args(line.split(' ')).output().unwrap();
         assert!(one.netns.run(command).unwrap().status.success(), "bridge {line}");
@@ -264,7 +269,7 @@ fn netns_foreign_links_and_entries_stay() {
     run("fdb append 00:00:00:00:00:00 dev vxlan.calico dst 172.30.0.50 self");
     run("fdb append 02:00:00:00:00:01 dev foreign dst 172.30.0.51 self");
     vxlan.resync();
-    clean(vxlan.apply(&mut one.rtnl));
+    clean(vxlan.apply(&mut one.rtnl, &complete()));
     let zero = (MacAddr([0; 6]), ip("172.30.0.50"));
     assert!(fdb_pairs(&mut one.rtnl, link).contains(&zero));
     let foreign = one.index("foreign");
@@ -287,7 +292,7 @@ fn netns_bad_situations_are_told_and_heal() {
     netns!();
     let mut node = Node::new("lonely");
     let mut vxlan = driver(Family::V4, 1, &[2]);
-    let report = vxlan.apply(&mut node.rtnl);
+    let report = vxlan.apply(&mut node.rtnl, &complete());
     let text = report
         .errors
         .iter()
@@ -303,14 +308,14 @@ fn netns_bad_situations_are_told_and_heal() {
     node.rtnl.create_bridge("vxlan.calico").unwrap();
     node.rtnl.create_bridge("eth0").unwrap();
     node.address("eth0", "172.30.0.1/24");
-    let report = vxlan.apply(&mut node.rtnl);
+    let report = vxlan.apply(&mut node.rtnl, &complete());
     assert!(
         matches!(report.errors[..], [LinkError::InTheWay { .. }]),
         "{:?}",
         report.errors
     );
     node.rtnl.delete_link("vxlan.calico").unwrap();
-    clean(vxlan.apply(&mut node.rtnl));
+    clean(vxlan.apply(&mut node.rtnl, &complete()));
     assert!(!vxlan.is_pending());
     // Two nodes claim one Ethernet address: the first by name has it, whoever came first.
     vxlan.set_peer(
@@ -320,7 +325,7 @@ fn netns_bad_situations_are_told_and_heal() {
             ..peer(Family::V4, 5)
         },
     );
-    let report = vxlan.apply(&mut node.rtnl);
+    let report = vxlan.apply(&mut node.rtnl, &complete());
     assert!(matches!(&report.errors[..], [LinkError::Conflict { claimants, .. }] if claimants[0] == "node0"));
     let link = report.link.unwrap();
     assert_eq!(
@@ -328,7 +333,7 @@ fn netns_bad_situations_are_told_and_heal() {
         [(mac(2), underlay(Family::V4, 5))]
     );
     vxlan.remove_peer("node0");
-    clean(vxlan.apply(&mut node.rtnl));
+    clean(vxlan.apply(&mut node.rtnl, &complete()));
     assert_eq!(
         fdb_pairs(&mut node.rtnl, link),
         [(mac(2), underlay(Family::V4, 2))]

@@ -1,0 +1,441 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use caracal_delta::Tracker;
+use caracal_link::{Event, LinkError, Refusal, Request, Rtnl};
+use caracal_net::Family;
+use caracal_update::InSync;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::RouteMessage;
+
+use crate::codec::{self, Installed};
+use crate::model::{Route, RouteKey};
+use crate::ownership::Ownership;
+
+/// How often a write that failed for lack of another route is tried in one apply: that route may have been
+/// written after it.
+const ROUNDS: usize = 2;
+
+/// What went wrong with one route, or with all of them.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// The kernel refused to write a route.
+    #[error("cannot write route {key} {route}: {refusal}")]
+    Write {
+        /// Which route.
+        key: RouteKey,
+        /// What it should be.
+        route: Box<Route>,
+        /// The kernel's answer.
+        refusal: Refusal,
+    },
+    /// The kernel refused to delete a route.
+    #[error("cannot delete route {key}: {refusal}")]
+    Delete {
+        /// Which route.
+        key: RouteKey,
+        /// The kernel's answer.
+        refusal: Refusal,
+    },
+    /// The kernel could not be asked.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// What an apply did and what went wrong.
+#[derive(Debug, Default)]
+pub struct RouteReport {
+    /// Routes written.
+    pub written: usize,
+    /// Routes deleted.
+    pub deleted: usize,
+    /// Desired routes whose link is missing or down.
+    pub waiting: usize,
+    /// What failed; tried again at the next apply.
+    pub errors: Vec<RouteError>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LinkState {
+    index: u32,
+    up: bool,
+}
+
+/// The reconciler of our routes. One for both families and all tables.
+#[derive(Debug)]
+pub struct Routes {
+    ownership: Ownership,
+    wanted: BTreeMap<RouteKey, Route>,
+    /// Desired routes by the link they need.
+    by_link: BTreeMap<String, BTreeSet<RouteKey>>,
+    links: BTreeMap<String, LinkState>,
+    names: BTreeMap<u32, String>,
+    /// Desired here are only those whose link is there.
+    tracker: Tracker<RouteKey, Installed>,
+    /// Observed routes by the number of their link: they go with it, untold.
+    through: BTreeMap<u32, BTreeSet<RouteKey>>,
+    /// Observed routes by their source address: they go with it, untold.
+    sourced: BTreeMap<IpAddr, BTreeSet<RouteKey>>,
+    unread: bool,
+}
+
+impl Routes {
+    /// Desires nothing yet. The first apply reads the kernel.
+    pub fn new(ownership: Ownership) -> Self {
+        Self {
+            ownership,
+            wanted: BTreeMap::new(),
+            by_link: BTreeMap::new(),
+            links: BTreeMap::new(),
+            names: BTreeMap::new(),
+            tracker: Tracker::new(),
+            through: BTreeMap::new(),
+            sourced: BTreeMap::new(),
+            unread: true,
+        }
+    }
+
+    /// Wants a route.
+    pub fn set(&mut self, key: RouteKey, route: Route) {
+        self.unfile(&key);
+        if let Some(link) = route.target.link() {
+            self.by_link.entry(link.to_owned()).or_default().insert(key);
+        }
+        self.wanted.insert(key, route);
+        self.resolve(&key);
+    }
+
+    /// Does not want a route any more.
+    pub fn remove(&mut self, key: &RouteKey) {
+        self.unfile(key);
+        self.wanted.remove(key);
+        self.resolve(key);
+    }
+
+    /// Wants exactly these routes.
+    pub fn replace_all(&mut self, wanted: BTreeMap<RouteKey, Route>) {
+        let gone: Vec<RouteKey> = self
+            .wanted
+            .keys()
+            .filter(|key| !wanted.contains_key(key))
+            .copied()
+            .collect();
+        for key in &gone {
+            self.remove(key);
+        }
+        for (key, route) in wanted {
+            if self.wanted.get(&key) != Some(&route) {
+                self.set(key, route);
+            }
+        }
+    }
+
+    /// What is wanted.
+    pub fn wanted(&self) -> &BTreeMap<RouteKey, Route> {
+        &self.wanted
+    }
+
+    /// Wanted routes whose link is missing or down.
+    pub fn waiting(&self) -> impl Iterator<Item = (&RouteKey, &Route)> {
+        self.wanted
+            .iter()
+            .filter(|(key, _)| self.tracker.desired(key).is_none())
+    }
+
+    /// Whether an apply has something to do. Failed writes count; waiting routes do not.
+    pub fn is_pending(&self) -> bool {
+        self.unread || !self.tracker.in_sync()
+    }
+
+    /// Reads the kernel again at the next apply.
+    pub fn resync(&mut self) {
+        self.unread = true;
+    }
+
+    fn unfile(&mut self, key: &RouteKey) {
+        let Some(link) = self.wanted.get(key).and_then(|route| route.target.link()) else {
+            return;
+        };
+        if let Some(keys) = self.by_link.get_mut(link) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_link.remove(link);
+            }
+        }
+    }
+
+    /// Desires of the kernel what is wanted, if its link is there.
+    fn resolve(&mut self, key: &RouteKey) {
+        let installed = self.wanted.get(key).and_then(|route| match route.target.link() {
+            None => Some(Installed::from_route(route, None)),
+            Some(name) => {
+                let link = self.links.get(name).filter(|link| link.up)?;
+                Some(Installed::from_route(route, Some(link.index)))
+            }
+        });
+        match installed {
+            Some(installed) => drop(self.tracker.set_desired(*key, installed)),
+            None => drop(self.tracker.remove_desired(key)),
+        }
+    }
+
+    fn resolve_link(&mut self, name: &str) {
+        let keys: Vec<RouteKey> = self.by_link.get(name).into_iter().flatten().copied().collect();
+        for key in &keys {
+            self.resolve(key);
+        }
+    }
+
+    fn observe(&mut self, key: RouteKey, route: Installed) {
+        self.forget(&key);
+        if let Some(link) = route.link {
+            self.through.entry(link).or_default().insert(key);
+        }
+        if let Some(source) = route.source {
+            self.sourced.entry(source).or_default().insert(key);
+        }
+        self.tracker.observe(key, route);
+    }
+
+    fn forget(&mut self, key: &RouteKey) {
+        let Some(route) = self.tracker.forget(key) else {
+            return;
+        };
+        if let Some(link) = route.link {
+            drop_from(&mut self.through, &link, key);
+        }
+        if let Some(source) = route.source {
+            drop_from(&mut self.sourced, &source, key);
+        }
+    }
+
+    /// Follows the kernel. Tells whether an apply has something to do now.
+    pub fn on_event(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Overrun => self.unread = true,
+            Event::Link(link) => self.on_link(&link.name, link.index, link.up),
+            Event::LinkGone(link) => self.on_link_gone(link.index),
+            Event::AddressGone(address) => {
+                for key in self.sourced.remove(&address.addr.addr).unwrap_or_default() {
+                    self.forget(&key);
+                }
+            }
+            Event::Route(message) => self.on_route(message),
+            Event::RouteGone(message) => self.on_route_gone(message),
+            _ => {}
+        }
+        self.is_pending()
+    }
+
+    fn on_link(&mut self, name: &str, index: u32, up: bool) {
+        let before = self.links.get(name).copied();
+        if self.names.get(&index).is_some_and(|old| old != name)
+            || before.is_some_and(|old| old.index != index)
+        {
+            // Renamed, or made anew under the same name.
+            self.on_link_gone(index);
+            self.on_link_gone(before.map_or(index, |old| old.index));
+        }
+        if !up {
+            self.forget_through(index);
+        }
+        self.names.insert(index, name.to_owned());
+        self.links.insert(name.to_owned(), LinkState { index, up });
+        if before.is_none_or(|old| old.index != index || old.up != up) {
+            self.resolve_link(name);
+        }
+    }
+
+    fn on_link_gone(&mut self, index: u32) {
+        self.forget_through(index);
+        if let Some(name) = self.names.remove(&index)
+            && self.links.get(&name).is_some_and(|link| link.index == index)
+        {
+            self.links.remove(&name);
+            self.resolve_link(&name);
+        }
+    }
+
+    /// The kernel drops routes through a link that goes down without telling of each.
+    fn forget_through(&mut self, index: u32) {
+        for key in self.through.remove(&index).unwrap_or_default() {
+            self.forget(&key);
+        }
+    }
+
+    fn on_route(&mut self, message: &RouteMessage) {
+        let Some((key, route)) = codec::read(message) else {
+            return;
+        };
+        if self.is_ours(&key, &route) {
+            self.observe(key, route);
+        } else {
+            // A stranger's in the place of ours. If it only stands beside ours, writing ours again is harmless.
+            self.forget(&key);
+        }
+    }
+
+    fn on_route_gone(&mut self, message: &RouteMessage) {
+        if let Some((key, route)) = codec::read(message)
+            && self.is_ours(&key, &route)
+        {
+            self.forget(&key);
+        }
+    }
+
+    fn is_ours(&self, key: &RouteKey, route: &Installed) -> bool {
+        let link = route
+            .link
+            .and_then(|index| self.names.get(&index))
+            .map(String::as_str);
+        // One that is exactly as wanted is ours even if no rule says so.
+        self.ownership.owns(key.table, route.protocol, link) || self.tracker.desired(key) == Some(route)
+    }
+
+    /// Brings the kernel to what is wanted: writes first, then deletions, in few system calls. Costs what
+    /// differs, plus a full read after a start or lost events.
+    pub fn apply(&mut self, rtnl: &mut Rtnl, _complete: &InSync) -> RouteReport {
+        let mut report = RouteReport::default();
+        if let Err(error) = self.apply_inner(rtnl, &mut report) {
+            // What the kernel has done of it is unknown.
+            self.unread = true;
+            report.errors.push(error.into());
+        }
+        report.waiting = self.wanted.len() - self.tracker.desired_len();
+        report
+    }
+
+    fn apply_inner(&mut self, rtnl: &mut Rtnl, report: &mut RouteReport) -> Result<(), LinkError> {
+        let mut strays = Vec::new();
+        if self.unread {
+            strays = self.read(rtnl)?;
+            self.unread = false;
+        }
+        let mut failed = Vec::new();
+        for _ in 0..ROUNDS {
+            let before = report.written;
+            failed = self.write(rtnl, report)?;
+            if failed.is_empty() || report.written == before {
+                break;
+            }
+        }
+        report.errors.extend(failed);
+        self.delete(rtnl, strays, report)
+    }
+
+    /// Reads links and routes. Returns routes of ours beyond the first with the same key.
+    fn read(&mut self, rtnl: &mut Rtnl) -> Result<Vec<(RouteKey, Installed)>, LinkError> {
+        self.links.clear();
+        self.names.clear();
+        for link in rtnl.links()? {
+            self.names.insert(link.index, link.name.clone());
+            self.links.insert(
+                link.name,
+                LinkState {
+                    index: link.index,
+                    up: link.up,
+                },
+            );
+        }
+        let keys: Vec<RouteKey> = self.wanted.keys().copied().collect();
+        for key in &keys {
+            self.resolve(key);
+        }
+        let mut found = BTreeMap::new();
+        let mut strays = Vec::new();
+        for family in Family::BOTH {
+            let routes = rtnl.dump("list routes", codec::list(family), |message| match message {
+                RouteNetlinkMessage::NewRoute(message) => codec::read(&message),
+                _ => None,
+            })?;
+            for (key, route) in routes.into_iter().filter(|(key, route)| self.is_ours(key, route)) {
+                if let Some(first) = found.insert(key, route) {
+                    strays.push((key, first));
+                }
+            }
+        }
+        self.tracker.clear_observed();
+        self.through.clear();
+        self.sourced.clear();
+        for (key, route) in found {
+            self.observe(key, route);
+        }
+        Ok(strays)
+    }
+
+    fn write(&mut self, rtnl: &mut Rtnl, report: &mut RouteReport) -> Result<Vec<RouteError>, LinkError> {
+        let updates: Vec<(RouteKey, Installed)> = self
+            .tracker
+            .pending_updates()
+            .map(|update| (*update.key, update.desired.clone()))
+            .collect();
+        let requests: Vec<Request> = updates
+            .iter()
+            .map(|(key, route)| codec::write(key, route))
+            .collect();
+        let mut failed = Vec::new();
+        for ((key, route), verdict) in updates.into_iter().zip(rtnl.batch(&requests)?) {
+            match verdict {
+                Ok(()) => {
+                    report.written += 1;
+                    self.observe(key, route);
+                }
+                Err(refusal) => {
+                    // Resolved, therefore wanted.
+                    if let Some(route) = self.wanted.get(&key).cloned().map(Box::new) {
+                        failed.push(RouteError::Write { key, route, refusal });
+                    }
+                }
+            }
+        }
+        Ok(failed)
+    }
+
+    fn delete(
+        &mut self,
+        rtnl: &mut Rtnl,
+        strays: Vec<(RouteKey, Installed)>,
+        report: &mut RouteReport,
+    ) -> Result<(), LinkError> {
+        // Ours are deleted, but a route that waits for its link is not there anyway.
+        let surplus = self
+            .tracker
+            .pending_deletes()
+            .map(|(key, route)| (*key, route.clone()));
+        let mut doomed: Vec<(RouteKey, Installed, bool)> =
+            surplus.map(|(key, route)| (key, route, true)).collect();
+        doomed.extend(strays.into_iter().map(|(key, route)| (key, route, false)));
+        let requests: Vec<Request> = doomed
+            .iter()
+            .map(|(key, route, _)| codec::delete(key, route))
+            .collect();
+        for ((key, _, tracked), verdict) in doomed.into_iter().zip(rtnl.batch(&requests)?) {
+            match verdict {
+                Err(refusal) if !is_absent(refusal.errno) => {
+                    report.errors.push(RouteError::Delete { key, refusal });
+                }
+                verdict => {
+                    report.deleted += usize::from(verdict.is_ok());
+                    if tracked {
+                        self.forget(&key);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a refusal to delete means that there was nothing to delete.
+fn is_absent(errno: i32) -> bool {
+    matches!(errno, libc::ESRCH | libc::ENODEV | libc::ENOENT)
+}
+
+fn drop_from<K: Ord>(index: &mut BTreeMap<K, BTreeSet<RouteKey>>, at: &K, key: &RouteKey) {
+    if let Some(keys) = index.get_mut(at) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(at);
+        }
+    }
+}

@@ -293,7 +293,8 @@ impl Routes {
     }
 
     /// Brings the kernel to what is wanted: writes first, then deletions, in few system calls. Costs what
-    /// differs, plus a full read after a start or lost events.
+    /// differs, plus a full read after a start or lost events. Best called when all events that have come
+    /// were followed: an old one about a link makes its routes be written again.
     pub fn apply(&mut self, rtnl: &mut Rtnl, _complete: &InSync) -> RouteReport {
         let mut report = RouteReport::default();
         if let Err(error) = self.apply_inner(rtnl, &mut report) {

@@ -199,6 +199,24 @@ impl Spec for BlockAffinitySpec {
     type Status = NoStatus;
 }
 
+/// Addresses that are never assigned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IpReservationSpec {
+    /// The ranges.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default",
+        rename = "reservedCIDRs"
+    )]
+    pub reserved_cidrs: Vec<String>,
+}
+
+impl Spec for IpReservationSpec {
+    const KIND: Kind = Kind::IpReservation;
+    type Status = NoStatus;
+}
+
 /// How addresses are assigned, cluster-wide; the object is named `default`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -63,6 +63,15 @@ kinds! {
     BlockAffinity, "BlockAffinity", "blockaffinities", false, false, ["affinity", "affinities"];
     IpamConfiguration, "IPAMConfiguration", "ipamconfigurations", false, true, ["ipamconfig", "ipamconfigs"];
     ClusterInformation, "ClusterInformation", "clusterinformations", false, true, ["clusterinfo", "clusterinfos"];
+    StagedNetworkPolicy, "StagedNetworkPolicy", "stagednetworkpolicies", true, true, ["stagedpolicy", "snp", "stagedpolicies", "spol", "spols"];
+    StagedGlobalNetworkPolicy, "StagedGlobalNetworkPolicy", "stagedglobalnetworkpolicies", false, true, ["sgnp", "sgnps"];
+    StagedKubernetesNetworkPolicy, "StagedKubernetesNetworkPolicy", "stagedkubernetesnetworkpolicies", true, true, ["stagedkubernetespolicy", "sknp", "stagedkubernetespolicies", "skpol", "skpols"];
+    BgpConfiguration, "BGPConfiguration", "bgpconfigurations", false, true, ["bgpconfig", "bgpconfigs"];
+    BgpPeer, "BGPPeer", "bgppeers", false, true, ["bgpp", "bgpps", "bp", "bps"];
+    BgpFilter, "BGPFilter", "bgpfilters", false, true, ["bgpf", "bgpfs", "bf", "bfs"];
+    IpReservation, "IPReservation", "ipreservations", false, true, ["reservation", "reservations"];
+    KubeControllersConfiguration, "KubeControllersConfiguration", "kubecontrollersconfigurations", false, true, ["kubecontrollersconfig", "kubecontrollersconfigs"];
+    CalicoNodeStatus, "CalicoNodeStatus", "caliconodestatuses", false, true, ["nodestatus", "nodestatuses"];
     FelixConfiguration, "FelixConfiguration", "felixconfigurations", false, true, ["felixconfig", "felixconfigs"];
 }
 

@@ -5,7 +5,10 @@
 //!
 //! **Invariant:** what is read is written back: serde here is lossless for every field Calico's v3 defines.
 
+mod bgp;
+mod bgp_filter;
 mod cluster;
+mod controllers;
 mod endpoint;
 mod ipam;
 mod kind;
@@ -13,6 +16,7 @@ mod kube;
 mod manifest;
 mod meta;
 mod node;
+mod node_status;
 mod object;
 mod path;
 mod policy;
@@ -21,11 +25,25 @@ mod rule;
 mod scalar;
 mod suggest;
 
+pub use bgp::{
+    AsNumber, BadAsNumber, BgpConfigurationSpec, BgpPassword, BgpPeerSpec, BindMode, Community, NextHopMode,
+    PrefixAdvertisement, ProgramClusterRoutes, ReversePeering, SecretKeySelector, ServiceIpBlock,
+    SourceAddress, Toggle,
+};
+pub use bgp_filter::{
+    AddCommunity, BgpFilterRule, BgpFilterSpec, CommunityMatch, FilterAction, FilterOperation, MatchOperator,
+    PeerType, PrefixLength, PrependAsPath, RouteSource, SetPriority,
+};
 pub use cluster::{ClusterInformationSpec, FelixConfigurationSpec};
+pub use controllers::{
+    AssignIps, AutoHostEndpointConfig, ControllersConfig, HostEndpointTemplate,
+    KubeControllersConfigurationSpec, KubeControllersConfigurationStatus, LoadBalancerControllerConfig,
+    MigrationControllerConfig, NodeControllerConfig, ReconcilerConfig,
+};
 pub use endpoint::{EndpointPort, HostEndpointSpec, IpNat, QosControls, WorkloadEndpointSpec, WorkloadPort};
 pub use ipam::{
     AllocationAttribute, AssignmentMode, BlockAffinitySpec, EncapMode, IpPoolAllowedUse, IpPoolSpec,
-    IpPoolStatus, IpamBlockSpec, IpamConfigurationSpec, IpamHandleSpec,
+    IpPoolStatus, IpReservationSpec, IpamBlockSpec, IpamConfigurationSpec, IpamHandleSpec,
 };
 pub use kind::{Kind, ResourceKey};
 pub use kube::{
@@ -38,11 +56,16 @@ pub use manifest::{
 };
 pub use meta::{Condition, ObjectMeta, OwnerReference};
 pub use node::{NodeAddress, NodeBgpSpec, NodeSpec, NodeStatus, NodeWireguardSpec, OrchRef};
+pub use node_status::{
+    AgentReport, BgpDaemonStatus, BgpReport, CalicoNodeStatusSpec, CalicoNodeStatusStatus, LearnedFrom,
+    PeerReport, ReportedRoute, RouteReport, StatusClass,
+};
 pub use object::{NoStatus, Object, Spec};
 pub use path::{FieldPath, Step};
 pub use policy::{
     GlobalNetworkPolicySpec, GlobalNetworkSetSpec, NetworkPolicySpec, NetworkSetSpec, PolicyType,
-    ProfileSpec, TierDefaultAction, TierSpec, TierStatus,
+    ProfileSpec, StagedAction, StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec,
+    StagedNetworkPolicySpec, TierDefaultAction, TierSpec, TierStatus,
 };
 pub use resource::{API_VERSION, Resource};
 pub use rule::{

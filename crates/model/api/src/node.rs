@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Kind, Spec, meta::null_is_default};
+use crate::{AsNumber, Kind, Spec, meta::null_is_default};
 
 /// A node of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ impl Spec for NodeSpec {
 pub struct NodeBgpSpec {
     /// AS number; the cluster's when absent.
     #[serde(skip_serializing_if = "Option::is_none", rename = "asNumber")]
-    pub as_number: Option<serde_json::Value>,
+    pub as_number: Option<AsNumber>,
     /// IPv4 address with the prefix length of its subnet.
     #[serde(skip_serializing_if = "String::is_empty", rename = "ipv4Address")]
     pub ipv4_address: String,

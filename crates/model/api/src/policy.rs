@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, Kind, NoStatus, Rule, Spec, meta::null_is_default};
+use crate::{
+    Condition, Kind, KubeEgressRule, KubeIngressRule, LabelSelector, NoStatus, Rule, Spec,
+    meta::null_is_default,
+};
 
 /// A direction that a policy governs, seen from the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -13,34 +16,87 @@ pub enum PolicyType {
     Egress,
 }
 
-/// The fields that NetworkPolicy and GlobalNetworkPolicy share come first in both.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct NetworkPolicySpec {
-    /// The tier; `default` when empty.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub tier: String,
-    /// Position in the tier, ascending; absent means last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub order: Option<f64>,
-    /// Rules for traffic to the endpoint.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub ingress: Vec<Rule>,
-    /// Rules for traffic from the endpoint.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub egress: Vec<Rule>,
-    /// The endpoints, among those of the policy's namespace.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub selector: String,
-    /// The directions governed; inferred from the rules when empty.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub types: Vec<PolicyType>,
-    /// The endpoints' service accounts.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub service_account_selector: String,
-    /// Hints such as `AssumeNeededOnEveryNode`.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub performance_hints: Vec<String>,
+/// Makes the spec of a kind of policy: what is special to it first, what global ones have, what all have.
+macro_rules! policy_spec {
+    ($(#[$doc:meta])* $name:ident { $($(#[$lm:meta])* $lead:ident: $lt:ty,)* } { $($(#[$gm:meta])* $global:ident: $gt:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        pub struct $name {
+            $($(#[$lm])* pub $lead: $lt,)*
+            /// The tier; `default` when empty.
+            #[serde(skip_serializing_if = "String::is_empty")]
+            pub tier: String,
+            /// Position in the tier, ascending; absent means last.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub order: Option<f64>,
+            /// Rules for traffic to the endpoint.
+            #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+            pub ingress: Vec<Rule>,
+            /// Rules for traffic from the endpoint.
+            #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+            pub egress: Vec<Rule>,
+            /// The endpoints: of the policy's namespace if it has one.
+            #[serde(skip_serializing_if = "String::is_empty")]
+            pub selector: String,
+            /// The directions governed; inferred from the rules when empty.
+            #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+            pub types: Vec<PolicyType>,
+            $($(#[$gm])* pub $global: $gt,)*
+            /// The endpoints' service accounts.
+            #[serde(skip_serializing_if = "String::is_empty")]
+            pub service_account_selector: String,
+            /// Hints such as `AssumeNeededOnEveryNode`.
+            #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+            pub performance_hints: Vec<String>,
+        }
+    };
+}
+
+macro_rules! global_policy_spec {
+    ($(#[$doc:meta])* $name:ident { $($lead:tt)* }) => {
+        policy_spec! {
+            $(#[$doc])* $name { $($lead)* } {
+                /// Untracked policy of host endpoints, before connection tracking.
+                #[serde(skip_serializing_if = "std::ops::Not::not")]
+                do_not_track: bool,
+                /// Policy of host endpoints before destination NAT.
+                #[serde(skip_serializing_if = "std::ops::Not::not", rename = "preDNAT")]
+                pre_dnat: bool,
+                /// Whether a host endpoint's forwarded traffic is governed too.
+                #[serde(skip_serializing_if = "std::ops::Not::not")]
+                apply_on_forward: bool,
+                /// The endpoints' namespaces.
+                #[serde(skip_serializing_if = "String::is_empty")]
+                namespace_selector: String,
+            }
+        }
+    };
+}
+
+policy_spec! {
+    /// A policy for the endpoints of its namespace.
+    NetworkPolicySpec {} {}
+}
+global_policy_spec! {
+    /// A policy without a namespace.
+    GlobalNetworkPolicySpec {}
+}
+policy_spec! {
+    /// A policy for the endpoints of its namespace that is calculated and not enforced.
+    StagedNetworkPolicySpec {
+        /// What would be done with the policy of this name; `Set` when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        staged_action: Option<StagedAction>,
+    } {}
+}
+global_policy_spec! {
+    /// A policy without a namespace that is calculated and not enforced.
+    StagedGlobalNetworkPolicySpec {
+        /// What would be done with the policy of this name; `Set` when absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        staged_action: Option<StagedAction>,
+    }
 }
 
 impl Spec for NetworkPolicySpec {
@@ -48,50 +104,58 @@ impl Spec for NetworkPolicySpec {
     type Status = NoStatus;
 }
 
-/// A policy without a namespace.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct GlobalNetworkPolicySpec {
-    /// The tier; `default` when empty.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub tier: String,
-    /// Position in the tier, ascending; absent means last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub order: Option<f64>,
-    /// Rules for traffic to the endpoint.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub ingress: Vec<Rule>,
-    /// Rules for traffic from the endpoint.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub egress: Vec<Rule>,
-    /// The endpoints.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub selector: String,
-    /// The directions governed; inferred from the rules when empty.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub types: Vec<PolicyType>,
-    /// Untracked policy of host endpoints, before connection tracking.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub do_not_track: bool,
-    /// Policy of host endpoints before destination NAT.
-    #[serde(skip_serializing_if = "std::ops::Not::not", rename = "preDNAT")]
-    pub pre_dnat: bool,
-    /// Whether a host endpoint's forwarded traffic is governed too.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub apply_on_forward: bool,
-    /// The endpoints' service accounts.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub service_account_selector: String,
-    /// The endpoints' namespaces.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub namespace_selector: String,
-    /// Hints such as `AssumeNeededOnEveryNode`.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub performance_hints: Vec<String>,
-}
-
 impl Spec for GlobalNetworkPolicySpec {
     const KIND: Kind = Kind::GlobalNetworkPolicy;
+    type Status = NoStatus;
+}
+
+impl Spec for StagedNetworkPolicySpec {
+    const KIND: Kind = Kind::StagedNetworkPolicy;
+    type Status = NoStatus;
+}
+
+impl Spec for StagedGlobalNetworkPolicySpec {
+    const KIND: Kind = Kind::StagedGlobalNetworkPolicy;
+    type Status = NoStatus;
+}
+
+/// What a staged policy would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StagedAction {
+    /// Make or replace the policy.
+    #[default]
+    Set,
+    /// Delete the policy.
+    Delete,
+    /// As `Set`; made by a recommendation.
+    Learn,
+    /// As `Set`; a recommendation that was refused.
+    Ignore,
+}
+
+/// A Kubernetes policy that is calculated and not enforced.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StagedKubernetesNetworkPolicySpec {
+    /// What would be done with the policy of this name; `Set` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staged_action: Option<StagedAction>,
+    /// The pods of the policy's namespace; all when empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<LabelSelector>,
+    /// What may come in.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub ingress: Vec<KubeIngressRule>,
+    /// What may go out.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub egress: Vec<KubeEgressRule>,
+    /// The directions governed.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub policy_types: Vec<PolicyType>,
+}
+
+impl Spec for StagedKubernetesNetworkPolicySpec {
+    const KIND: Kind = Kind::StagedKubernetesNetworkPolicy;
     type Status = NoStatus;
 }
 

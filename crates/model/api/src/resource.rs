@@ -2,10 +2,12 @@ use serde::{Deserialize, Serialize, de};
 use serde_json::Value;
 
 use crate::{
-    BlockAffinitySpec, ClusterInformationSpec, FelixConfigurationSpec, GlobalNetworkPolicySpec,
-    GlobalNetworkSetSpec, HostEndpointSpec, IpPoolSpec, IpamBlockSpec, IpamConfigurationSpec, IpamHandleSpec,
-    Kind, NetworkPolicySpec, NetworkSetSpec, NodeSpec, Object, ObjectMeta, ProfileSpec, ResourceKey,
-    TierSpec, WorkloadEndpointSpec,
+    BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, BlockAffinitySpec, CalicoNodeStatusSpec,
+    ClusterInformationSpec, FelixConfigurationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec,
+    HostEndpointSpec, IpPoolSpec, IpReservationSpec, IpamBlockSpec, IpamConfigurationSpec, IpamHandleSpec,
+    Kind, KubeControllersConfigurationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, Object, ObjectMeta,
+    ProfileSpec, ResourceKey, StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec,
+    StagedNetworkPolicySpec, TierSpec, WorkloadEndpointSpec,
 };
 
 /// The API group and version of every kind here.
@@ -110,6 +112,15 @@ resource! {
     BlockAffinity(BlockAffinitySpec);
     IpamConfiguration(IpamConfigurationSpec);
     ClusterInformation(ClusterInformationSpec);
+    StagedNetworkPolicy(StagedNetworkPolicySpec);
+    StagedGlobalNetworkPolicy(StagedGlobalNetworkPolicySpec);
+    StagedKubernetesNetworkPolicy(StagedKubernetesNetworkPolicySpec);
+    BgpConfiguration(BgpConfigurationSpec);
+    BgpPeer(BgpPeerSpec);
+    BgpFilter(BgpFilterSpec);
+    IpReservation(IpReservationSpec);
+    KubeControllersConfiguration(KubeControllersConfigurationSpec);
+    CalicoNodeStatus(CalicoNodeStatusSpec);
     FelixConfiguration(FelixConfigurationSpec);
 }
 

@@ -1,0 +1,412 @@
+//! What is there whatever the policies are: base chains, the walls around workloads, NAT and VXLAN.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use caracal_net::{Family, PortRange, Proto};
+
+use crate::{
+    config::{DenyAction, HostAction, RulesConfig},
+    ir::{
+        BaseChain, Chain, ChainKind, ChainName, CtState, Element, FibKey, Field, Hook, IfName, Key, KeyType,
+        Match, NatTo, Policy, RejectWith, Rule, Set, SetDef, SetName, Span, Statement, Verdict,
+    },
+};
+
+pub(crate) const FROM_WORKLOADS: &str = "from-wl";
+pub(crate) const TO_WORKLOADS: &str = "to-wl";
+const UNKNOWN_FROM: &str = "unknown-from-wl";
+const UNKNOWN_TO: &str = "unknown-to-wl";
+const INVALID: &str = "wl-invalid";
+const ENCAP: &str = "wl-encap";
+const TO_HOST: &str = "wl-to-host";
+const SOURCE: &str = "wl-source";
+const VXLAN_HOSTS: &str = "vxlan-hosts";
+const NAT_SOURCES: &str = "nat-sources";
+const NAT_SPARED: &str = "nat-spared";
+const NEIGHBOURS: &str = "icmp-neighbours";
+const MORE_SOURCES: &str = "wl-more-sources";
+const IPIP: Proto = Proto(4);
+
+/// What the static part depends on beside the configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// Whether VXLAN is in use.
+    pub(crate) vxlan: bool,
+    /// Underlay addresses of the VTEPs.
+    pub(crate) vxlan_hosts: Vec<Span>,
+    /// Pools whose traffic to outside is translated.
+    pub(crate) nat_sources: Vec<Span>,
+    /// Destinations that are not outside.
+    pub(crate) nat_spared: Vec<Span>,
+    /// What interfaces may send from beside what is routed to them.
+    pub(crate) more_sources: Vec<(IfName, Span)>,
+}
+
+/// The chains and sets by name.
+#[derive(Debug, Default)]
+pub(crate) struct Base {
+    pub(crate) chains: BTreeMap<ChainName, Chain>,
+    pub(crate) sets: BTreeMap<SetName, Set>,
+}
+
+pub(crate) fn deny(config: &RulesConfig) -> Statement {
+    match config.deny {
+        DenyAction::Drop => Statement::DROP,
+        DenyAction::Reject => Statement::Reject(RejectWith::PortUnreachable),
+    }
+}
+
+/// Definition of the verdict maps from interface to the chain of its policy list.
+pub(crate) fn dispatch(name: &str) -> SetDef {
+    let what = if name == FROM_WORKLOADS { "from" } else { "to" };
+    SetDef::verdict_map([KeyType::IfName]).commented(format!("policy list of traffic {what} each workload"))
+}
+
+/// The element of a dispatch map for interfaces that no endpoint has.
+pub(crate) fn unknown(name: &str) -> (Key, Element) {
+    let chain = if name == FROM_WORKLOADS {
+        UNKNOWN_FROM
+    } else {
+        UNKNOWN_TO
+    };
+    (Key::Any, Element::verdict(Verdict::Jump(chain.into())))
+}
+
+pub(crate) fn base(config: &RulesConfig, family: Family, facts: &Facts) -> Base {
+    let prefixes = config
+        .interface_prefixes
+        .iter()
+        .filter_map(|p| IfName::starting_with(p).ok())
+        .collect();
+    let mut b = Builder {
+        config,
+        family,
+        facts,
+        prefixes,
+        out: Base::default(),
+    };
+    b.raw();
+    b.forward();
+    b.input();
+    b.walls();
+    b.nat();
+    b.out
+}
+
+struct Builder<'a> {
+    config: &'a RulesConfig,
+    family: Family,
+    facts: &'a Facts,
+    prefixes: Vec<IfName>,
+    out: Base,
+}
+
+fn hook(kind: ChainKind, hook: Hook, priority: i32) -> BaseChain {
+    BaseChain {
+        kind,
+        hook,
+        priority,
+        policy: Policy::Accept,
+    }
+}
+
+impl Builder<'_> {
+    fn chain(&mut self, name: &str, rules: Vec<Rule>) {
+        self.out.chains.insert(name.into(), Chain::regular(rules));
+    }
+
+    fn base_chain(&mut self, name: &str, base: BaseChain, rules: Vec<Rule>) {
+        self.out.chains.insert(name.into(), Chain::base(base, rules));
+    }
+
+    fn set(&mut self, name: &str, def: SetDef, keys: impl IntoIterator<Item = Key>) {
+        let elements = keys.into_iter().map(|k| (k, Element::plain())).collect();
+        self.out.sets.insert(name.into(), Set { def, elements });
+    }
+
+    /// One rule per prefix of workload interfaces' names.
+    fn per_prefix(&self, field: Field, then: &Statement, comment: &str) -> impl Iterator<Item = Rule> {
+        let rule = |p: &IfName| Rule::new([Match::is(field, *p)], [then.clone()], comment);
+        self.prefixes.iter().map(rule).collect::<Vec<_>>().into_iter()
+    }
+
+    fn vxlan_port(&self) -> [Match; 2] {
+        [
+            Match::is(Field::Proto, Proto::UDP),
+            Match::is(Field::Dport, PortRange::single(self.config.vxlan_port)),
+        ]
+    }
+
+    fn raw(&mut self) {
+        let jump = Statement::goto(SOURCE);
+        let mut rules: Vec<Rule> = self
+            .per_prefix(Field::Iif, &jump, "sources of workloads")
+            .collect();
+        if self.facts.vxlan {
+            let mut matches = self.vxlan_port().to_vec();
+            matches.push(Match::Local {
+                field: Field::Daddr,
+                not: false,
+            });
+            rules.push(Rule::new(
+                matches,
+                [Statement::NoTrack],
+                "tunnel packets are not tracked",
+            ));
+            let out = Rule::new(
+                self.vxlan_port(),
+                [Statement::NoTrack],
+                "tunnel packets are not tracked",
+            );
+            self.base_chain(
+                "raw-output",
+                hook(ChainKind::Filter, Hook::Output, -300),
+                vec![out],
+            );
+        }
+        self.base_chain(
+            "raw-prerouting",
+            hook(ChainKind::Filter, Hook::Prerouting, -300),
+            rules,
+        );
+        self.sources();
+    }
+
+    /// A workload sends from what is routed to it, and from little else.
+    fn sources(&mut self) {
+        let mut rules = match self.family {
+            Family::V4 => vec![Rule::new(
+                [
+                    Match::is(Field::Saddr, Span::addr(Ipv4Addr::UNSPECIFIED.into())),
+                    Match::is(Field::Proto, Proto::UDP),
+                    Match::is(Field::Dport, PortRange::single(67)),
+                ],
+                [Statement::ACCEPT],
+                "a DHCP client has no address yet",
+            )],
+            // Neighbour discovery speaks from link-local addresses and, before it has one, from none. Neither is
+            // ever forwarded.
+            Family::V6 => vec![
+                Rule::new(
+                    [
+                        Match::is(Field::Saddr, Span::addr(std::net::Ipv6Addr::UNSPECIFIED.into())),
+                        Match::is(Field::Proto, Proto::ICMPV6),
+                    ],
+                    [Statement::ACCEPT],
+                    "duplicate address detection has no address yet",
+                ),
+                Rule::new(
+                    [Match::is(Field::Saddr, link_local())],
+                    [Statement::ACCEPT],
+                    "link-local, never forwarded",
+                ),
+            ],
+        };
+        if !self.facts.more_sources.is_empty() {
+            let def = SetDef::new([KeyType::IfName, KeyType::Addr])
+                .intervals()
+                .commented("prefixes that workloads may send from besides their addresses");
+            let keys: Vec<Key> = self
+                .facts
+                .more_sources
+                .iter()
+                .map(|(i, s)| Key::of(&[Span::If(*i), *s]))
+                .collect();
+            self.set(MORE_SOURCES, def, keys);
+            rules.push(Rule::new(
+                [Match::in_set([Field::Iif, Field::Saddr], MORE_SOURCES)],
+                [Statement::ACCEPT],
+                "allowed source prefixes",
+            ));
+        }
+        rules.push(Rule::new(
+            [Match::NoReversePath(FibKey::Iif)],
+            [Statement::DROP],
+            "source that is not the workload's",
+        ));
+        self.chain(SOURCE, rules);
+    }
+
+    fn established(&self) -> Vec<Rule> {
+        let state = |any| Match::CtState { any, not: false };
+        let mut rules = vec![Rule::new(
+            [state(CtState::ESTABLISHED.or(CtState::RELATED))],
+            [Statement::ACCEPT],
+            "known connections",
+        )];
+        if self.config.drop_invalid {
+            rules.push(Rule::new(
+                [state(CtState::INVALID)],
+                [Statement::jump(INVALID)],
+                "packets of no connection",
+            ));
+        }
+        rules
+    }
+
+    fn encap_rules(&self) -> Vec<Rule> {
+        let deny = deny(self.config);
+        let mut rules = Vec::new();
+        if !self.config.allow_vxlan_from_workloads {
+            rules.push(Rule::new(
+                self.vxlan_port(),
+                [deny.clone()],
+                "VXLAN from a workload",
+            ));
+        }
+        if !self.config.allow_ipip_from_workloads {
+            rules.push(Rule::new(
+                [Match::is(Field::Proto, IPIP)],
+                [deny],
+                "IP-in-IP from a workload",
+            ));
+        }
+        rules
+    }
+
+    fn forward(&mut self) {
+        let mut rules = self.established();
+        let encap = self.encap_rules();
+        if !encap.is_empty() {
+            rules.extend(self.per_prefix(Field::Iif, &Statement::jump(ENCAP), "tunnels of workloads"));
+            self.chain(ENCAP, encap);
+        }
+        for (field, map) in [(Field::Iif, FROM_WORKLOADS), (Field::Oif, TO_WORKLOADS)] {
+            rules.push(dispatch_rule(field, map));
+        }
+        // What policy let through, and what is no workload's, goes on to the rules of others.
+        self.base_chain("filter-forward", hook(ChainKind::Filter, Hook::Forward, 0), rules);
+    }
+
+    fn input(&mut self) {
+        let mut rules = self.established();
+        if self.facts.vxlan {
+            let def = SetDef::new([KeyType::Addr]).commented("nodes that tunnel packets come from");
+            self.set(
+                VXLAN_HOSTS,
+                def,
+                self.facts.vxlan_hosts.iter().map(|s| Key::One(*s)),
+            );
+            let mut matches = self.vxlan_port().to_vec();
+            matches.push(Match::Local {
+                field: Field::Daddr,
+                not: false,
+            });
+            let stranger = Rule::new(matches.clone(), [Statement::DROP], "VXLAN from a stranger");
+            matches.push(Match::in_set([Field::Saddr], VXLAN_HOSTS));
+            rules.push(Rule::new(matches, [Statement::ACCEPT], "VXLAN from a node"));
+            rules.push(stranger);
+        }
+        rules.extend(self.per_prefix(Field::Iif, &Statement::goto(TO_HOST), "workloads to this host"));
+        self.base_chain("filter-input", hook(ChainKind::Filter, Hook::Input, 0), rules);
+
+        let mut rules = Vec::new();
+        if self.family == Family::V6 {
+            // Listener queries and reports, router and neighbour discovery, but no router advertisement (134).
+            let types = [130, 131, 132, 133, 135, 136].map(|t| Key::One(Span::IcmpType(t)));
+            let def = SetDef::new([KeyType::IcmpType]).commented("what a host must hear from its neighbours");
+            self.set(NEIGHBOURS, def, types);
+            rules.push(Rule::new(
+                [
+                    Match::is(Field::Proto, Proto::ICMPV6),
+                    Match::in_set([Field::IcmpType], NEIGHBOURS),
+                ],
+                [Statement::ACCEPT],
+                "neighbour and multicast discovery",
+            ));
+        }
+        if !self.encap_rules().is_empty() {
+            rules.push(Rule::new([], [Statement::jump(ENCAP)], "tunnels of workloads"));
+        }
+        rules.push(dispatch_rule(Field::Iif, FROM_WORKLOADS));
+        let end = match self.config.endpoint_to_host {
+            HostAction::Drop => Some(deny(self.config)),
+            HostAction::Accept => Some(Statement::ACCEPT),
+            HostAction::Return => None,
+        };
+        rules.extend(end.map(|s| Rule::new([], [s], "default endpoint to host action")));
+        self.chain(TO_HOST, rules);
+    }
+
+    /// Chains that close what no endpoint opens. They stay when the agent dies.
+    fn walls(&mut self) {
+        let deny = deny(self.config);
+        for (chain, field) in [(UNKNOWN_FROM, Field::Iif), (UNKNOWN_TO, Field::Oif)] {
+            let rules = self
+                .per_prefix(field, &deny, "no endpoint has this interface")
+                .collect();
+            self.chain(chain, rules);
+        }
+        if self.config.drop_invalid {
+            let rules = [Field::Iif, Field::Oif]
+                .into_iter()
+                .flat_map(|f| self.per_prefix(f, &Statement::DROP, "packets of no connection"))
+                .collect();
+            self.chain(INVALID, rules);
+        }
+    }
+
+    fn nat(&mut self) {
+        let mut rules = Vec::new();
+        if !self.facts.nat_sources.is_empty() {
+            let def = |what: &str| SetDef::new([KeyType::Addr]).intervals().commented(what);
+            let keys = |spans: &[Span]| spans.iter().map(|s| Key::One(*s)).collect::<Vec<_>>();
+            self.set(
+                NAT_SOURCES,
+                def("pools with outgoing NAT"),
+                keys(&self.facts.nat_sources),
+            );
+            self.set(
+                NAT_SPARED,
+                def("destinations without NAT"),
+                keys(&self.facts.nat_spared),
+            );
+            let matches = vec![
+                Match::in_set([Field::Saddr], NAT_SOURCES),
+                Match::not_in_set([Field::Daddr], NAT_SPARED),
+            ];
+            let comment = "outgoing NAT of pools";
+            if let Some(ports) = self.config.nat_ports {
+                for proto in [Proto::TCP, Proto::UDP, Proto::SCTP] {
+                    let mut matches = matches.clone();
+                    matches.push(Match::is(Field::Proto, proto));
+                    rules.push(Rule::new(matches, [self.translate(Some(ports))], comment));
+                }
+            }
+            rules.push(Rule::new(matches, [self.translate(None)], comment));
+        }
+        self.base_chain(
+            "nat-postrouting",
+            hook(ChainKind::Nat, Hook::Postrouting, 100),
+            rules,
+        );
+    }
+
+    fn translate(&self, ports: Option<PortRange>) -> Statement {
+        let fully_random = self.config.nat_fully_random;
+        let address = self.config.nat_address.get(self.family);
+        match address.filter(|a| Family::of(*a) == self.family) {
+            Some(address) => Statement::Snat(NatTo {
+                first: address,
+                last: address,
+                ports,
+                fully_random,
+            }),
+            None => Statement::Masquerade { ports, fully_random },
+        }
+    }
+}
+
+fn dispatch_rule(field: Field, map: &str) -> Rule {
+    let vmap = Statement::VerdictMap {
+        fields: vec![field],
+        map: map.into(),
+    };
+    Rule::new([], [vmap], "")
+}
+
+fn link_local() -> Span {
+    let first = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+    let last = std::net::Ipv6Addr::new(0xfebf, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff);
+    Span::V6(first, last)
+}

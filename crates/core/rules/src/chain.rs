@@ -1,0 +1,208 @@
+//! From a policy list to the rules of its chain.
+
+use std::{collections::HashSet, sync::Arc};
+
+use caracal_api::{Action, TierDefaultAction};
+use caracal_ids::IpSetId;
+
+use crate::{
+    atom::Atom,
+    base,
+    config::RulesConfig,
+    ir::{LogTo, Rule, Set, SetName, Statement},
+    list::{List, Segment, SourceId, profiles_list},
+    merge::{Piece, merge},
+    names,
+};
+
+/// Syslog level "info".
+const LOG_LEVEL: u8 = 6;
+
+/// A chain's rules and everything they need.
+#[derive(Debug, Default)]
+pub(crate) struct Compiled {
+    pub(crate) rules: Vec<Rule>,
+    /// Sets made for this chain (or for one policy, then equal in every chain that has it).
+    pub(crate) sets: Vec<(SetName, Set)>,
+    /// IP sets, in order, each once.
+    pub(crate) ip_sets: Vec<IpSetId>,
+    /// Where the chain goes on.
+    pub(crate) next: Option<Arc<List>>,
+}
+
+/// Rules of a source; absent when there is no such policy or profile.
+pub(crate) type Atoms = Option<Arc<[Atom]>>;
+
+/// Compiles a list. `atoms` are those of its sources, in order.
+pub(crate) fn compile(list: &List, atoms: &[Atoms], config: &RulesConfig) -> Compiled {
+    let passes = |a: &Atoms| a.iter().flat_map(|a| a.iter()).any(|a| a.action == Action::Pass);
+    let (end, upto, next) = match &list.segment {
+        Segment::Tier(_, end) => (*end, list.sources.len(), list.next.clone()),
+        // Pass in a profile leaves that profile only: what follows must be a chain of its own.
+        Segment::Profiles => match atoms.iter().position(passes) {
+            Some(i) => {
+                let rest = profiles_list(list.direction, list.sources[i + 1..].to_vec());
+                (TierDefaultAction::Pass, i + 1, Some(rest))
+            }
+            None => (TierDefaultAction::Deny, list.sources.len(), None),
+        },
+    };
+    let mut writer = Writer {
+        list,
+        config,
+        next: next.as_ref(),
+        goes_on: false,
+        run: Vec::new(),
+        taken: HashSet::new(),
+        out: Compiled::default(),
+    };
+    let mut open = true;
+    for (source, atoms) in list.sources.iter().zip(atoms).take(upto) {
+        open = open && writer.source(source, atoms.as_deref());
+    }
+    if open {
+        writer.end(end);
+    }
+    let (goes_on, mut out) = (writer.goes_on, writer.out);
+    out.ip_sets.sort();
+    out.ip_sets.dedup();
+    out.next = next.filter(|_| goes_on);
+    out
+}
+
+struct Writer<'a> {
+    list: &'a List,
+    config: &'a RulesConfig,
+    next: Option<&'a Arc<List>>,
+    goes_on: bool,
+    run: Vec<Piece<'a>>,
+    taken: HashSet<SetName>,
+    out: Compiled,
+}
+
+impl<'a> Writer<'a> {
+    /// Writes a policy or profile; false when nothing behind it can be reached.
+    fn source(&mut self, source: &'a SourceId, atoms: Option<&'a [Atom]>) -> bool {
+        let Some(atoms) = atoms else {
+            self.flush();
+            let comment = format!("{} is missing", source.label());
+            self.out
+                .rules
+                .push(Rule::new([], [base::deny(self.config)], comment));
+            return false;
+        };
+        for atom in atoms {
+            let piece = Piece { source, atom };
+            if atom.action == Action::Log {
+                self.flush();
+                self.log(piece);
+                continue;
+            }
+            if self.run.first().is_some_and(|p| p.atom.action != atom.action) {
+                self.flush();
+            }
+            self.run.push(piece);
+            if atom.is_any() {
+                self.flush();
+                return false;
+            }
+        }
+        true
+    }
+
+    fn end(&mut self, end: TierDefaultAction) {
+        self.flush();
+        let name = match &self.list.segment {
+            Segment::Tier(tier, _) => format!("end of tier {}", names::shortened(tier.as_str(), 80)),
+            Segment::Profiles => "no profile allowed it".into(),
+        };
+        let (then, comment) = match (end, &self.list.segment) {
+            (TierDefaultAction::Deny, _) => (base::deny(self.config), name),
+            (TierDefaultAction::Pass, Segment::Tier(..)) => (self.go_on(), format!("{name}: pass")),
+            (TierDefaultAction::Pass, Segment::Profiles) => (self.go_on(), "next profile".into()),
+        };
+        self.out.rules.push(Rule::new([], [then], comment));
+    }
+
+    fn go_on(&mut self) -> Statement {
+        match self.next {
+            Some(next) => {
+                self.goes_on = true;
+                Statement::goto(next.name.clone())
+            }
+            // Every tier has something behind it; without it nothing may get through.
+            None => base::deny(self.config),
+        }
+    }
+
+    fn verdict(&mut self, action: Action) -> Statement {
+        match action {
+            Action::Allow => Statement::RETURN,
+            Action::Pass => self.go_on(),
+            Action::Deny | Action::Log => base::deny(self.config),
+        }
+    }
+
+    fn flush(&mut self) {
+        let run = std::mem::take(&mut self.run);
+        let Some(first) = run.first() else { return };
+        let verdict = self.verdict(first.atom.action);
+        for piece in &run {
+            self.out.ip_sets.extend(piece.atom.sets.iter().cloned());
+        }
+        for m in merge(&run, &self.list.name, &mut self.taken) {
+            let more = match m.count {
+                1 => String::new(),
+                n => format!(" +{}", n - 1),
+            };
+            let comment = comment(m.first) + &more;
+            self.out
+                .rules
+                .push(Rule::new(m.matches, [verdict.clone()], comment));
+            self.out.sets.extend(m.sets);
+        }
+    }
+
+    fn log(&mut self, piece: Piece<'a>) {
+        let pattern = &self.config.log_prefix;
+        let prefix = match (piece.source, &self.list.segment) {
+            (SourceId::Policy(id), Segment::Tier(tier, _)) => {
+                let slash = if id.namespace.is_empty() { "" } else { "/" };
+                let name = format!("{}{slash}{}", id.namespace, id.name);
+                names::log_prefix(pattern, tier.as_str(), id.kind.as_str(), &name, "")
+            }
+            (SourceId::Profile(name), _) => {
+                names::log_prefix(pattern, "", "Profile", name.as_str(), name.as_str())
+            }
+            (SourceId::Policy(id), Segment::Profiles) => {
+                names::log_prefix(pattern, "", id.kind.as_str(), &id.name, "")
+            }
+        };
+        let rate = self.config.log_rate.map(|r| Statement::Limit {
+            rate: r.rate,
+            per: r.per,
+            burst: r.burst,
+            over: false,
+        });
+        let to = LogTo::Kernel(LOG_LEVEL);
+        let statements: Vec<Statement> = rate.into_iter().chain([Statement::Log { to, prefix }]).collect();
+        self.out.ip_sets.extend(piece.atom.sets.iter().cloned());
+        for m in merge(&[piece], &self.list.name, &mut self.taken) {
+            self.out
+                .rules
+                .push(Rule::new(m.matches, statements.clone(), comment(m.first)));
+            self.out.sets.extend(m.sets);
+        }
+    }
+}
+
+fn comment(piece: Piece<'_>) -> String {
+    match &piece.atom.missing {
+        Some(set) => format!(
+            "{}: IP set {} is missing",
+            names::shortened(&piece.source.label(), 60),
+            names::shortened(set.as_str(), 30)
+        ),
+        None => format!("{} rule {}", piece.source.label(), piece.atom.rule),
+    }
+}

@@ -1,0 +1,268 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
+
+use caracal_api::EncapMode;
+use caracal_desired::{Delta, Host, Pool, Vtep, WorkloadEndpoint};
+use caracal_ids::{IpSetId, NodeName, WorkloadId};
+use caracal_net::{Cidr, Family, PerFamily};
+
+use crate::{
+    base::{Facts, base},
+    config::RulesConfig,
+    ip_sets::IpSets,
+    ir::{IfName, Span, TableDelta, TableState, merge_spans},
+    list::{Direction, SourceId, of_endpoint},
+    source::{Rules, Sources},
+    table::{Binding, Table},
+};
+
+/// Turns what a node should have into the content of its tables, change by change.
+///
+/// Feed it every [`Delta`], then take what changed with [`Compiler::flush`].
+#[derive(Debug)]
+pub struct Compiler {
+    config: RulesConfig,
+    sources: Sources,
+    ip_sets: IpSets,
+    workloads: BTreeMap<WorkloadId, Arc<WorkloadEndpoint>>,
+    // who claims an interface; the first one has it
+    interfaces: BTreeMap<IfName, BTreeSet<WorkloadId>>,
+    vteps: BTreeMap<NodeName, Vtep>,
+    hosts: BTreeMap<NodeName, Host>,
+    pools: BTreeMap<Cidr, Pool>,
+    tables: PerFamily<Table>,
+    // since the last flush
+    dirty_interfaces: BTreeSet<IfName>,
+    dirty_sources: BTreeSet<SourceId>,
+    dirty_sets: BTreeSet<IpSetId>,
+    dirty_base: bool,
+}
+
+impl Compiler {
+    /// A compiler that knows of nothing yet. Its first flush yields the static part: base chains and closed walls.
+    #[must_use]
+    pub fn new(config: RulesConfig) -> Self {
+        Self {
+            config,
+            sources: Sources::default(),
+            ip_sets: IpSets::default(),
+            workloads: BTreeMap::new(),
+            interfaces: BTreeMap::new(),
+            vteps: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            tables: PerFamily::new(Table::new),
+            dirty_interfaces: BTreeSet::new(),
+            dirty_sources: BTreeSet::new(),
+            dirty_sets: BTreeSet::new(),
+            dirty_base: true,
+        }
+    }
+
+    /// What the compiler was told by the operator.
+    #[must_use]
+    pub fn config(&self) -> &RulesConfig {
+        &self.config
+    }
+
+    /// Takes another configuration; the next flush holds what it changes.
+    pub fn set_config(&mut self, config: RulesConfig) {
+        if self.config == config {
+            return;
+        }
+        let in_lists = |c: &RulesConfig| (c.deny, Arc::clone(&c.log_prefix), c.log_rate);
+        if in_lists(&self.config) != in_lists(&config) {
+            self.tables.iter_mut().for_each(|(_, t)| t.all_changed());
+        }
+        self.config = config;
+        self.dirty_base = true;
+    }
+
+    /// Takes one change in. What comes of it shows at the next flush.
+    pub fn apply(&mut self, delta: &Delta) {
+        match delta {
+            Delta::IpSet(id, set) => {
+                let reshaped = self.ip_sets.put(id, set);
+                self.set_changed(id, reshaped);
+            }
+            Delta::IpSetMembers { id, added, removed } => {
+                let reshaped = self.ip_sets.change(id, added, removed);
+                self.set_changed(id, reshaped);
+            }
+            Delta::IpSetGone(id) => {
+                let was_there = self.ip_sets.remove(id);
+                self.set_changed(id, was_there);
+            }
+            Delta::Policy(p) => {
+                self.source_changed(SourceId::Policy(p.id.clone()), Some(Rules::Policy(Arc::clone(p))));
+            }
+            Delta::PolicyGone(id) => self.source_changed(SourceId::Policy(id.clone()), None),
+            Delta::Profile(p) => {
+                self.source_changed(
+                    SourceId::Profile(p.name.clone()),
+                    Some(Rules::Profile(Arc::clone(p))),
+                );
+            }
+            Delta::ProfileGone(name) => self.source_changed(SourceId::Profile(name.clone()), None),
+            Delta::Workload(w) => self.workload_changed(&w.id, Some(w)),
+            Delta::WorkloadGone(id) => self.workload_changed(id, None),
+            other => self.apply_net(other),
+        }
+    }
+
+    /// Takes many changes in.
+    pub fn apply_all<'a>(&mut self, deltas: impl IntoIterator<Item = &'a Delta>) {
+        deltas.into_iter().for_each(|d| self.apply(d));
+    }
+
+    /// What changed since the last flush, per family, in an order in which what is referred to is there already.
+    pub fn flush(&mut self) -> PerFamily<Vec<TableDelta>> {
+        for interface in mem::take(&mut self.dirty_interfaces) {
+            self.bind(interface);
+        }
+        let sources = mem::take(&mut self.dirty_sources);
+        let sets = mem::take(&mut self.dirty_sets);
+        let mut bases = PerFamily::new(|_| None);
+        if mem::take(&mut self.dirty_base) {
+            bases = PerFamily::new(|f| Some(base(&self.config, f, &self.facts(f))));
+        }
+        PerFamily::new(|family| {
+            let table = self.tables.get_mut(family);
+            sources.iter().for_each(|s| table.source_changed(s));
+            sets.iter().for_each(|s| table.set_changed(s));
+            let base = bases.get_mut(family).take();
+            table.settle(&mut self.sources, &mut self.ip_sets, &self.config, base)
+        })
+    }
+
+    /// The whole content of the tables. Flushes first: the state holds everything that was applied, and takes the
+    /// place of all deltas until now.
+    pub fn full_state(&mut self) -> PerFamily<TableState> {
+        self.flush();
+        PerFamily::new(|f| self.tables.get(f).state(&self.ip_sets))
+    }
+
+    fn apply_net(&mut self, delta: &Delta) {
+        match delta {
+            Delta::Vtep(v) => {
+                self.vteps.insert(v.node.clone(), v.clone());
+            }
+            Delta::VtepGone(node) => {
+                self.vteps.remove(node);
+            }
+            Delta::Host(h) => {
+                self.hosts.insert(h.node.clone(), h.clone());
+            }
+            Delta::HostGone(node) => {
+                self.hosts.remove(node);
+            }
+            Delta::Pool(p) => {
+                self.pools.insert(p.cidr, p.clone());
+            }
+            Delta::PoolGone(cidr) => {
+                self.pools.remove(cidr);
+            }
+            // Routes are not the filter's; invalid objects are left out already.
+            _ => return,
+        }
+        self.dirty_base = true;
+    }
+
+    fn set_changed(&mut self, id: &IpSetId, rules_too: bool) {
+        self.dirty_sets.insert(id.clone());
+        if rules_too {
+            self.dirty_sources.extend(self.sources.set_changed(id));
+        }
+    }
+
+    fn source_changed(&mut self, id: SourceId, rules: Option<Rules>) {
+        match rules {
+            Some(rules) => self.sources.put(&id, rules),
+            None => self.sources.remove(&id),
+        }
+        self.dirty_sources.insert(id);
+    }
+
+    fn workload_changed(&mut self, id: &WorkloadId, new: Option<&Arc<WorkloadEndpoint>>) {
+        let old = match new {
+            Some(w) => self.workloads.insert(id.clone(), Arc::clone(w)),
+            None => self.workloads.remove(id),
+        };
+        for w in old.iter().chain(new) {
+            self.dirty_base |= !w.allowed_sources.is_empty();
+            // A name that cannot be an interface's has no packets: the endpoint stays closed.
+            if let Ok(interface) = IfName::exact(&w.interface) {
+                self.dirty_interfaces.insert(interface);
+            }
+        }
+        if let Some(interface) = old.and_then(|w| IfName::exact(&w.interface).ok())
+            && let Some(claims) = self.interfaces.get_mut(&interface)
+        {
+            claims.remove(id);
+            if claims.is_empty() {
+                self.interfaces.remove(&interface);
+            }
+        }
+        if let Some(interface) = new.and_then(|w| IfName::exact(&w.interface).ok()) {
+            self.interfaces.entry(interface).or_default().insert(id.clone());
+        }
+    }
+
+    /// The endpoint that has an interface: of several that name it (one is about to go) always the same one.
+    fn holder(&self, interface: IfName) -> Option<&Arc<WorkloadEndpoint>> {
+        let id = self.interfaces.get(&interface)?.first()?;
+        self.workloads.get(id)
+    }
+
+    fn bind(&mut self, interface: IfName) {
+        let holder = self.holder(interface).cloned();
+        let binding = holder.as_ref().map(|w| Binding {
+            from: of_endpoint(w, Direction::From),
+            to: of_endpoint(w, Direction::To),
+            comment: crate::names::shortened(&w.id.to_string(), 120).into(),
+        });
+        for (family, table) in self.tables.iter_mut() {
+            let speaks = holder
+                .as_ref()
+                .is_some_and(|w| !w.addresses.get(family).is_empty());
+            table.bind(interface, binding.clone().filter(|_| speaks));
+        }
+    }
+
+    fn facts(&self, family: Family) -> Facts {
+        let pools = || self.pools.values().filter(|p| p.cidr.family() == family);
+        let hosts = self.hosts.values().filter_map(|h| *h.addr.get(family));
+        let spared = hosts
+            .filter(|_| self.config.nat_spares_hosts)
+            .map(|a| Span::addr(a.addr));
+        let underlay = self.vteps.values().filter_map(|v| *v.underlay.get(family));
+        let mut more_sources = Vec::new();
+        for interface in self.interfaces.keys() {
+            let prefixes = self
+                .holder(*interface)
+                .into_iter()
+                .flat_map(|w| &w.allowed_sources);
+            let spans = merge_spans(prefixes.filter(|c| c.family() == family).map(|c| Span::from(*c)));
+            more_sources.extend(spans.into_iter().map(|s| (*interface, s)));
+        }
+        Facts {
+            vxlan: self
+                .config
+                .vxlan
+                .get(family)
+                .unwrap_or_else(|| pools().any(|p| p.vxlan != EncapMode::Never)),
+            vxlan_hosts: merge_hosts(underlay.map(Span::addr)),
+            nat_sources: merge_spans(pools().filter(|p| p.nat_outgoing).map(|p| p.cidr.into())),
+            nat_spared: merge_spans(pools().map(|p| p.cidr.into()).chain(spared)),
+            more_sources,
+        }
+    }
+}
+
+/// Single addresses, each once.
+fn merge_hosts(addrs: impl Iterator<Item = Span>) -> Vec<Span> {
+    addrs.collect::<BTreeSet<_>>().into_iter().collect()
+}

@@ -1,0 +1,92 @@
+use std::{net::IpAddr, sync::Arc};
+
+use caracal_net::{PerFamily, PortRange};
+
+use crate::ir::Per;
+
+/// What happens to traffic from a workload to its host once policy let it through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HostAction {
+    /// It is dropped.
+    #[default]
+    Drop,
+    /// It is let in.
+    Accept,
+    /// The rules of others decide.
+    Return,
+}
+
+/// How a denied packet is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DenyAction {
+    /// Not at all.
+    #[default]
+    Drop,
+    /// With "port unreachable".
+    Reject,
+}
+
+/// How often the log action may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRate {
+    /// Lines …
+    pub rate: u64,
+    /// … in this time.
+    pub per: Per,
+    /// Lines that may come at once.
+    pub burst: u32,
+}
+
+/// What the operator says about the rules. All of it may change at run time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RulesConfig {
+    /// How the names of workload interfaces begin; a text that cannot begin an interface name is passed by.
+    pub interface_prefixes: Vec<Arc<str>>,
+    /// The end of traffic from workloads to the host.
+    pub endpoint_to_host: HostAction,
+    /// The answer to denied packets.
+    pub deny: DenyAction,
+    /// Whether VXLAN is used; absent means as soon as a pool of the family asks for it.
+    pub vxlan: PerFamily<Option<bool>>,
+    /// UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// Whether workloads may send VXLAN packets of their own.
+    pub allow_vxlan_from_workloads: bool,
+    /// Whether workloads may send IP-in-IP packets of their own.
+    pub allow_ipip_from_workloads: bool,
+    /// Whether packets that conntrack calls invalid are dropped to and from workloads.
+    pub drop_invalid: bool,
+    /// Source ports for outgoing NAT.
+    pub nat_ports: Option<PortRange>,
+    /// Source address for outgoing NAT; absent means that of the outgoing interface.
+    pub nat_address: PerFamily<Option<IpAddr>>,
+    /// Whether the addresses of hosts are spared from outgoing NAT, as those of pools are.
+    pub nat_spares_hosts: bool,
+    /// Whether source ports of outgoing NAT are picked fully at random.
+    pub nat_fully_random: bool,
+    /// What a line of the log action begins with; `%t` is the tier, `%k` the kind, `%n` the name, `%p` the profile.
+    pub log_prefix: Arc<str>,
+    /// Bound on the lines of one rule.
+    pub log_rate: Option<LogRate>,
+}
+
+impl Default for RulesConfig {
+    fn default() -> Self {
+        Self {
+            interface_prefixes: vec!["cali".into()],
+            endpoint_to_host: HostAction::default(),
+            deny: DenyAction::default(),
+            vxlan: PerFamily::default(),
+            vxlan_port: 4789,
+            allow_vxlan_from_workloads: false,
+            allow_ipip_from_workloads: false,
+            drop_invalid: true,
+            nat_ports: None,
+            nat_address: PerFamily::default(),
+            nat_spares_hosts: false,
+            nat_fully_random: true,
+            log_prefix: "calico-packet".into(),
+            log_rate: None,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Replicas of policies and profiles with their rules in normal form, made when a chain first needs them.
+
+use std::{collections::HashSet, sync::Arc};
+
+use caracal_desired::{Policy, Profile, Rule};
+use caracal_ids::IpSetId;
+use caracal_net::{Family, PerFamily};
+
+use crate::{
+    Map,
+    atom::{Atom, atoms, sets_of},
+    chain::Atoms,
+    ip_sets::IpSets,
+    list::{Direction, SourceId},
+};
+
+/// The rules of a policy or profile.
+#[derive(Debug, Clone)]
+pub(crate) enum Rules {
+    Policy(Arc<Policy>),
+    Profile(Arc<Profile>),
+}
+
+impl Rules {
+    fn of(&self, direction: Direction) -> &[Rule] {
+        match (self, direction) {
+            (Self::Policy(p), Direction::From) => &p.egress,
+            (Self::Policy(p), Direction::To) => &p.ingress,
+            (Self::Profile(p), Direction::From) => &p.egress,
+            (Self::Profile(p), Direction::To) => &p.ingress,
+        }
+    }
+
+    fn sets(&self) -> HashSet<&IpSetId> {
+        let both = [Direction::From, Direction::To];
+        both.into_iter()
+            .flat_map(|d| self.of(d).iter().flat_map(sets_of))
+            .collect()
+    }
+}
+
+#[derive(Debug)]
+struct Source {
+    rules: Rules,
+    // per family, egress and ingress
+    cache: PerFamily<[Option<Arc<[Atom]>>; 2]>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    sources: Map<SourceId, Source>,
+    set_users: Map<IpSetId, HashSet<SourceId>>,
+}
+
+impl Sources {
+    pub(crate) fn put(&mut self, id: &SourceId, rules: Rules) {
+        self.remove(id);
+        for set in rules.sets() {
+            let users = self.set_users.entry(set.clone()).or_default();
+            users.insert(id.clone());
+        }
+        let cache = PerFamily::default();
+        self.sources.insert(id.clone(), Source { rules, cache });
+    }
+
+    pub(crate) fn remove(&mut self, id: &SourceId) {
+        let Some(old) = self.sources.remove(id) else {
+            return;
+        };
+        for set in old.rules.sets() {
+            if let Some(users) = self.set_users.get_mut(set) {
+                users.remove(id);
+                if users.is_empty() {
+                    self.set_users.remove(set);
+                }
+            }
+        }
+    }
+
+    /// A set came, went or changed its shape: the rules that name it are made anew. Says whose rules those are.
+    pub(crate) fn set_changed(&mut self, set: &IpSetId) -> Vec<SourceId> {
+        let users: Vec<SourceId> = self.set_users.get(set).into_iter().flatten().cloned().collect();
+        for id in &users {
+            if let Some(source) = self.sources.get_mut(id) {
+                source.cache = PerFamily::default();
+            }
+        }
+        users
+    }
+
+    pub(crate) fn atoms(
+        &mut self,
+        id: &SourceId,
+        family: Family,
+        direction: Direction,
+        sets: &IpSets,
+    ) -> Atoms {
+        let source = self.sources.get_mut(id)?;
+        let rules = source.rules.of(direction);
+        let slot = &mut source.cache.get_mut(family)[direction as usize];
+        let made = slot.get_or_insert_with(|| atoms(rules, family, sets).into());
+        Some(Arc::clone(made))
+    }
+}

@@ -1,0 +1,454 @@
+//! One family's table: which chains and sets are needed, by whom, and what of them changed since the last flush.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use caracal_ids::IpSetId;
+use caracal_net::Family;
+
+use crate::{
+    Map,
+    base::{self, Base, FROM_WORKLOADS, TO_WORKLOADS},
+    chain::compile,
+    config::RulesConfig,
+    ip_sets::IpSets,
+    ir::{
+        Chain, ChainName, Element, Elements, IfName, Key, Rule, Set, SetName, Span, TableDelta, TableState,
+        Verdict,
+    },
+    list::{List, SourceId},
+    source::Sources,
+};
+
+/// An interface and the lists of its traffic.
+#[derive(Debug, Clone)]
+pub(crate) struct Binding {
+    pub(crate) from: Arc<List>,
+    pub(crate) to: Arc<List>,
+    /// Whose interface it is.
+    pub(crate) comment: Arc<str>,
+}
+
+/// A chain of a list, and what it needs.
+#[derive(Debug)]
+struct Live {
+    list: Arc<List>,
+    refs: usize,
+    rules: Vec<Rule>,
+    sets: Vec<SetName>,
+    ip_sets: Vec<IpSetId>,
+    next: Option<ChainName>,
+}
+
+#[derive(Debug)]
+struct Own {
+    refs: usize,
+    set: Set,
+}
+
+/// Deltas in an order in which what is referred to exists.
+#[derive(Debug, Default)]
+struct Out {
+    sets: Vec<TableDelta>,
+    chains: Vec<TableDelta>,
+    elements: Vec<TableDelta>,
+    chains_gone: Vec<TableDelta>,
+    sets_gone: Vec<TableDelta>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    family: Family,
+    lists: Map<ChainName, Live>,
+    users: Map<SourceId, HashSet<ChainName>>,
+    own: Map<SetName, Own>,
+    ip_refs: Map<IpSetId, usize>,
+    bindings: BTreeMap<IfName, Binding>,
+    // as of the last flush
+    ip_written: Map<IpSetId, SetName>,
+    base: Base,
+    // since the last flush
+    dirty: BTreeSet<ChainName>,
+    idle: BTreeSet<ChainName>,
+    ip_touched: BTreeSet<IpSetId>,
+    rules_before: BTreeMap<ChainName, Option<Vec<Rule>>>,
+    sets_before: BTreeMap<SetName, Option<Set>>,
+    bindings_before: BTreeMap<IfName, Option<Binding>>,
+}
+
+impl Table {
+    pub(crate) fn new(family: Family) -> Self {
+        Self {
+            family,
+            lists: Map::default(),
+            users: Map::default(),
+            own: Map::default(),
+            ip_refs: Map::default(),
+            bindings: BTreeMap::new(),
+            ip_written: Map::default(),
+            base: Base::default(),
+            dirty: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            ip_touched: BTreeSet::new(),
+            rules_before: BTreeMap::new(),
+            sets_before: BTreeMap::new(),
+            bindings_before: BTreeMap::new(),
+        }
+    }
+
+    /// Gives an interface its lists, or takes them away.
+    pub(crate) fn bind(&mut self, interface: IfName, binding: Option<Binding>) {
+        if let Some(b) = &binding {
+            self.claim(&b.from);
+            self.claim(&b.to);
+        }
+        let old = match binding {
+            Some(b) => self.bindings.insert(interface, b),
+            None => self.bindings.remove(&interface),
+        };
+        if let Some(b) = &old {
+            self.release(&b.from.name);
+            self.release(&b.to.name);
+        }
+        self.bindings_before.entry(interface).or_insert(old);
+    }
+
+    /// The rules of a source changed.
+    pub(crate) fn source_changed(&mut self, source: &SourceId) {
+        self.dirty
+            .extend(self.users.get(source).into_iter().flatten().cloned());
+    }
+
+    /// Something that every chain depends on changed.
+    pub(crate) fn all_changed(&mut self) {
+        self.dirty.extend(self.lists.keys().cloned());
+    }
+
+    /// Members or shape of a set changed.
+    pub(crate) fn set_changed(&mut self, id: &IpSetId) {
+        if self.ip_refs.contains_key(id) || self.ip_written.contains_key(id) {
+            self.ip_touched.insert(id.clone());
+        }
+    }
+
+    /// Brings everything up to date and says what changed.
+    pub(crate) fn settle(
+        &mut self,
+        sources: &mut Sources,
+        ip_sets: &mut IpSets,
+        config: &RulesConfig,
+        base: Option<Base>,
+    ) -> Vec<TableDelta> {
+        while let Some(name) = self.dirty.pop_first() {
+            self.compile(&name, sources, ip_sets, config);
+        }
+        while let Some(name) = self.idle.pop_first() {
+            self.collect(&name);
+        }
+        let mut out = Out::default();
+        self.write_base(base, &mut out);
+        self.write_chains(&mut out);
+        self.write_own_sets(&mut out);
+        for id in std::mem::take(&mut self.ip_touched) {
+            self.write_ip_set(&id, ip_sets, &mut out);
+        }
+        self.write_bindings(&mut out);
+        [out.sets, out.chains, out.elements, out.chains_gone, out.sets_gone]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// Everything, as after the last flush if nothing changed since.
+    pub(crate) fn state(&self, ip_sets: &IpSets) -> TableState {
+        let mut state = TableState {
+            chains: self.base.chains.clone(),
+            sets: self.base.sets.clone(),
+        };
+        let lists = self.lists.iter();
+        state
+            .chains
+            .extend(lists.map(|(n, l)| (n.clone(), Chain::regular(l.rules.clone()))));
+        let own = self.own.iter();
+        state.sets.extend(own.map(|(n, o)| (n.clone(), o.set.clone())));
+        for (id, name) in &self.ip_written {
+            if let (Some((_, shape)), Some(set)) = (ip_sets.resolve(id, self.family), ip_sets.get(id)) {
+                let elements = set.elements(self.family).into_iter().collect();
+                let def = shape.def(id);
+                state.sets.insert(name.clone(), Set { def, elements });
+            }
+        }
+        for map in [FROM_WORKLOADS, TO_WORKLOADS] {
+            let bound = self.bindings.iter().map(|(i, b)| element(map, *i, b));
+            let elements: Elements = bound.chain([base::unknown(map)]).collect();
+            let def = base::dispatch(map);
+            state.sets.insert(map.into(), Set { def, elements });
+        }
+        state
+    }
+
+    fn claim(&mut self, list: &Arc<List>) {
+        if let Some(live) = self.lists.get_mut(&list.name) {
+            live.refs += 1;
+            if live.refs == 1 {
+                // It was about to go, and was not kept up to date meanwhile.
+                self.dirty.insert(list.name.clone());
+            }
+            return;
+        }
+        for source in &list.sources {
+            let users = self.users.entry(source.clone()).or_default();
+            users.insert(list.name.clone());
+        }
+        self.rules_before.entry(list.name.clone()).or_insert(None);
+        self.dirty.insert(list.name.clone());
+        let live = Live {
+            list: Arc::clone(list),
+            refs: 1,
+            rules: Vec::new(),
+            sets: Vec::new(),
+            ip_sets: Vec::new(),
+            next: None,
+        };
+        self.lists.insert(list.name.clone(), live);
+    }
+
+    fn release(&mut self, name: &ChainName) {
+        if let Some(live) = self.lists.get_mut(name) {
+            live.refs = live.refs.saturating_sub(1);
+            if live.refs == 0 {
+                self.idle.insert(name.clone());
+            }
+        }
+    }
+
+    fn compile(&mut self, name: &ChainName, sources: &mut Sources, ip_sets: &IpSets, config: &RulesConfig) {
+        let Some(live) = self.lists.get_mut(name).filter(|l| l.refs > 0) else {
+            return;
+        };
+        let list = Arc::clone(&live.list);
+        let of = |s| sources.atoms(s, self.family, list.direction, ip_sets);
+        let atoms: Vec<_> = list.sources.iter().map(of).collect();
+        let new = compile(&list, &atoms, config);
+        let set_names = new.sets.iter().map(|(n, _)| n.clone()).collect();
+        let next = new.next.as_ref().map(|l| l.name.clone());
+        let old_sets = std::mem::replace(&mut live.sets, set_names);
+        let old_ip_sets = std::mem::replace(&mut live.ip_sets, new.ip_sets.clone());
+        let old_next = std::mem::replace(&mut live.next, next);
+        if live.rules != new.rules {
+            let before = std::mem::replace(&mut live.rules, new.rules);
+            self.rules_before.entry(name.clone()).or_insert(Some(before));
+        }
+        for (name, set) in new.sets {
+            self.claim_set(name, set);
+        }
+        for id in new.ip_sets {
+            *self.ip_refs.entry(id.clone()).or_insert_with(|| {
+                self.ip_touched.insert(id);
+                0
+            }) += 1;
+        }
+        if let Some(next) = &new.next {
+            self.claim(next);
+        }
+        self.give_back(old_sets, old_ip_sets, old_next);
+    }
+
+    fn claim_set(&mut self, name: SetName, set: Set) {
+        match self.own.get_mut(&name) {
+            Some(own) => {
+                own.refs += 1;
+                if own.set != set {
+                    let before = std::mem::replace(&mut own.set, set);
+                    self.sets_before.entry(name).or_insert(Some(before));
+                }
+            }
+            None => {
+                self.sets_before.entry(name.clone()).or_insert(None);
+                self.own.insert(name, Own { refs: 1, set });
+            }
+        }
+    }
+
+    fn give_back(&mut self, sets: Vec<SetName>, ip_sets: Vec<IpSetId>, next: Option<ChainName>) {
+        for name in sets {
+            if let Some(own) = self.own.get_mut(&name) {
+                own.refs -= 1;
+                if own.refs == 0 {
+                    let gone = self.own.remove(&name).map(|o| o.set);
+                    self.sets_before.entry(name).or_insert(gone);
+                }
+            }
+        }
+        for id in ip_sets {
+            if let Some(refs) = self.ip_refs.get_mut(&id) {
+                *refs -= 1;
+                if *refs == 0 {
+                    self.ip_refs.remove(&id);
+                    self.ip_touched.insert(id);
+                }
+            }
+        }
+        if let Some(next) = next {
+            self.release(&next);
+        }
+    }
+
+    /// Removes a chain that nothing leads to any more, and what only it needed.
+    fn collect(&mut self, name: &ChainName) {
+        if self.lists.get(name).is_none_or(|l| l.refs > 0) {
+            return;
+        }
+        let Some(live) = self.lists.remove(name) else {
+            return;
+        };
+        for source in &live.list.sources {
+            if let Some(users) = self.users.get_mut(source) {
+                users.remove(name);
+                if users.is_empty() {
+                    self.users.remove(source);
+                }
+            }
+        }
+        self.rules_before.entry(name.clone()).or_insert(Some(live.rules));
+        self.give_back(live.sets, live.ip_sets, live.next);
+    }
+
+    fn write_base(&mut self, new: Option<Base>, out: &mut Out) {
+        let Some(new) = new else { return };
+        if self.base.chains.is_empty() {
+            for map in [FROM_WORKLOADS, TO_WORKLOADS] {
+                out.sets.push(TableDelta::PutSet(map.into(), base::dispatch(map)));
+                out.elements
+                    .push(TableDelta::AddElements(map.into(), vec![base::unknown(map)]));
+            }
+        }
+        let old = std::mem::replace(&mut self.base, new);
+        for (name, chain) in &self.base.chains {
+            if old.chains.get(name) != Some(chain) {
+                out.chains.push(TableDelta::PutChain(name.clone(), chain.clone()));
+            }
+        }
+        let gone = old
+            .chains
+            .into_keys()
+            .filter(|n| !self.base.chains.contains_key(n));
+        out.chains_gone.extend(gone.map(TableDelta::RemoveChain));
+        let mut names: BTreeSet<SetName> = self.base.sets.keys().cloned().collect();
+        names.extend(old.sets.keys().cloned());
+        for name in names {
+            let before = old.sets.get(&name);
+            write_set(&name, before, self.base.sets.get(&name), out);
+        }
+    }
+
+    fn write_chains(&mut self, out: &mut Out) {
+        for (name, before) in std::mem::take(&mut self.rules_before) {
+            match (self.lists.get(&name), before) {
+                (Some(live), before) if before.as_ref() != Some(&live.rules) => {
+                    let chain = Chain::regular(live.rules.clone());
+                    out.chains.push(TableDelta::PutChain(name, chain));
+                }
+                (None, Some(_)) => out.chains_gone.push(TableDelta::RemoveChain(name)),
+                _ => {}
+            }
+        }
+    }
+
+    fn write_own_sets(&mut self, out: &mut Out) {
+        for (name, before) in std::mem::take(&mut self.sets_before) {
+            let now = self.own.get(&name).map(|o| &o.set);
+            write_set(&name, before.as_ref(), now, out);
+        }
+    }
+
+    fn write_ip_set(&mut self, id: &IpSetId, ip_sets: &mut IpSets, out: &mut Out) {
+        let needed = self.ip_refs.contains_key(id);
+        let want = ip_sets.resolve(id, self.family).filter(|_| needed);
+        let replica = ip_sets.get_mut(id);
+        let old = self.ip_written.get(id);
+        if let (Some((name, shape)), Some(replica)) = (want, replica) {
+            let same = old == Some(&name);
+            if let Some(pending) = replica.take_pending(self.family).filter(|_| same) {
+                let (gone, new) = pending.split();
+                push_elements(&name, gone, new, out);
+                return;
+            }
+            let elements = replica.elements(self.family);
+            if !same {
+                if let Some(old) = self.ip_written.insert(id.clone(), name.clone()) {
+                    out.sets_gone.push(TableDelta::RemoveSet(old));
+                }
+                out.sets.push(TableDelta::PutSet(name.clone(), shape.def(id)));
+            }
+            out.sets.push(TableDelta::ReplaceElements(name, elements));
+        } else if let Some(old) = self.ip_written.remove(id) {
+            out.sets_gone.push(TableDelta::RemoveSet(old));
+            if let Some(replica) = ip_sets.get_mut(id) {
+                replica.forgotten(self.family);
+            }
+        }
+    }
+
+    fn write_bindings(&mut self, out: &mut Out) {
+        let before = std::mem::take(&mut self.bindings_before);
+        for map in [FROM_WORKLOADS, TO_WORKLOADS] {
+            let (mut gone, mut new) = (Vec::new(), Vec::new());
+            for (interface, before) in &before {
+                let before = before.as_ref().map(|b| element(map, *interface, b));
+                match self.bindings.get(interface).map(|b| element(map, *interface, b)) {
+                    Some(now) if before.as_ref() != Some(&now) => new.push(now),
+                    None => gone.extend(before.map(|(k, _)| k)),
+                    Some(_) => {}
+                }
+            }
+            push_elements(&map.into(), gone, new, out);
+        }
+    }
+}
+
+fn element(map: &str, interface: IfName, binding: &Binding) -> (Key, Element) {
+    let list = if map == FROM_WORKLOADS {
+        &binding.from
+    } else {
+        &binding.to
+    };
+    let element = Element::verdict(Verdict::Jump(list.name.clone())).commented(Arc::clone(&binding.comment));
+    (Key::One(Span::If(interface)), element)
+}
+
+fn push_elements(name: &SetName, gone: Vec<Key>, new: Vec<(Key, Element)>, out: &mut Out) {
+    // Intervals that grow replace those they cover, so these go first.
+    if !gone.is_empty() {
+        out.elements.push(TableDelta::DeleteElements(name.clone(), gone));
+    }
+    if !new.is_empty() {
+        out.elements.push(TableDelta::AddElements(name.clone(), new));
+    }
+}
+
+fn write_set(name: &SetName, before: Option<&Set>, now: Option<&Set>, out: &mut Out) {
+    match (before, now) {
+        (Some(before), Some(now)) if before.def == now.def => {
+            let gone = before.elements.keys().filter(|k| !now.elements.contains_key(k));
+            let new = now
+                .elements
+                .iter()
+                .filter(|(k, e)| before.elements.get(k) != Some(e));
+            let (gone, new) = (
+                gone.cloned().collect(),
+                new.map(|(k, e)| (k.clone(), e.clone())).collect(),
+            );
+            push_elements(name, gone, new, out);
+        }
+        (_, Some(now)) => {
+            let elements = now.elements.iter().map(|(k, e)| (k.clone(), e.clone())).collect();
+            out.sets.push(TableDelta::PutSet(name.clone(), now.def.clone()));
+            out.sets.push(TableDelta::ReplaceElements(name.clone(), elements));
+        }
+        (Some(_), None) => out.sets_gone.push(TableDelta::RemoveSet(name.clone())),
+        (None, None) => {}
+    }
+}

@@ -1,0 +1,294 @@
+use std::hash::{DefaultHasher, Hasher};
+
+use caracal_net::Family;
+use caracal_netlink::{AttrWriter, Attrs, MessageWriter};
+use caracal_rules::ir::{Data, DataType, Element, Key, KeyType, SetDef};
+
+use super::{
+    EncodeError, comment_bytes,
+    expr::{put_expr, put_verdict},
+    find_tlv, push_tlv,
+    value::{ends, host_order, padded, successor, type_number, width},
+};
+use crate::numbers::{LIST_ELEM, data, elem, set};
+
+const UD_KEY_ORDER: u8 = 0;
+const UD_DATA_ORDER: u8 = 1;
+const UD_COMMENT: u8 = 7;
+/// A type that `nft` does not know and leaves alone.
+const UD_HASH: u8 = 0xca;
+const UD_ELEMENT_COMMENT: u8 = 0;
+
+/// `nft` packs the types of a concatenation into one number, six bits each.
+const TYPE_BITS: u32 = 6;
+const FIELDS_MAX: usize = 5;
+
+fn types_number(types: &[KeyType], family: Family) -> u32 {
+    types.iter().fold(0, |n, t| (n << TYPE_BITS) | type_number(*t, family))
+}
+
+fn len_of(types: &[KeyType], family: Family) -> usize {
+    match types {
+        [one] => width(*one, family),
+        many => many.iter().map(|t| padded(*t, family)).sum(),
+    }
+}
+
+fn order_of(types: &[KeyType]) -> [u8; 4] {
+    // 1 is the host's order, 2 network order.
+    let host = matches!(types, [one] if host_order(*one));
+    u32::to_ne_bytes(if host { 1 } else { 2 })
+}
+
+fn is_concat(def: &SetDef) -> bool {
+    def.interval && def.key.len() > 1
+}
+
+/// Tells definitions apart; 0 is none of ours.
+pub(crate) fn def_hash(def: &SetDef, family: Family) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u8(family.number());
+    hasher.write(format!("{def:?}").as_bytes());
+    hasher.finish().max(1)
+}
+
+/// The hash that a set in the kernel carries.
+pub(crate) fn def_hash_of(attrs: Attrs<'_>) -> u64 {
+    attrs
+        .find(set::USERDATA)
+        .and_then(|u| find_tlv(u.value, UD_HASH))
+        .and_then(|h| h.try_into().ok())
+        .map_or(0, u64::from_le_bytes)
+}
+
+/// Whether the kernel can hold such a set.
+pub(crate) fn check_def(def: &SetDef) -> Result<(), EncodeError> {
+    let longest = def.key.len().max(match &def.data {
+        Some(DataType::Value(types)) => types.len(),
+        _ => 1,
+    });
+    if def.key.is_empty() || longest > FIELDS_MAX {
+        return Err(EncodeError(format!("a key has 1 to {FIELDS_MAX} fields, not {longest}")));
+    }
+    Ok(())
+}
+
+/// Attributes of a new set.
+pub(crate) fn put_set(
+    message: &mut MessageWriter<'_>,
+    table: &str,
+    name: &str,
+    def: &SetDef,
+    id: u32,
+    family: Family,
+) {
+    let concat = is_concat(def);
+    let mut flags = 0;
+    flags |= if def.interval { set::F_INTERVAL } else { 0 };
+    flags |= if def.data.is_some() { set::F_MAP } else { 0 };
+    flags |= if concat { set::F_CONCAT } else { 0 };
+    let len = |types: &[KeyType]| u32::try_from(len_of(types, family)).unwrap_or(u32::MAX);
+    let mut userdata = Vec::new();
+    push_tlv(&mut userdata, UD_KEY_ORDER, &order_of(&def.key));
+
+    let mut w = message.attrs();
+    w.str(set::TABLE, table).str(set::NAME, name).be32(set::FLAGS, flags);
+    w.be32(set::KEY_TYPE, types_number(&def.key, family)).be32(set::KEY_LEN, len(&def.key));
+    match &def.data {
+        Some(DataType::Verdict) => {
+            w.be32(set::DATA_TYPE, data::TYPE_VERDICT);
+        }
+        Some(DataType::Value(types)) => {
+            push_tlv(&mut userdata, UD_DATA_ORDER, &order_of(types));
+            w.be32(set::DATA_TYPE, types_number(types, family)).be32(set::DATA_LEN, len(types));
+        }
+        None => {}
+    }
+    w.be32(set::ID, id);
+    if concat || def.size.is_some() {
+        w.nest(set::DESC, |w| put_desc(w, def, concat, family));
+    }
+    if !def.comment.is_empty() {
+        push_tlv(&mut userdata, UD_COMMENT, &comment_bytes(&def.comment));
+    }
+    push_tlv(&mut userdata, UD_HASH, &def_hash(def, family).to_le_bytes());
+    w.bytes(set::USERDATA, &userdata);
+    if def.counters {
+        w.nest(set::EXPR, |w| put_expr(w, "counter", |_| {}));
+    }
+}
+
+fn put_desc(w: &mut AttrWriter<'_>, def: &SetDef, concat: bool, family: Family) {
+    if let Some(size) = def.size {
+        w.be32(set::DESC_SIZE, size);
+    }
+    if concat {
+        w.nest(set::DESC_CONCAT, |w| {
+            for field in &def.key {
+                w.nest(LIST_ELEM, |w| {
+                    w.be32(set::FIELD_LEN, u32::try_from(width(*field, family)).unwrap_or(u32::MAX));
+                });
+            }
+        });
+    }
+}
+
+/// An element as the kernel has it. An interval of a one-field set is two of them, its first value and the first
+/// value behind it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct WireElement {
+    pub(crate) key: Vec<u8>,
+    pub(crate) key_end: Vec<u8>,
+    pub(crate) flags: u32,
+    /// Attributes inside the data attribute.
+    pub(crate) data: Vec<u8>,
+    /// Comment with its zero byte.
+    pub(crate) comment: Vec<u8>,
+}
+
+impl WireElement {
+    /// Bytes in a message, or a little more.
+    pub(crate) fn size(&self) -> usize {
+        48 + self.key.len() + self.key_end.len() + self.data.len() + self.comment.len()
+    }
+
+    /// Appends it to a list of elements; for a deletion only what finds it.
+    pub(crate) fn put(&self, w: &mut AttrWriter<'_>, whole: bool) {
+        w.nest(LIST_ELEM, |w| {
+            if self.flags != 0 {
+                w.be32(elem::FLAGS, self.flags);
+            }
+            for (kind, bytes) in [(elem::KEY, &self.key), (elem::KEY_END, &self.key_end)] {
+                if !bytes.is_empty() {
+                    w.nest(kind, |w| {
+                        w.bytes(data::VALUE, bytes);
+                    });
+                }
+            }
+            if whole && !self.data.is_empty() {
+                w.nest(elem::DATA, |w| {
+                    w.raw(&self.data);
+                });
+            }
+            if whole && !self.comment.is_empty() {
+                let mut userdata = Vec::new();
+                push_tlv(&mut userdata, UD_ELEMENT_COMMENT, &self.comment);
+                w.bytes(elem::USERDATA, &userdata);
+            }
+        });
+    }
+}
+
+fn joined(spans: &[caracal_rules::ir::Span], types: &[KeyType], family: Family) -> Result<(Vec<u8>, Vec<u8>), EncodeError> {
+    if spans.len() != types.len() || spans.iter().zip(types).any(|(s, t)| s.key_type() != *t) {
+        return Err(EncodeError(format!("{} is not of type {types:?}", Key::of(spans))));
+    }
+    if let [span] = spans {
+        return ends(span, family);
+    }
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    for (span, kind) in spans.iter().zip(types) {
+        let (a, b) = ends(span, family)?;
+        let room = padded(*kind, family);
+        for (out, mut bytes) in [(&mut first, a), (&mut last, b)] {
+            bytes.resize(room, 0);
+            out.append(&mut bytes);
+        }
+    }
+    Ok((first, last))
+}
+
+fn data_attrs(element: &Element, def: &SetDef, family: Family) -> Result<Vec<u8>, EncodeError> {
+    let mut out = Vec::new();
+    let mut w = AttrWriter::new(&mut out);
+    match (element.data(), &def.data) {
+        (None, None) => {}
+        (Some(Data::Verdict(v)), Some(DataType::Verdict)) => put_verdict(&mut w, v),
+        (Some(Data::Value(value)), Some(DataType::Value(types))) => {
+            let (first, last) = joined(value.spans(), types, family)?;
+            if first != last {
+                return Err(EncodeError(format!("a map cannot give a range ({value})")));
+            }
+            w.bytes(data::VALUE, &first);
+        }
+        (Some(_), None) => return Err(EncodeError("an element of a plain set has no data".into())),
+        (_, Some(want)) => return Err(EncodeError(format!("an element of this map needs data of type {want:?}"))),
+    }
+    Ok(out)
+}
+
+/// The kernel's elements for one of ours.
+pub(crate) fn wire_elements(
+    key: &Key,
+    element: &Element,
+    def: &SetDef,
+    family: Family,
+) -> Result<Vec<WireElement>, EncodeError> {
+    let data = data_attrs(element, def, family)?;
+    let comment = element.comment().map(comment_bytes).unwrap_or_default();
+    let mut first = WireElement { key: Vec::new(), key_end: Vec::new(), flags: 0, data, comment };
+    if *key == Key::Any {
+        first.flags = elem::F_CATCH_ALL;
+        return Ok(vec![first]);
+    }
+    let (from, to) = joined(key.spans(), &def.key, family)?;
+    if !def.interval && from != to {
+        return Err(EncodeError(format!("{key} is a range, but the set holds single values")));
+    }
+    if is_concat(def) {
+        first.key_end = to;
+        first.key = from;
+        return Ok(vec![first]);
+    }
+    let behind = if def.interval { successor(&to) } else { None };
+    first.key = from;
+    let end = behind.map(|key| WireElement {
+        key,
+        key_end: Vec::new(),
+        flags: elem::F_END,
+        data: Vec::new(),
+        comment: Vec::new(),
+    });
+    Ok(std::iter::once(first).chain(end).collect())
+}
+
+/// The elements in one message of a dump.
+pub(crate) fn read_elements(attrs: Attrs<'_>, out: &mut Vec<WireElement>) {
+    let Some(list) = attrs.find(elem::LIST_ELEMENTS) else { return };
+    for element in list.nested() {
+        let attrs = element.nested();
+        let value = |kind| {
+            let nested = attrs.find(kind)?.nested();
+            Some(nested.find(data::VALUE)?.value.to_vec())
+        };
+        let flags = attrs.find(elem::FLAGS).and_then(|a| a.as_be32()).unwrap_or(0);
+        let comment = attrs.find(elem::USERDATA).and_then(|u| find_tlv(u.value, UD_ELEMENT_COMMENT));
+        out.push(WireElement {
+            key: value(elem::KEY).unwrap_or_default(),
+            key_end: value(elem::KEY_END).unwrap_or_default(),
+            flags,
+            data: attrs.find(elem::DATA).map(read_data).unwrap_or_default(),
+            comment: comment.map(<[u8]>::to_vec).unwrap_or_default(),
+        });
+    }
+}
+
+/// Writes data again the way we write it, whatever flags and order the kernel used.
+fn read_data(attr: caracal_netlink::Attr<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut w = AttrWriter::new(&mut out);
+    if let Some(verdict) = attr.nested().find(data::VERDICT) {
+        let (code, chain) = (verdict.nested().find(data::VERDICT_CODE), verdict.nested().find(data::VERDICT_CHAIN));
+        w.nest(data::VERDICT, |w| {
+            if let Some(code) = code {
+                w.bytes(data::VERDICT_CODE, code.value);
+            }
+            if let Some(chain) = chain.and_then(|c| c.as_str()) {
+                w.str(data::VERDICT_CHAIN, chain);
+            }
+        });
+    } else if let Some(value) = attr.nested().find(data::VALUE) {
+        w.bytes(data::VALUE, value.value);
+    }
+    out
+}

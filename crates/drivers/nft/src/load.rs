@@ -1,0 +1,222 @@
+//! Writes whole tables beside the ones in force, and changes over in one batch.
+//!
+//! A table cannot be renamed, so a new one takes the first free of three names. It is written in small batches without
+//! base chains: no packet enters it and the kernel validates nothing. The last batch makes the base chains and deletes
+//! every table that the new one stands for.
+
+use caracal_net::Family;
+use caracal_rules::ir::{Chain, ChainName, SetName};
+
+use crate::{
+    Error, NftTx, Report,
+    batch::{At, Batch, Place},
+    encode::{WireElement, check_def, def_hash},
+    readback::{self, KnownRule},
+    state::{FamilyState, KnownChain},
+    tx::TxError,
+    wanted::Problems,
+};
+
+/// Names of our table, in order of preference.
+pub(crate) const NAMES: [&str; 3] = ["caracal", "caracal-b", "caracal-c"];
+/// The table of the program that we replace.
+pub(crate) const REPLACED: &str = "calico";
+/// Batches of a load are about this long.
+const BATCH: usize = 256 * 1024;
+
+/// A load that the kernel refused.
+#[derive(Debug)]
+pub(crate) enum LoadError {
+    /// The batch, with the kernel's refusals.
+    Refused(Vec<(Option<(Family, crate::Object)>, caracal_netlink::Refusal)>),
+    Failed(Error),
+}
+
+impl From<Error> for LoadError {
+    fn from(e: Error) -> Self {
+        Self::Failed(e)
+    }
+}
+
+/// Sends what was gathered whenever it is long enough.
+struct Writer<'a, T> {
+    tx: &'a mut T,
+    batch: Batch,
+    report: &'a mut Report,
+    between: &'a mut dyn FnMut(),
+}
+
+impl<T: NftTx> Writer<'_, T> {
+    fn step(&mut self) -> Result<(), LoadError> {
+        if self.batch.len() < BATCH { Ok(()) } else { self.send() }
+    }
+
+    fn send(&mut self) -> Result<(), LoadError> {
+        let batch = std::mem::take(&mut self.batch);
+        let result = send(self.tx, batch, self.report);
+        (self.between)();
+        result.map(|_| ())
+    }
+}
+
+/// Commits a batch, and names the objects of refusals.
+pub(crate) fn send<T: NftTx>(
+    tx: &mut T,
+    mut batch: Batch,
+    report: &mut Report,
+) -> Result<Vec<crate::tx::Echo>, LoadError> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    report.batches += 1;
+    report.messages += batch.messages();
+    report.bytes += batch.len();
+    tx.commit(&mut batch).map_err(|e| match e {
+        TxError::Failed(e) => LoadError::Failed(e),
+        TxError::Refused(refusals) => {
+            let object = |seq: u32| batch.objects().get(usize::try_from(seq).ok()?.checked_sub(1)?).cloned();
+            LoadError::Refused(refusals.into_iter().map(|r| (object(r.seq), r)).collect())
+        }
+    })
+}
+
+/// What the load of one family leaves to be known.
+struct Loaded {
+    table: &'static str,
+    chains: Vec<(ChainName, KnownChain)>,
+    sets: Vec<(SetName, u64)>,
+    problems: Problems,
+    maps: Vec<(SetName, Vec<WireElement>)>,
+    old: Vec<String>,
+}
+
+/// Writes the tables of these families anew. `between` runs between batches.
+pub(crate) fn load<T: NftTx>(
+    tx: &mut T,
+    states: &mut [&mut FamilyState],
+    layout: u32,
+    report: &mut Report,
+    between: &mut dyn FnMut(),
+) -> Result<(), LoadError> {
+    let mut w = Writer { tx, batch: Batch::default(), report, between };
+    let mut done = Vec::new();
+    for state in states.iter_mut() {
+        let mut loaded = begin(&mut w, state, layout)?;
+        let at = At { family: state.family, table: loaded.table };
+        put_sets(&mut w, state, &mut loaded, at)?;
+        let chains: Vec<(&ChainName, &Chain)> = state.desired.chains.iter().collect();
+        for (name, chain) in chains.iter().filter(|(_, c)| c.base.is_none()) {
+            w.batch.put_chain(at, name, chain.base.as_ref());
+            w.step()?;
+        }
+        for (name, chain) in chains.iter().filter(|(_, c)| c.base.is_none()) {
+            put_rules(&mut w, state, &mut loaded, at, name, chain);
+            w.step()?;
+        }
+        for (name, elements) in std::mem::take(&mut loaded.maps) {
+            for some in elements.chunks(2048) {
+                w.batch.put_elements(at, &name, some);
+                w.step()?;
+            }
+        }
+        done.push(loaded);
+    }
+    w.send()?;
+    for (state, loaded) in states.iter_mut().zip(&mut done) {
+        let at = At { family: state.family, table: loaded.table };
+        for (name, chain) in state.desired.chains.iter().filter(|(_, c)| c.base.is_some()) {
+            if state.refused.chains.contains_key(name) {
+                continue;
+            }
+            w.batch.put_chain(at, name, chain.base.as_ref());
+            put_rules(&mut w, state, loaded, at, name, chain);
+        }
+        for old in &loaded.old {
+            w.batch.del_table(At { family: state.family, table: old });
+        }
+    }
+    w.send()?;
+    for (state, loaded) in states.iter_mut().zip(done) {
+        state.forget_kernel();
+        state.table = Some(loaded.table.to_owned());
+        state.chains = loaded.chains.into_iter().collect();
+        state.sets = loaded.sets.into_iter().collect();
+        state.problems = loaded.problems.into_iter().collect();
+    }
+    Ok(())
+}
+
+fn begin<T: NftTx>(w: &mut Writer<'_, T>, state: &FamilyState, layout: u32) -> Result<Loaded, LoadError> {
+    let found: Vec<String> = readback::tables(w.tx, state.family)?.into_iter().map(|t| t.name).collect();
+    let free = NAMES.into_iter().find(|n| !found.iter().any(|f| f == n));
+    let not_ours = |n: &&str| state.table.as_deref() != Some(*n);
+    let table = free.or_else(|| NAMES.into_iter().rev().find(not_ours)).unwrap_or(NAMES[0]);
+    let at = At { family: state.family, table };
+    if found.iter().any(|f| f == table) {
+        w.batch.del_table(at);
+    }
+    w.batch.put_table(at, layout);
+    let replaced = |n: &String| *n != table && (NAMES.contains(&n.as_str()) || n == REPLACED);
+    let old = found.into_iter().filter(replaced).collect();
+    Ok(Loaded {
+        table,
+        chains: Vec::new(),
+        sets: Vec::new(),
+        problems: Problems::new(),
+        maps: Vec::new(),
+        old,
+    })
+}
+
+fn put_sets<T: NftTx>(
+    w: &mut Writer<'_, T>,
+    state: &mut FamilyState,
+    loaded: &mut Loaded,
+    at: At<'_>,
+) -> Result<(), LoadError> {
+    let names: Vec<SetName> = state.desired.sets.keys().cloned().collect();
+    for name in names {
+        let Some(set) = state.wanted_set(&name) else {
+            let why = state.refused.sets.get(&name).cloned().unwrap_or_default();
+            loaded.problems.push((crate::Object::Set(name), why));
+            continue;
+        };
+        let mut problems = Problems::new();
+        let elements = state.wire_all(&name, set, &mut problems);
+        let broken = problems.first().filter(|_| set.def.data.is_none()).map(|(_, why)| why.clone());
+        if let Some(why) = check_def(&set.def).err().map(|e| e.to_string()).or(broken) {
+            state.refused.sets.insert(name.clone(), why.clone());
+            loaded.problems.push((crate::Object::Set(name), why));
+            continue;
+        }
+        w.batch.put_set(at, &name, &set.def);
+        loaded.problems.append(&mut problems);
+        loaded.sets.push((name.clone(), def_hash(&set.def, state.family)));
+        if state.leads_to_chains(&name) {
+            loaded.maps.push((name, elements));
+            continue;
+        }
+        for some in elements.chunks(2048) {
+            w.batch.put_elements(at, &name, some);
+            w.step()?;
+        }
+    }
+    Ok(())
+}
+
+fn put_rules<T: NftTx>(
+    w: &mut Writer<'_, T>,
+    state: &FamilyState,
+    loaded: &mut Loaded,
+    at: At<'_>,
+    name: &ChainName,
+    chain: &Chain,
+) {
+    let wanted = state.wanted_chain(name, chain, &mut loaded.problems);
+    for (index, rule) in wanted.rules.iter().enumerate() {
+        w.batch.put_rule(at, name, index, rule, Place::End, false);
+    }
+    let rules = wanted.rules.iter().map(|r| KnownRule { hash: r.hash, handle: 0 }).collect();
+    let known = KnownChain { base: chain.base, rules, refs: Some(wanted.refs) };
+    loaded.chains.push((name.clone(), known));
+}

@@ -1,4 +1,5 @@
 //! The testkit tested: it must fail where a test fails, and leave the machine alone.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use caracal_testkit::{
-    Background, Etcd, NetNs, eventually, find_tool, free_port, isolate, needs, netns, private_dir,
+    Background, Etcd, NetNs, eventually, find_tool, free_port, isolate, missing, needs, netns, private_dir,
 };
 
 #[test]
@@ -147,6 +148,17 @@ fn netns_etcd_serves_and_keeps_its_data_over_a_kill() {
     etcd.kill();
     etcd.restart();
     assert_eq!(ctl(&etcd.endpoint(), &["get", "k", "--print-value-only"]), "v\n");
+}
+
+#[test]
+fn netns_link_kinds_are_asked_of_the_kernel() {
+    netns!();
+    needs!("ip");
+    assert_eq!(missing(&["root", "link:veth", "link:bridge"]), None);
+    assert_eq!(
+        missing(&["link:veth", "link:nosuchkind"]),
+        Some("link:nosuchkind".to_owned())
+    );
 }
 
 #[test]

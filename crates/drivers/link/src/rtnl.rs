@@ -56,7 +56,7 @@ fn socket_error(action: &'static str) -> impl Fn(caracal_netlink::Error) -> Link
 pub(crate) fn decode(message: &caracal_netlink::Message<'_>) -> Option<RouteNetlinkMessage> {
     RouteNetlinkMessage::parse_with_param(message.payload, message.kind)
         .inspect_err(|error| {
-            tracing::debug!(kind = message.kind, %error, "a message of the kernel is not understood");
+            tracing::warn!(kind = message.kind, %error, "a message of the kernel is not understood");
         })
         .ok()
 }

@@ -1,4 +1,5 @@
 //! Files, and the real kernel in namespaces of our own.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,5 @@
 //! The real kernel, in namespaces of our own.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod links;
 mod monitor;

@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
+
 use caracal_link::Event;
 use caracal_net::Family;
-use caracal_route::{RouteKey, Target};
+use caracal_route::{Ownership, Route, RouteKey, Routes, Target};
 use caracal_testkit::{needs, netns};
 
-use crate::support::{Node, dev, key, onlink, route};
+use crate::support::{Node, complete, dev, key, onlink, route};
 
 fn node() -> Node {
     let mut node = Node::new("node");
@@ -92,4 +94,89 @@ fn netns_what_was_missed_is_found_after_an_overrun() {
     assert_eq!((report.written, report.deleted), (1, 1));
     node.routes.set(stray, route(dev("cali1")));
     assert_eq!(node.apply_clean().written, 1);
+}
+
+/// Numbers without a pattern, the same in every run (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % sides as u64).unwrap()
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.roll(from.len())]
+    }
+}
+
+#[test]
+fn netns_whatever_happens_the_state_converges() {
+    netns!(180);
+    needs!("ip");
+    const LINKS: [&str; 3] = ["cali1", "cali2", "eth0"];
+    const DESTINATIONS: [[&str; 4]; 2] = [
+        ["10.65.0.0/26", "10.65.1.0/26", "10.65.2.0/26", "10.65.3.0/26"],
+        ["fd65::/122", "fd65:1::/122", "fd65:2::/122", "fd65:3::/122"],
+    ];
+    let mut node = Node::new("node");
+    for link in LINKS {
+        node.veth(link);
+    }
+    let mut dice = Dice(0x2545_f491_4f6c_dd1d);
+    let mut work = 0;
+    for round in 0..150 {
+        for _ in 0..=dice.roll(6) {
+            let family = dice.roll(2);
+            let (dst, link) = (dice.pick(&DESTINATIONS[family]), dice.pick(&LINKS));
+            let (flag, gateway) = [("-4", "10.99.0.1"), ("-6", "fd99::1")][family];
+            let stranger = match dice.roll(9) {
+                0 => {
+                    node.routes.remove(&key(dst));
+                    continue;
+                }
+                1..=3 => {
+                    let target = match dice.roll(3) {
+                        0 => Target::Blackhole,
+                        1 => dev(link),
+                        _ => onlink(link, gateway),
+                    };
+                    node.routes.set(key(dst), route(target));
+                    continue;
+                }
+                4 => format!("{flag} route del {dst} metric 1024"),
+                5 => format!(
+                    "{flag} route replace {dst} dev {link} metric 1024 proto {}",
+                    dice.pick(&["80", "bird"])
+                ),
+                6 => {
+                    format!("{flag} route append {dst} via {gateway} dev {link} onlink metric 1024 proto 80")
+                }
+                7 => format!("link set {link} {}", dice.pick(&["up", "down"])),
+                _ => format!("link del {link}"),
+            };
+            // Much of it fails (there is nothing to delete, the link is down); that is part of the game.
+            node.try_ip(&stranger);
+            if stranger.starts_with("link del") {
+                node.veth(link);
+            }
+        }
+        let report = node.apply();
+        work += report.written + report.deleted;
+        assert!(report.errors.is_empty(), "round {round}: {:?}", report.errors);
+        let wanted: BTreeMap<RouteKey, Route> = node.routes.wanted().clone();
+        let mut fresh = Routes::new(Ownership::default());
+        fresh.replace_all(wanted);
+        let fresh = fresh.apply(&mut node.rtnl, &complete());
+        let difference = (fresh.written, fresh.deleted, fresh.waiting);
+        assert_eq!(
+            difference,
+            (0, 0, report.waiting),
+            "round {round}: a fresh start finds something to do"
+        );
+    }
+    println!("{work} routes written or deleted");
+    assert!(work > 150);
 }

@@ -33,6 +33,10 @@ pub(crate) fn route(target: Target) -> Route {
     Route::new(target, PROTOCOL_CLUSTER)
 }
 
+pub(crate) fn complete() -> InSync {
+    InSync::after_complete_snapshot()
+}
+
 /// A namespace with a route driver that follows its events.
 pub(crate) struct Node {
     pub(crate) netns: NetNs,
@@ -125,18 +129,19 @@ impl Node {
     /// Runs a command of iproute2 in the namespace, playing the stranger.
     #[track_caller]
     pub(crate) fn ip(&self, line: &str) -> String {
-        let run = || {
-            Command::new("ip")
-                .args(line.split(' ').filter(|word| !word.is_empty()))
-                .output()
-                .unwrap()
-        };
-        let output = self.netns.run(run).unwrap();
-        assert!(
-            output.status.success(),
-            "ip {line}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
+        self.try_ip(line).unwrap_or_else(|| panic!("ip {line} failed"))
+    }
+
+    /// The same, for a command that may fail.
+    pub(crate) fn try_ip(&self, line: &str) -> Option<String> {
+        let words = line.split(' ').filter(|word| !word.is_empty());
+        let output = self
+            .netns
+            .run(|| Command::new("ip").args(words).output().unwrap())
+            .unwrap();
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8(output.stdout).unwrap())
     }
 }

@@ -1,0 +1,75 @@
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
+
+use caracal_store::Store;
+use caracal_store_etcd::{EtcdSettings, EtcdStore};
+
+use crate::{ApiConfig, DatastoreError, Settings, resolve};
+
+/// The file that is read when none is named and it is there.
+pub const DEFAULT_CONFIG: &str = "/etc/calico/calicoctl.cfg";
+
+/// Makes the store. Nothing is sent before the first request, so this costs nothing and cannot hang.
+///
+/// # Errors
+/// [`DatastoreError`] when an endpoint cannot be used.
+pub fn connect(settings: &Settings) -> Result<Arc<dyn Store>, DatastoreError> {
+    let settings = match settings {
+        Settings::Etcd { endpoints } => EtcdSettings::new(endpoints),
+        Settings::Embedded { socket } => EtcdSettings::unix(socket),
+    };
+    Ok(Arc::new(EtcdStore::new(&settings)?))
+}
+
+/// Decides with this process's environment and the file at `config` (or else [`DEFAULT_CONFIG`], if it is there), and
+/// makes the store.
+///
+/// # Errors
+/// [`DatastoreError`] saying what to set, or what is wrong with the file.
+pub fn from_process(config: Option<&Path>) -> Result<(Settings, Arc<dyn Store>), DatastoreError> {
+    let env: BTreeMap<_, _> = std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .collect();
+    let file = read_config(config)?;
+    let settings = resolve(&env, file.as_ref(), |path| Path::new(path).exists())?;
+    let store = connect(&settings)?;
+    Ok((settings, store))
+}
+
+fn read_config(config: Option<&Path>) -> Result<Option<ApiConfig>, DatastoreError> {
+    let path = config.unwrap_or(Path::new(DEFAULT_CONFIG));
+    let error = |why: String| DatastoreError::File {
+        path: path.display().to_string(),
+        why,
+    };
+    match std::fs::read_to_string(path) {
+        Ok(text) => ApiConfig::parse(&text)
+            .map(Some)
+            .map_err(|e| error(e.to_string())),
+        Err(e) if config.is_none() && e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(error(e.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_file_must_be_there_and_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.cfg");
+        let e = read_config(Some(&path)).unwrap_err().to_string();
+        assert!(e.contains("c.cfg"), "{e}");
+        std::fs::write(&path, "kind: Other\n").unwrap();
+        let e = read_config(Some(&path)).unwrap_err().to_string();
+        assert!(e.contains("c.cfg") && e.contains("apiVersion"), "{e}");
+    }
+
+    #[test]
+    fn making_the_store_needs_no_runtime_and_no_server() {
+        let store = connect(&Settings::Embedded {
+            socket: "/nonexistent".into(),
+        });
+        assert_eq!(store.unwrap().describe(), "embedded store at /nonexistent");
+    }
+}

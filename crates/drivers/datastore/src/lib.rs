@@ -1,0 +1,19 @@
+//! Which datastore a program uses, and a connection to it.
+//!
+//! The order (design §2): `DATASTORE_TYPE`, then `ETCD_ENDPOINTS`, then a kubeconfig, then the embedded server's socket
+//! if it exists, else an error that names all four. Each comes from the environment (with or without the prefix
+//! `CALICO_`) or else from a CalicoAPIConfig file such as `/etc/calico/calicoctl.cfg`.
+//!
+//! - [`resolve`] decides, pure: environment and file are arguments. - [`connect`] makes the store; it sends nothing yet.
+//! - [`from_process`] does both with this process's environment and file.
+//!
+//! **Invariant:** an empty private database never appears behind an operator's back: what was asked for and cannot be
+//! had is an error, never a fall-back.
+
+mod config;
+mod connect;
+mod resolve;
+
+pub use config::{ApiConfig, BadConfig};
+pub use connect::{DEFAULT_CONFIG, connect, from_process};
+pub use resolve::{DEFAULT_SOCKET, DatastoreError, Settings, resolve};

@@ -136,11 +136,11 @@ impl<'t> Batch<'t> {
     }
 
     /// Ends the batch: the revisions to be shown to watchers once it is committed.
-    pub(crate) fn close(mut self) -> Result<(i64, Vec<Revision>), RequestError> {
+    pub(crate) fn close(mut self) -> Result<Vec<Revision>, RequestError> {
         if !self.done.is_empty() {
             self.meta.insert(META_REVISION, self.revision)?;
         }
-        Ok((self.revision, self.done))
+        Ok(self.done)
     }
 
     /// Checks and does a put as a request of its own.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -109,6 +110,14 @@ impl Db {
     /// A transaction that writes. Only the writer begins one.
     pub(crate) fn begin_write(&self) -> Result<WriteTransaction, RequestError> {
         self.with(|database| Ok(database.begin_write()?))
+    }
+
+    /// Bytes of the file that are on the disk but hold nothing. Walks the file; only the writer may ask.
+    pub(crate) fn slack(&self) -> Result<u64, RequestError> {
+        let stats = self.begin_write()?.stats()?;
+        let used = stats.allocated_pages().saturating_mul(stats.page_size() as u64);
+        let on_disk = fs::metadata(&self.path).map_or(0, |meta| meta.blocks().saturating_mul(512));
+        Ok(on_disk.saturating_sub(used))
     }
 
     /// Closes the file and opens it again: the way out after a failed write, which leaves the library's state unusable

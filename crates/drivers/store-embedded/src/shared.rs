@@ -1,7 +1,7 @@
 //! What the writer, the watchers and the requests share.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use caracal_wire::Bytes;
@@ -26,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) recent: Recent,
     /// Last committed revision.
     pub(crate) revision: watch::Sender<i64>,
+    /// Oldest revision that can be read or watched from.
+    pub(crate) compacted: AtomicI64,
     pub(crate) leases: Leases,
     /// The disk is nearly full.
     pub(crate) low: AtomicBool,
@@ -43,6 +45,7 @@ impl Core {
         };
         let (revision, compacted, scrubbed) = read().map_err(|e: RequestError| e.to_string())?;
         self.recent.reset(revision + 1);
+        self.compacted.store(compacted, Ordering::SeqCst);
         self.revision.send_replace(revision);
         Ok((scrubbed < compacted).then(|| Scrub::to(compacted)))
     }

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use caracal_wire::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, TxnRequest, TxnResponse,
@@ -17,11 +17,15 @@ use crate::recent::Revision;
 use crate::scrub::Scrub;
 use crate::shared::Core;
 use crate::txn;
+use crate::view::Source;
 
 /// Most requests that share one sync.
 const MAX_BATCH: usize = 256;
 /// Most bytes of requests that share one sync.
 const MAX_BATCH_BYTES: usize = 4 << 20;
+
+/// How long to believe what is known of the room inside the file.
+const SLACK_AGE: Duration = Duration::from_secs(1);
 
 /// A write, valid in itself.
 #[derive(Debug)]
@@ -85,6 +89,8 @@ pub(crate) struct Writer {
     /// Who waits for the end of a physical compaction.
     waiting: Vec<(i64, Reply)>,
     stopped: Option<Reply>,
+    /// Room inside the file, and when that was found out.
+    slack: Option<(Instant, u64)>,
 }
 
 impl Writer {
@@ -95,6 +101,7 @@ impl Writer {
             scrub,
             waiting: Vec::new(),
             stopped: None,
+            slack: None,
         }
     }
 
@@ -136,11 +143,16 @@ impl Writer {
         Some(jobs)
     }
 
-    fn room(&self) -> Room {
+    fn room(&mut self) -> Room {
         let reserve = self.core.options.reserve_bytes;
         let free = nix::sys::statvfs::statvfs(self.core.db.path()).map_or(u64::MAX, |vfs| {
             vfs.blocks_available().saturating_mul(vfs.fragment_size())
         });
+        let free = if free < reserve {
+            free.saturating_add(self.slack())
+        } else {
+            free
+        };
         let room = match free {
             free if free >= reserve => Room::Enough,
             free if free >= reserve / 4 => Room::Low,
@@ -148,6 +160,20 @@ impl Writer {
         };
         self.core.low.store(room != Room::Enough, Ordering::Relaxed);
         room
+    }
+
+    /// Room inside the file, which does not shrink when keys go. Finding out means walking the whole file, so the
+    /// answer is used for a while; what is written meanwhile comes out of the reserve.
+    fn slack(&mut self) -> u64 {
+        let now = Instant::now();
+        match self.slack {
+            Some((at, slack)) if now.duration_since(at) < SLACK_AGE => slack,
+            _ => {
+                let slack = self.core.db.slack().unwrap_or(0);
+                self.slack = Some((now, slack));
+                slack
+            }
+        }
     }
 
     /// One database transaction, from first write to last answer.
@@ -183,6 +209,7 @@ impl Writer {
     /// After the commit: watchers first, so that who reads its own answer finds the event already there.
     fn publish(&mut self, writes: &[Write], replies: Vec<Reply>, applied: Applied) {
         self.core.recent.push(applied.revisions);
+        self.core.compacted.store(applied.compacted, Ordering::SeqCst);
         self.core.revision.send_replace(applied.revision);
         self.scrub = applied.scrub;
         let now = Instant::now();
@@ -254,6 +281,7 @@ struct Applied {
     answers: Vec<Result<Written, RequestError>>,
     revisions: Vec<Revision>,
     revision: i64,
+    compacted: i64,
     scrub: Option<Scrub>,
 }
 
@@ -268,7 +296,7 @@ fn commit(core: &Core, writes: &[Write], mut scrub: Option<Scrub>) -> Result<App
             return Err(error);
         }
         batch.finish();
-        let revision = crate::view::Source::revision(&batch);
+        let revision = batch.revision();
         if let (Write::Compact { revision, .. }, Ok(_)) = (write, &answer) {
             scrub = Some(Scrub::to(*revision));
         }
@@ -282,19 +310,20 @@ fn commit(core: &Core, writes: &[Write], mut scrub: Option<Scrub>) -> Result<App
         Some(scrub) => scrub.step(&mut batch)?,
         None => None,
     };
-    let (revision, revisions) = batch.close()?;
+    let (revision, compacted) = (batch.revision(), batch.compacted());
+    let revisions = batch.close()?;
     transaction.commit()?;
     Ok(Applied {
         answers,
         revisions,
         revision,
+        compacted,
         scrub,
     })
 }
 
 /// The revision to compact to by itself, when there is too much history.
 fn due(core: &Core, batch: &Batch<'_>) -> Option<i64> {
-    use crate::view::Source;
     let keep = core.options.keep_revisions;
     let history = batch.revision() - batch.compacted();
     (keep > 0 && history > keep.saturating_mul(2)).then(|| batch.revision() - keep)

@@ -3,6 +3,7 @@
 //! A stream is driven by the client's reading: while nothing is taken from it, nothing is read for it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
 
 use caracal_wire::etcdserverpb::watch_request::RequestUnion;
 use caracal_wire::etcdserverpb::watch_server::Watch;
@@ -201,11 +202,17 @@ impl WatchStream {
     /// Lets every watch that is behind do one step.
     async fn advance(&mut self, current: i64) -> Result<(), RequestError> {
         let mut canceled = Vec::new();
+        let compacted = self.engine.core.compacted.load(Ordering::SeqCst);
         for watcher in self
             .watchers
             .values_mut()
             .filter(|watcher| watcher.next <= current)
         {
+            if watcher.next < compacted {
+                // What is still in memory would do, but then it would depend on luck whether a watch can start.
+                canceled.push((watcher.id, compacted));
+                continue;
+            }
             if let Some(revisions) = self.engine.core.recent.since(watcher.next) {
                 self.out.extend(watcher.follow(&revisions));
                 continue;

@@ -455,3 +455,82 @@ async fn status_members_and_what_is_not_spoken() {
     assert_eq!(refused.code(), Code::Unimplemented);
     server.stop().await;
 }
+
+/// One HTTP/1.1 call of the JSON gateway: status and body.
+async fn post(addr: std::net::SocketAddr, path: &str, body: &str) -> (u16, serde_json::Value) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let len = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (
+        status,
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_json_gateway_answers_on_tcp_beside_grpc() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path(), Options::default()).unwrap();
+    let listen = Listen {
+        socket: None,
+        tcp: Some("127.0.0.1:0".parse().unwrap()),
+    };
+    let server = Server::bind(engine, listen).await.unwrap();
+    let addr = server.tcp_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(server.serve(async move { stopped.await.unwrap() }));
+    // "/k" and "v" in base64.
+    let (status, answer) = post(addr, "/v3/kv/put", r#"{"key":"L2s=","value":"dg==","lease":"0"}"#).await;
+    assert_eq!((status, answer["header"]["revision"].as_str()), (200, Some("2")));
+    let (_, answer) = post(
+        addr,
+        "/v3/kv/range",
+        r#"{"key":"L2s=","limit":"5","sort_order":"ASCEND"}"#,
+    )
+    .await;
+    assert_eq!(
+        (answer["count"].as_str(), answer["kvs"][0]["value"].as_str()),
+        (Some("1"), Some("dg=="))
+    );
+    let channel = Endpoint::from_shared(format!("http://{addr}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    assert_eq!(
+        KvClient::new(channel)
+            .range(get("/k"))
+            .await
+            .unwrap()
+            .into_inner()
+            .kvs[0]
+            .value,
+        "v"
+    );
+    let (_, answer) = post(addr, "/v3/kv/deleterange", r#"{"key":"L2s=","prev_kv":true}"#).await;
+    assert_eq!(
+        (answer["deleted"].as_str(), answer["prev_kvs"][0]["key"].as_str()),
+        (Some("1"), Some("L2s="))
+    );
+    for (body, names) in [
+        ("[]", "object"),
+        ("{", "JSON"),
+        (r#"{"key":"?"}"#, "base64"),
+        (r#"{"kee":""}"#, "kee"),
+    ] {
+        let (status, answer) = post(addr, "/v3/kv/range", body).await;
+        assert!(
+            status == 400 && answer["error"].as_str().unwrap().contains(names),
+            "{body}: {answer}"
+        );
+    }
+    stop.send(()).unwrap();
+    served.await.unwrap().unwrap();
+}

@@ -118,7 +118,7 @@ async fn a_revision_is_one_response_and_filters_filter() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_before_the_compaction_is_canceled_with_its_revision() {
-    let (server, _dir) = start(Options::default()).await;
+    let (server, dir) = start(Options::default()).await;
     for _ in 0..20 {
         server.engine.put(put("/k", "v")).await.unwrap();
     }
@@ -130,11 +130,15 @@ async fn a_start_before_the_compaction_is_canceled_with_its_revision() {
         })
         .await
         .unwrap();
-    // What is in memory would still do, so ask a server that has to read its disk.
-    server.engine.close().await;
-    let dir = _dir;
-    let engine = Engine::open(dir.path(), Options::default()).unwrap();
-    let server = Running::start(engine).await;
+    canceled_and_shown(&server).await;
+    server.stop().await;
+    // The same from disk as from memory.
+    let server = Running::start(Engine::open(dir.path(), Options::default()).unwrap()).await;
+    canceled_and_shown(&server).await;
+    server.stop().await;
+}
+
+async fn canceled_and_shown(server: &Running) {
     let mut watch = server.watch(vec![all(5), all(15)]).await;
     assert!(watch.next(SOON).await.created);
     let mut seen = Vec::new();
@@ -152,7 +156,6 @@ async fn a_start_before_the_compaction_is_canceled_with_its_revision() {
     }
     assert_eq!(canceled, Some((0, 15)));
     assert_eq!(seen, (15..22).collect::<Vec<_>>());
-    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,19 +9,19 @@ use caracal_store::{ListOptions, Store, StoreError};
 
 /// What the first node makes of a new cluster, besides its own objects.
 #[derive(Debug, Clone)]
-pub struct ClusterDefaults {
+pub(crate) struct ClusterDefaults {
     /// Whether to make pools when there is none.
-    pub make_pools: bool,
+    pub(crate) make_pools: bool,
     /// CIDR of the default IPv4 pool; `None` makes none.
-    pub pool_v4: Option<String>,
+    pub(crate) pool_v4: Option<String>,
     /// CIDR of the default IPv6 pool; `None` makes none.
-    pub pool_v6: Option<String>,
+    pub(crate) pool_v6: Option<String>,
     /// VXLAN mode of the default pools.
-    pub vxlan: EncapMode,
+    pub(crate) vxlan: EncapMode,
     /// Whether the default pools masquerade.
-    pub nat_outgoing: bool,
+    pub(crate) nat_outgoing: bool,
     /// Comma-separated kinds of cluster, added to what is there.
-    pub cluster_type: String,
+    pub(crate) cluster_type: String,
 }
 
 /// The tiers that every cluster has (`calico-components.md` §3.1).
@@ -36,7 +36,7 @@ const TIERS: [(&str, f64, TierDefaultAction); 3] = [
 ///
 /// # Errors
 /// When the datastore fails.
-pub async fn ensure_cluster(store: &dyn Store, defaults: &ClusterDefaults) -> anyhow::Result<()> {
+pub(crate) async fn ensure_cluster(store: &dyn Store, defaults: &ClusterDefaults) -> anyhow::Result<()> {
     for (name, order, action) in TIERS {
         let spec = TierSpec {
             order: Some(order),
@@ -152,7 +152,7 @@ async fn ensure_information(store: &dyn Store, defaults: &ClusterDefaults) -> Re
 /// The default pool of a family for a cluster whose nodes have these addresses: Calico's ranges, or the next private one
 /// when a node is inside it.
 #[must_use]
-pub fn default_pool_v4(node_ip: Option<IpAddr>) -> String {
+pub(crate) fn default_pool_v4(node_ip: Option<IpAddr>) -> String {
     let first: caracal_net::Cidr = caracal_net::Cidr::new(IpAddr::from([192, 168, 0, 0]), 16);
     let inside = node_ip.is_some_and(|ip| first.contains(ip));
     if inside {

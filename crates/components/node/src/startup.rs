@@ -8,15 +8,15 @@ use caracal_store::{Store, StoreError};
 
 /// What a node says about itself.
 #[derive(Debug, Clone)]
-pub struct NodeFacts {
+pub(crate) struct NodeFacts {
     /// Its name.
-    pub name: NodeName,
+    pub(crate) name: NodeName,
     /// Its addresses with their subnets; `None` leaves the stored one as it is.
-    pub addr: PerFamily<Option<IfAddr>>,
+    pub(crate) addr: PerFamily<Option<IfAddr>>,
     /// AS number, if one is given.
-    pub as_number: Option<u32>,
+    pub(crate) as_number: Option<u32>,
     /// Labels to set.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// Reads an address from the environment variable `name`: an address with a prefix length, or one of this machine's
@@ -24,7 +24,7 @@ pub struct NodeFacts {
 ///
 /// # Errors
 /// When the text is no address of the family, or no interface has it.
-pub fn node_address(
+pub(crate) fn node_address(
     name: &str,
     text: &str,
     family: Family,
@@ -80,7 +80,7 @@ fn is_usable(interface: &str, addr: IpAddr) -> bool {
 ///
 /// # Errors
 /// When the datastore fails, or another node has one of the addresses.
-pub async fn ensure_node(store: &dyn Store, facts: &NodeFacts) -> anyhow::Result<Object<NodeSpec>> {
+pub(crate) async fn ensure_node(store: &dyn Store, facts: &NodeFacts) -> anyhow::Result<Object<NodeSpec>> {
     refuse_duplicates(store, facts).await?;
     let key = ResourceKey::global(Kind::Node, facts.name.as_str());
     for _ in 0..10 {

@@ -20,7 +20,7 @@ fn handle(family: Family, node: &NodeName) -> String {
 ///
 /// # Errors
 /// When the datastore fails or no address is free.
-pub async fn ensure_tunnel_addresses(store: &Arc<dyn Store>, node: &NodeName) -> anyhow::Result<()> {
+pub(crate) async fn ensure_tunnel_addresses(store: &Arc<dyn Store>, node: &NodeName) -> anyhow::Result<()> {
     let pools = store
         .list_all(Kind::IpPool, &ListOptions::default())
         .await

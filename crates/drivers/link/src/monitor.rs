@@ -2,7 +2,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use caracal_netlink::{Messages, Protocol, Received, Socket, Wait, kind};
+use caracal_netlink::{Messages, Protocol, Received, Socket, Wait, flags, kind};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteMessage;
 
@@ -61,7 +61,12 @@ pub enum Event {
     /// An address is gone.
     AddressGone(Address),
     /// A route is new or changed.
-    Route(Box<RouteMessage>),
+    Route {
+        /// The route.
+        route: Box<RouteMessage>,
+        /// It took another's place; else it is new, and may stand beside another of the same destination.
+        replaced: bool,
+    },
     /// A route is gone. The kernel does not tell of IPv4 routes that go with their link or source address.
     RouteGone(Box<RouteMessage>),
     /// A neighbour is new or changed.
@@ -157,7 +162,10 @@ fn event(message: &caracal_netlink::Message<'_>, ignored: &BTreeSet<u32>) -> Opt
         RouteNetlinkMessage::NewAddress(message) => decode::address(&message).map(Event::Address),
         RouteNetlinkMessage::DelAddress(message) => decode::address(&message).map(Event::AddressGone),
         _ if own => None,
-        RouteNetlinkMessage::NewRoute(message) => Some(Event::Route(Box::new(message))),
+        RouteNetlinkMessage::NewRoute(route) => Some(Event::Route {
+            route: Box::new(route),
+            replaced: message.flags & flags::REPLACE != 0,
+        }),
         RouteNetlinkMessage::DelRoute(message) => Some(Event::RouteGone(Box::new(message))),
         RouteNetlinkMessage::NewNeighbour(message) => decode::neighbour(&message)
             .map(Event::Neighbour)

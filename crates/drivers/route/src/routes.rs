@@ -71,6 +71,8 @@ pub struct Routes {
     through: BTreeMap<u32, BTreeSet<RouteKey>>,
     /// Observed routes by their source address: they go with it, untold.
     sourced: BTreeMap<IpAddr, BTreeSet<RouteKey>>,
+    /// Routes of ours that stand, or stood, beside others of the same key: to be deleted.
+    strays: Vec<(RouteKey, Installed)>,
     unread: bool,
 }
 
@@ -86,6 +88,7 @@ impl Routes {
             tracker: Tracker::new(),
             through: BTreeMap::new(),
             sourced: BTreeMap::new(),
+            strays: Vec::new(),
             unread: true,
         }
     }
@@ -139,7 +142,7 @@ impl Routes {
 
     /// Whether an apply has something to do. Failed writes count; waiting routes do not.
     pub fn is_pending(&self) -> bool {
-        self.unread || !self.tracker.in_sync()
+        self.unread || !self.strays.is_empty() || !self.tracker.in_sync()
     }
 
     /// Reads the kernel again at the next apply.
@@ -215,7 +218,7 @@ impl Routes {
                     self.forget(&key);
                 }
             }
-            Event::Route(message) => self.on_route(message),
+            Event::Route { route, replaced } => self.on_route(route, *replaced),
             Event::RouteGone(message) => self.on_route_gone(message),
             _ => {}
         }
@@ -258,22 +261,34 @@ impl Routes {
         }
     }
 
-    fn on_route(&mut self, message: &RouteMessage) {
+    fn on_route(&mut self, message: &RouteMessage, replaced: bool) {
         let Some((key, route)) = codec::read(message) else {
             return;
         };
-        if self.is_ours(&key, &route) {
-            self.observe(key, route);
-        } else {
-            // A stranger's in the place of ours. If it only stands beside ours, writing ours again is harmless.
-            self.forget(&key);
+        if !self.is_ours(&key, &route) {
+            // A stranger's: beside ours it may stand, in its place not.
+            if replaced {
+                self.forget(&key);
+            }
+            return;
+        }
+        match self.tracker.observed(&key) {
+            Some(known) if !replaced && *known != route => {
+                // It may stand beside the one we knew. Deleting both and writing anew leaves one, whichever the
+                // deletions hit.
+                self.strays.extend([(key, known.clone()), (key, route)]);
+                self.forget(&key);
+            }
+            _ => self.observe(key, route),
         }
     }
 
     fn on_route_gone(&mut self, message: &RouteMessage) {
-        if let Some((key, route)) = codec::read(message)
-            && self.is_ours(&key, &route)
-        {
+        let Some((key, route)) = codec::read(message).filter(|(key, route)| self.is_ours(key, route)) else {
+            return;
+        };
+        // One that is desired is better written once too often.
+        if self.tracker.observed(&key) == Some(&route) || self.tracker.desired(&key).is_some() {
             self.forget(&key);
         }
     }

@@ -29,11 +29,11 @@ impl Routes {
     }
 
     fn apply_inner(&mut self, rtnl: &mut Rtnl, report: &mut RouteReport) -> Result<(), LinkError> {
-        let mut strays = Vec::new();
         if self.unread {
-            strays = self.read(rtnl)?;
+            self.read(rtnl)?;
             self.unread = false;
         }
+        self.delete_strays(rtnl, report)?;
         let mut failed = Vec::new();
         for _ in 0..ROUNDS {
             let before = report.written;
@@ -43,11 +43,10 @@ impl Routes {
             }
         }
         report.errors.extend(failed);
-        self.delete(rtnl, strays, report)
+        self.delete_surplus(rtnl, report)
     }
 
-    /// Reads links and routes. Returns routes of ours beyond the first with the same key.
-    fn read(&mut self, rtnl: &mut Rtnl) -> Result<Vec<(RouteKey, Installed)>, LinkError> {
+    fn read(&mut self, rtnl: &mut Rtnl) -> Result<(), LinkError> {
         self.links.clear();
         self.names.clear();
         for link in rtnl.links()? {
@@ -64,26 +63,29 @@ impl Routes {
         for key in &keys {
             self.resolve(key);
         }
-        let mut found = BTreeMap::new();
-        let mut strays = Vec::new();
+        let mut found: BTreeMap<RouteKey, Vec<Installed>> = BTreeMap::new();
         for family in Family::BOTH {
             let routes = rtnl.dump("list routes", codec::list(family), |message| match message {
                 RouteNetlinkMessage::NewRoute(message) => codec::read(&message),
                 _ => None,
             })?;
             for (key, route) in routes.into_iter().filter(|(key, route)| self.is_ours(key, route)) {
-                if let Some(first) = found.insert(key, route) {
-                    strays.push((key, first));
-                }
+                found.entry(key).or_default().push(route);
             }
         }
         self.tracker.clear_observed();
         self.through.clear();
         self.sourced.clear();
-        for (key, route) in found {
-            self.observe(key, route);
+        self.strays.clear();
+        for (key, mut routes) in found {
+            let others = routes.split_off(1);
+            // Deleting the others may hit the first, if they differ in little: then it has to be written again.
+            if others.is_empty() || self.tracker.desired(&key).is_none() {
+                routes.into_iter().for_each(|route| self.observe(key, route));
+            }
+            self.strays.extend(others.into_iter().map(|route| (key, route)));
         }
-        Ok(strays)
+        Ok(())
     }
 
     fn write(&mut self, rtnl: &mut Rtnl, report: &mut RouteReport) -> Result<Vec<RouteError>, LinkError> {
@@ -103,6 +105,8 @@ impl Routes {
                     report.written += 1;
                     self.observe(key, route);
                 }
+                // It is there, behind another that a stranger put before it.
+                Err(refusal) if refusal.errno == libc::EEXIST => self.observe(key, route),
                 Err(refusal) => {
                     // Resolved, therefore wanted.
                     if let Some(route) = self.wanted.get(&key).cloned().map(Box::new) {
@@ -114,39 +118,57 @@ impl Routes {
         Ok(failed)
     }
 
-    fn delete(
-        &mut self,
-        rtnl: &mut Rtnl,
-        strays: Vec<(RouteKey, Installed)>,
-        report: &mut RouteReport,
-    ) -> Result<(), LinkError> {
-        // Ours are deleted, but a route that waits for its link is not there anyway.
-        let surplus = self
-            .tracker
-            .pending_deletes()
-            .map(|(key, route)| (*key, route.clone()));
-        let mut doomed: Vec<(RouteKey, Installed, bool)> =
-            surplus.map(|(key, route)| (key, route, true)).collect();
-        doomed.extend(strays.into_iter().map(|(key, route)| (key, route, false)));
-        let requests: Vec<Request> = doomed
-            .iter()
-            .map(|(key, route, _)| codec::delete(key, route))
-            .collect();
-        for ((key, _, tracked), verdict) in doomed.into_iter().zip(rtnl.batch(&requests)?) {
-            match verdict {
-                Err(refusal) if !is_absent(refusal.errno) => {
-                    report.errors.push(RouteError::Delete { key, refusal });
-                }
-                verdict => {
-                    report.deleted += usize::from(verdict.is_ok());
-                    if tracked {
-                        self.forget(&key);
-                    }
-                }
-            }
+    /// Strays go before the right one is written, which then takes the place of whatever is left.
+    fn delete_strays(&mut self, rtnl: &mut Rtnl, report: &mut RouteReport) -> Result<(), LinkError> {
+        let strays = std::mem::take(&mut self.strays);
+        for (key, route) in delete(rtnl, strays, report)?.failed {
+            self.strays.push((key, route));
         }
         Ok(())
     }
+
+    fn delete_surplus(&mut self, rtnl: &mut Rtnl, report: &mut RouteReport) -> Result<(), LinkError> {
+        let surplus = self
+            .tracker
+            .pending_deletes()
+            .map(|(key, route)| (*key, route.clone()))
+            .collect();
+        for key in delete(rtnl, surplus, report)?.gone {
+            self.forget(&key);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Deletions {
+    gone: Vec<RouteKey>,
+    failed: Vec<(RouteKey, Installed)>,
+}
+
+fn delete(
+    rtnl: &mut Rtnl,
+    doomed: Vec<(RouteKey, Installed)>,
+    report: &mut RouteReport,
+) -> Result<Deletions, LinkError> {
+    let requests: Vec<Request> = doomed
+        .iter()
+        .map(|(key, route)| codec::delete(key, route))
+        .collect();
+    let mut deletions = Deletions::default();
+    for ((key, route), verdict) in doomed.into_iter().zip(rtnl.batch(&requests)?) {
+        match verdict {
+            Err(refusal) if !is_absent(refusal.errno) => {
+                report.errors.push(RouteError::Delete { key, refusal });
+                deletions.failed.push((key, route));
+            }
+            verdict => {
+                report.deleted += usize::from(verdict.is_ok());
+                deletions.gone.push(key);
+            }
+        }
+    }
+    Ok(deletions)
 }
 
 /// Whether a refusal to delete means that there was nothing to delete.

@@ -127,12 +127,12 @@ fn netns_whatever_happens_the_state_converges() {
     }
     let mut dice = Dice(0x2545_f491_4f6c_dd1d);
     let mut work = 0;
-    for round in 0..150 {
+    for round in 0..300 {
         for _ in 0..=dice.roll(6) {
             let family = dice.roll(2);
             let (dst, link) = (dice.pick(&DESTINATIONS[family]), dice.pick(&LINKS));
             let (flag, gateway) = [("-4", "10.99.0.1"), ("-6", "fd99::1")][family];
-            let stranger = match dice.roll(9) {
+            let stranger = match dice.roll(10) {
                 0 => {
                     node.routes.remove(&key(dst));
                     continue;
@@ -154,7 +154,8 @@ fn netns_whatever_happens_the_state_converges() {
                 6 => {
                     format!("{flag} route append {dst} via {gateway} dev {link} onlink metric 1024 proto 80")
                 }
-                7 => format!("link set {link} {}", dice.pick(&["up", "down"])),
+                7 => format!("{flag} route prepend {dst} dev {link} metric 1024 proto 80"),
+                8 => format!("link set {link} {}", dice.pick(&["up", "down"])),
                 _ => format!("link del {link}"),
             };
             // Much of it fails (there is nothing to delete, the link is down); that is part of the game.

@@ -279,7 +279,7 @@ impl FamilyState {
                 }
                 // Refused rules before it are not in the kernel, so its place there is not its place here.
                 let possible = chain.rules.iter().filter(|r| self.obstacle(r).is_none());
-                let mut hashes = possible.filter_map(|r| Some(encode_rule(r, self.family).ok()?.hash));
+                let mut hashes = possible.filter_map(|r| Some(encode_rule(r, self.family, &self.desired.sets).ok()?.hash));
                 let left = hashes.by_ref().filter(|hash| !self.refused.rules.contains_key(&(name.clone(), *hash)));
                 let hash = { left }.nth(*place);
                 hash.is_some_and(|hash| {

@@ -48,7 +48,7 @@ impl FamilyState {
         for (place, rule) in chain.rules.iter().enumerate() {
             let encoded = match self.obstacle(rule) {
                 Some(why) => Err(why),
-                None => encode_rule(rule, self.family).map_err(|e| e.to_string()),
+                None => encode_rule(rule, self.family, &self.desired.sets).map_err(|e| e.to_string()),
             };
             let encoded = encoded.and_then(|e| match self.refused.rules.get(&(name.clone(), e.hash)) {
                 Some(why) => Err(why.clone()),
@@ -72,7 +72,7 @@ impl FamilyState {
 
     fn closed(&self, why: &str) -> WantedChain {
         let rule = Rule::new([], [Statement::Counter, Statement::DROP], format!("closed: {why}"));
-        let rules = encode_rule(&rule, self.family).into_iter().collect();
+        let rules = encode_rule(&rule, self.family, &self.desired.sets).into_iter().collect();
         WantedChain { rules, refs: Vec::new() }
     }
 

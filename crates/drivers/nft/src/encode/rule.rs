@@ -1,15 +1,19 @@
-use std::hash::{DefaultHasher, Hasher};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hasher},
+};
 
 use caracal_net::{Family, PortRange};
 use caracal_netlink::Attrs;
 use caracal_rules::ir::{
-    Field, FibKey, LogTo, Match, NatTo, Per, PktType, RejectWith, Rule, SetName, Span, Statement,
+    Field, FibKey, KeyType, LogTo, Match, NatTo, Per, PktType, RejectWith, Rule, Set, SetName, Span, Statement,
 };
 
 use super::{
     EncodeError, af, comment_bytes,
     expr::{Exprs, Header, Op, addr_reg, ct, fib, meta, nat, reg},
     find_tlv, push_tlv,
+    set::is_concat,
     value::{addr_bytes, ends, padded, width},
 };
 use crate::numbers::rule;
@@ -28,9 +32,12 @@ pub(crate) struct EncodedRule {
     pub(crate) hash: u64,
 }
 
+/// The sets of a table: how a key is read depends on the set it is looked up in.
+pub(crate) type Sets = BTreeMap<SetName, Set>;
+
 /// Makes the expressions and the userdata of a rule.
-pub(crate) fn encode_rule(rule: &Rule, family: Family) -> Result<EncodedRule, EncodeError> {
-    let mut e = Encoder { family, out: Exprs::default() };
+pub(crate) fn encode_rule(rule: &Rule, family: Family, sets: &Sets) -> Result<EncodedRule, EncodeError> {
+    let mut e = Encoder { family, sets, out: Exprs::default() };
     rule.matches.iter().try_for_each(|m| e.condition(m))?;
     rule.statements.iter().try_for_each(|s| e.statement(s))?;
     let exprs = e.out.bytes;
@@ -59,12 +66,13 @@ pub(crate) fn rule_hash_of(attrs: Attrs<'_>) -> u64 {
         .map_or(0, u64::from_le_bytes)
 }
 
-struct Encoder {
+struct Encoder<'a> {
     family: Family,
+    sets: &'a Sets,
     out: Exprs,
 }
 
-impl Encoder {
+impl Encoder<'_> {
     /// Reads a field into a register, only its first `len` bytes where the packet lets us.
     fn load(&mut self, field: Field, len: usize, to: u32) {
         let len = u32::try_from(len).unwrap_or(u32::MAX);
@@ -88,13 +96,17 @@ impl Encoder {
     }
 
     /// Reads fields into registers side by side, as a set's key has them.
-    fn load_all(&mut self, fields: &[Field]) -> Result<(), EncodeError> {
+    fn load_all(&mut self, fields: &[Field], set: &SetName) -> Result<(), EncodeError> {
+        let swapped = self.sets.get(set).is_some_and(|s| is_concat(&s.def));
         if fields.is_empty() {
             return Err(EncodeError("a look-up needs a field".into()));
         }
         let mut at = 0;
         for field in fields {
             self.load(*field, width(field.key_type(), self.family), reg(at));
+            if swapped && field.key_type() == KeyType::Mark {
+                self.out.to_network_order(reg(at), 4);
+            }
             at += padded(field.key_type(), self.family) / 4;
         }
         if at > 16 {
@@ -108,7 +120,7 @@ impl Encoder {
         match m {
             Match::Is { field, not, span } => self.is(*field, *not, span)?,
             Match::InSet { fields, not, set } => {
-                self.load_all(fields)?;
+                self.load_all(fields, set)?;
                 self.out.lookup(set.as_str(), r, *not);
             }
             Match::Mark { mask, value, not } => {
@@ -130,7 +142,7 @@ impl Encoder {
             Match::NoReversePath(key) => {
                 let mark = if *key == FibKey::IifMark { fib::MARK } else { 0 };
                 self.out.fib(fib::RESULT_OIF, fib::SADDR | fib::IIF | fib::PRESENT | mark, r);
-                self.out.cmp(r, Op::Eq, &[0]);
+                self.out.cmp(r, Op::Eq, &[0; 4]);
             }
             Match::Local { field, not } => {
                 let flag = if *field == Field::Saddr { fib::SADDR } else { fib::DADDR };
@@ -255,7 +267,7 @@ impl Encoder {
     }
 
     fn map(&mut self, fields: &[Field], map: &SetName, into: u32) -> Result<(), EncodeError> {
-        self.load_all(fields)?;
+        self.load_all(fields, map)?;
         self.out.lookup_into(map.as_str(), reg(0), into);
         Ok(())
     }
@@ -283,9 +295,12 @@ impl Encoder {
     fn nat_ports(&mut self, ports: Option<PortRange>, random: bool) -> (Option<(u32, u32)>, u32) {
         let flags = if random { nat::F_FULLY_RANDOM } else { 0 };
         let Some(ports) = ports else { return (None, flags) };
-        let (min, max) = (addr_reg(2), addr_reg(3));
+        let min = addr_reg(2);
+        let max = if ports.first == ports.last { min } else { addr_reg(3) };
         self.out.immediate(min, &ports.first.to_be_bytes());
-        self.out.immediate(max, &ports.last.to_be_bytes());
+        if max != min {
+            self.out.immediate(max, &ports.last.to_be_bytes());
+        }
         (Some((min, max)), flags | nat::F_PORTS)
     }
 
@@ -332,7 +347,7 @@ mod tests {
     fn the_hash_tells_rules_apart_by_content_and_comment() {
         let rule = |port: u16, comment: &str| {
             let r = Rule::new([Match::is(Field::Dport, PortRange::single(port))], [Statement::ACCEPT], comment);
-            encode_rule(&r, Family::V4).expect("a plain rule").hash
+            encode_rule(&r, Family::V4, &Sets::new()).expect("a plain rule").hash
         };
         assert_eq!(rule(80, "a"), rule(80, "a"));
         assert_ne!(rule(80, "a"), rule(81, "a"));
@@ -342,7 +357,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_in_words() {
         let bad = Rule::new([Match::is(Field::Dport, Span::Mark(1))], [], "");
-        let error = encode_rule(&bad, Family::V4).expect_err("a port is no mark");
+        let error = encode_rule(&bad, Family::V4, &Sets::new()).expect_err("a port is no mark");
         assert_eq!(error.to_string(), "Dport cannot be compared with 0x00000001");
     }
 }

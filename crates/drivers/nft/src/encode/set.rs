@@ -2,7 +2,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use caracal_net::Family;
 use caracal_netlink::{AttrWriter, Attrs, MessageWriter};
-use caracal_rules::ir::{Data, DataType, Element, Key, KeyType, SetDef};
+use caracal_rules::ir::{Data, DataType, Element, Key, KeyType, SetDef, Span};
 
 use super::{
     EncodeError, comment_bytes,
@@ -35,12 +35,16 @@ fn len_of(types: &[KeyType], family: Family) -> usize {
 }
 
 fn order_of(types: &[KeyType]) -> [u8; 4] {
-    // 1 is the host's order, 2 network order.
-    let host = matches!(types, [one] if host_order(*one));
-    u32::to_ne_bytes(if host { 1 } else { 2 })
+    // 1 is the host's order, 2 network order, 0 each field's own.
+    u32::to_ne_bytes(match types {
+        [one] if host_order(*one) => 1,
+        [_] => 2,
+        _ => 0,
+    })
 }
 
-fn is_concat(def: &SetDef) -> bool {
+/// Whether elements are ranges over several fields.
+pub(crate) fn is_concat(def: &SetDef) -> bool {
     def.interval && def.key.len() > 1
 }
 
@@ -179,7 +183,13 @@ impl WireElement {
     }
 }
 
-fn joined(spans: &[caracal_rules::ir::Span], types: &[KeyType], family: Family) -> Result<(Vec<u8>, Vec<u8>), EncodeError> {
+/// First and last value of a key. Fields of a range set are compared as numbers in network order, marks too.
+fn joined(
+    spans: &[Span],
+    types: &[KeyType],
+    family: Family,
+    ordered: bool,
+) -> Result<(Vec<u8>, Vec<u8>), EncodeError> {
     if spans.len() != types.len() || spans.iter().zip(types).any(|(s, t)| s.key_type() != *t) {
         return Err(EncodeError(format!("{} is not of type {types:?}", Key::of(spans))));
     }
@@ -191,6 +201,9 @@ fn joined(spans: &[caracal_rules::ir::Span], types: &[KeyType], family: Family) 
         let (a, b) = ends(span, family)?;
         let room = padded(*kind, family);
         for (out, mut bytes) in [(&mut first, a), (&mut last, b)] {
+            if ordered && *kind == KeyType::Mark && cfg!(target_endian = "little") {
+                bytes.reverse();
+            }
             bytes.resize(room, 0);
             out.append(&mut bytes);
         }
@@ -205,7 +218,7 @@ fn data_attrs(element: &Element, def: &SetDef, family: Family) -> Result<Vec<u8>
         (None, None) => {}
         (Some(Data::Verdict(v)), Some(DataType::Verdict)) => put_verdict(&mut w, v),
         (Some(Data::Value(value)), Some(DataType::Value(types))) => {
-            let (first, last) = joined(value.spans(), types, family)?;
+            let (first, last) = joined(value.spans(), types, family, false)?;
             if first != last {
                 return Err(EncodeError(format!("a map cannot give a range ({value})")));
             }
@@ -231,7 +244,7 @@ pub(crate) fn wire_elements(
         first.flags = elem::F_CATCH_ALL;
         return Ok(vec![first]);
     }
-    let (from, to) = joined(key.spans(), &def.key, family)?;
+    let (from, to) = joined(key.spans(), &def.key, family, is_concat(def))?;
     if !def.interval && from != to {
         return Err(EncodeError(format!("{key} is a range, but the set holds single values")));
     }

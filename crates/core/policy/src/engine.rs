@@ -321,6 +321,3 @@ impl Engine {
         self.policies.entries[at].state = state;
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -245,6 +245,3 @@ fn origin(rule: &caracal_api::Rule) -> Option<Arc<RuleOrigin>> {
     };
     (origin != RuleOrigin::default()).then(|| Arc::new(origin))
 }
-
-#[cfg(test)]
-mod tests;

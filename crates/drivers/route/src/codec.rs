@@ -138,6 +138,17 @@ pub(crate) fn delete(key: &RouteKey, route: &Installed) -> Request {
     }
 }
 
+/// Whether the request that deletes `old` can never delete `new`. The kernel compares only what a request
+/// names, not the metrics, and for IPv6 not the type.
+pub(crate) fn delete_spares(key: &RouteKey, old: &Installed, new: &Installed) -> bool {
+    let kind = key.dst.family() == Family::V4 && old.kind != new.kind;
+    old.kind != Kind::Other
+        && (kind
+            || old.protocol != new.protocol
+            || (old.link.is_some() && old.link != new.link)
+            || (old.gateway.is_some() && old.gateway != new.gateway))
+}
+
 fn address(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(addr) => Some(IpAddr::V4(*addr)),

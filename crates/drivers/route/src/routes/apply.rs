@@ -89,36 +89,40 @@ impl Routes {
     }
 
     fn write(&mut self, rtnl: &mut Rtnl, report: &mut RouteReport) -> Result<Vec<RouteError>, LinkError> {
-        let updates: Vec<(RouteKey, Installed)> = self
+        let updates: Vec<(RouteKey, Installed, Option<Installed>)> = self
             .tracker
             .pending_updates()
-            .map(|update| (*update.key, update.desired.clone()))
+            .map(|update| (*update.key, update.desired.clone(), update.observed.cloned()))
             .collect();
         let requests: Vec<Request> = updates
             .iter()
-            .map(|(key, route)| codec::write(key, route))
+            .map(|(key, route, _)| codec::write(key, route))
             .collect();
         let mut failed = Vec::new();
-        for ((key, route), verdict) in updates.into_iter().zip(rtnl.batch(&requests)?) {
+        for ((key, route, old), verdict) in updates.into_iter().zip(rtnl.batch(&requests)?) {
             match verdict {
-                Ok(()) => {
-                    report.written += 1;
-                    self.observe(key, route);
-                }
-                // It is there, behind another that a stranger put before it.
-                Err(refusal) if refusal.errno == libc::EEXIST => self.observe(key, route),
-                Err(refusal) => {
+                // EEXIST: it is there, behind another that a stranger put before it.
+                Err(refusal) if refusal.errno != libc::EEXIST => {
                     // Resolved, therefore wanted.
                     if let Some(route) = self.wanted.get(&key).cloned().map(Box::new) {
                         failed.push(RouteError::Write { key, route, refusal });
                     }
                 }
+                verdict => {
+                    report.written += usize::from(verdict.is_ok());
+                    // What the kernel replaced was the first with this key: a stranger's, if he put one before
+                    // the old one of ours.
+                    let stray = old.filter(|old| codec::delete_spares(&key, old, &route));
+                    self.strays.extend(stray.map(|old| (key, old)));
+                    self.observe(key, route);
+                }
             }
         }
+        self.delete_strays(rtnl, report)?;
         Ok(failed)
     }
 
-    /// Strays go before the right one is written, which then takes the place of whatever is left.
+    /// Strays that resemble the right one go before that is written: it then takes the place of whatever is left.
     fn delete_strays(&mut self, rtnl: &mut Rtnl, report: &mut RouteReport) -> Result<(), LinkError> {
         let strays = std::mem::take(&mut self.strays);
         for (key, route) in delete(rtnl, strays, report)?.failed {

@@ -69,7 +69,13 @@ pub(crate) struct At<'a> {
 
 impl Default for Batch {
     fn default() -> Self {
-        let mut batch = Self { buf: Vec::new(), last: 0, seq: 0, objects: Vec::new(), set_id: 0 };
+        let mut batch = Self {
+            buf: Vec::new(),
+            last: 0,
+            seq: 0,
+            objects: Vec::new(),
+            set_id: 0,
+        };
         batch.frame(BATCH_BEGIN, flags::REQUEST);
         batch
     }
@@ -85,7 +91,13 @@ impl Batch {
         self.seq += 1;
         self.objects.push((at.family, object));
         self.last = self.buf.len();
-        begin(&mut self.buf, kind, flags::REQUEST | flags, self.seq, af(at.family))
+        begin(
+            &mut self.buf,
+            kind,
+            flags::REQUEST | flags,
+            self.seq,
+            af(at.family),
+        )
     }
 
     /// The sequence number of the last message.
@@ -133,7 +145,9 @@ impl Batch {
     pub(crate) fn put_table(&mut self, at: At<'_>, layout: u32) {
         let object = Object::Table(at.table.into());
         let mut m = self.next(at, msg::NEW_TABLE, flags::CREATE | flags::EXCL, object);
-        m.attrs().str(table::NAME, at.table).bytes(table::USERDATA, &table_userdata(layout));
+        m.attrs()
+            .str(table::NAME, at.table)
+            .bytes(table::USERDATA, &table_userdata(layout));
     }
 
     pub(crate) fn del_table(&mut self, at: At<'_>) {
@@ -186,24 +200,36 @@ impl Batch {
 
     pub(crate) fn del_rule(&mut self, at: At<'_>, chain: &ChainName, handle: u64) {
         let mut m = self.next(at, msg::DEL_RULE, 0, Object::Chain(chain.clone()));
-        m.attrs().str(rule::TABLE, at.table).str(rule::CHAIN, chain.as_str()).be64(rule::HANDLE, handle);
+        m.attrs()
+            .str(rule::TABLE, at.table)
+            .str(rule::CHAIN, chain.as_str())
+            .be64(rule::HANDLE, handle);
     }
 
     pub(crate) fn flush_chain(&mut self, at: At<'_>, chain: &ChainName) {
         let mut m = self.next(at, msg::DEL_RULE, 0, Object::Chain(chain.clone()));
-        m.attrs().str(rule::TABLE, at.table).str(rule::CHAIN, chain.as_str());
+        m.attrs()
+            .str(rule::TABLE, at.table)
+            .str(rule::CHAIN, chain.as_str());
     }
 
     pub(crate) fn put_set(&mut self, at: At<'_>, name: &SetName, def: &SetDef) {
         self.set_id += 1;
         let id = self.set_id;
-        let mut m = self.next(at, msg::NEW_SET, flags::CREATE | flags::EXCL, Object::Set(name.clone()));
+        let mut m = self.next(
+            at,
+            msg::NEW_SET,
+            flags::CREATE | flags::EXCL,
+            Object::Set(name.clone()),
+        );
         put_set(&mut m, at.table, name.as_str(), def, id, at.family);
     }
 
     pub(crate) fn del_set(&mut self, at: At<'_>, name: &SetName) {
         let mut m = self.next(at, msg::DEL_SET, 0, Object::Set(name.clone()));
-        m.attrs().str(elem::LIST_TABLE, at.table).str(elem::LIST_SET, name.as_str());
+        m.attrs()
+            .str(elem::LIST_TABLE, at.table)
+            .str(elem::LIST_SET, name.as_str());
     }
 
     pub(crate) fn put_elements(&mut self, at: At<'_>, set: &SetName, elements: &[WireElement]) {
@@ -226,7 +252,8 @@ impl Batch {
             let (now, later) = rest.split_at(fit.count().max(1));
             let mut m = self.next(at, kind, flags, Object::Elements(set.clone()));
             let mut w = m.attrs();
-            w.str(elem::LIST_TABLE, at.table).str(elem::LIST_SET, set.as_str());
+            w.str(elem::LIST_TABLE, at.table)
+                .str(elem::LIST_SET, set.as_str());
             w.nest(elem::LIST_ELEMENTS, |w| now.iter().for_each(|e| e.put(w, whole)));
             drop(m);
             rest = later;

@@ -58,7 +58,15 @@ impl<T: NftTx> Nft<T> {
     /// The same over another way to the kernel.
     pub fn with_tx(tx: T, config: Config) -> Self {
         let states = PerFamily::new(FamilyState::new);
-        Self { tx, config, states, monitor: None, audit: VecDeque::new(), started: false, backoff: None }
+        Self {
+            tx,
+            config,
+            states,
+            monitor: None,
+            audit: VecDeque::new(),
+            started: false,
+            backoff: None,
+        }
     }
 
     /// Makes the tables exactly this: reads back what there is and writes the difference, or loads anew where there is
@@ -70,7 +78,10 @@ impl<T: NftTx> Nft<T> {
         let mut report = Report::default();
         for (family, wanted) in [(Family::V4, desired.v4), (Family::V6, desired.v6)] {
             let state = self.states.get_mut(family);
-            *state = FamilyState { desired: wanted, ..FamilyState::new(family) };
+            *state = FamilyState {
+                desired: wanted,
+                ..FamilyState::new(family)
+            };
         }
         self.monitor = None;
         self.audit.clear();
@@ -117,7 +128,9 @@ impl<T: NftTx> Nft<T> {
     /// # Errors
     /// When the system call fails.
     pub fn wait(&mut self, wait: Wait) -> Result<bool, Error> {
-        let pause = self.backoff.map_or(Duration::ZERO, |(until, _)| until.saturating_duration_since(Instant::now()));
+        let pause = self.backoff.map_or(Duration::ZERO, |(until, _)| {
+            until.saturating_duration_since(Instant::now())
+        });
         let wait = match wait {
             _ if self.has_work() && pause.is_zero() => Wait::No,
             Wait::For(time) if self.has_work() => Wait::For(time.min(pause)),
@@ -143,7 +156,9 @@ impl<T: NftTx> Nft<T> {
         match self.commit(&[], &mut report) {
             Ok(()) => self.backoff = None,
             Err(e) => {
-                let pause = self.backoff.map_or(PAUSE_MIN, |(_, last)| (last * 2).min(PAUSE_MAX));
+                let pause = self
+                    .backoff
+                    .map_or(PAUSE_MIN, |(_, last)| (last * 2).min(PAUSE_MAX));
                 self.backoff = Some((Instant::now() + pause, pause));
                 return Err(e);
             }
@@ -160,20 +175,34 @@ impl<T: NftTx> Nft<T> {
     pub fn audit(&mut self) -> Result<(), Error> {
         self.audit.clear();
         for family in Family::BOTH {
-            let Some(table) = self.states.get(family).table.clone() else { continue };
-            if !readback::tables(&mut self.tx, family)?.iter().any(|t| t.name == table) {
+            let Some(table) = self.states.get(family).table.clone() else {
+                continue;
+            };
+            if !readback::tables(&mut self.tx, family)?
+                .iter()
+                .any(|t| t.name == table)
+            {
                 self.states.get_mut(family).forget_kernel();
                 continue;
             }
-            let at = At { family, table: &table };
-            let chains = readback::chains(&mut self.tx, at)?.into_iter().map(|(name, ..)| name);
-            let sets = readback::sets(&mut self.tx, at)?.into_iter().map(|(name, _)| name);
+            let at = At {
+                family,
+                table: &table,
+            };
+            let chains = readback::chains(&mut self.tx, at)?
+                .into_iter()
+                .map(|(name, ..)| name);
+            let sets = readback::sets(&mut self.tx, at)?
+                .into_iter()
+                .map(|(name, _)| name);
             let state = self.states.get(family);
             let chains: BTreeSet<_> = chains.chain(state.desired.chains.keys().cloned()).collect();
             let sets: BTreeSet<_> = sets.chain(state.desired.sets.keys().cloned()).collect();
             // Sets first: a wrong member opens or closes more than a wrong rule that nobody could have meant.
-            self.audit.extend(sets.into_iter().map(|name| (family, Object::Set(name))));
-            self.audit.extend(chains.into_iter().map(|name| (family, Object::Chain(name))));
+            self.audit
+                .extend(sets.into_iter().map(|name| (family, Object::Set(name))));
+            self.audit
+                .extend(chains.into_iter().map(|name| (family, Object::Chain(name))));
         }
         Ok(())
     }
@@ -199,7 +228,10 @@ impl<T: NftTx> Nft<T> {
         for family in Family::BOTH {
             for table in readback::tables(&mut self.tx, family)? {
                 if NAMES.contains(&table.name.as_str()) {
-                    batch.del_table(At { family, table: &table.name });
+                    batch.del_table(At {
+                        family,
+                        table: &table.name,
+                    });
                 }
             }
             *self.states.get_mut(family) = FamilyState::new(family);
@@ -239,7 +271,14 @@ impl<T: NftTx> Nft<T> {
     /// When the kernel cannot be read.
     pub fn counters(&mut self, family: Family, chain: &str) -> Result<Vec<Option<(u64, u64)>>, Error> {
         match self.states.get(family).table.clone() {
-            Some(table) => readback::counters(&mut self.tx, At { family, table: &table }, chain),
+            Some(table) => readback::counters(
+                &mut self.tx,
+                At {
+                    family,
+                    table: &table,
+                },
+                chain,
+            ),
             None => Ok(Vec::new()),
         }
     }
@@ -258,27 +297,53 @@ impl<T: NftTx> Nft<T> {
         let ours = found.iter().filter(|t| NAMES.contains(&t.name.as_str()));
         let mut live = Vec::new();
         for table in ours {
-            let at = At { family, table: &table.name };
+            let at = At {
+                family,
+                table: &table.name,
+            };
             let chains = readback::chains(&mut self.tx, at)?;
             if chains.iter().any(|(_, _, hooked)| *hooked) {
                 live.push((table, chains));
             }
         }
         let state = self.states.get_mut(family);
+        if state.is_nothing_wanted() {
+            let gone = found
+                .into_iter()
+                .filter(|t| NAMES.contains(&t.name.as_str()) || t.name == REPLACED);
+            old.extend(gone.map(|t| (family, t.name)));
+            return Ok(true);
+        }
         let same_layout = |t: &&readback::FoundTable| t.layout == Some(self.config.layout);
-        let choice = live.iter().position(|(t, _)| same_layout(t)).or((!live.is_empty()).then_some(0));
-        let Some((table, chains)) = choice.map(|i| live.swap_remove(i)) else { return Ok(false) };
+        let choice = live
+            .iter()
+            .position(|(t, _)| same_layout(t))
+            .or((!live.is_empty()).then_some(0));
+        let Some((table, chains)) = choice.map(|i| live.swap_remove(i)) else {
+            return Ok(false);
+        };
         state.table = Some(table.name.clone());
         if !same_layout(&table) {
             info!(family = %family, table = table.name, "table of another layout is replaced");
             return Ok(false);
         }
-        let at = At { family, table: &table.name };
+        let at = At {
+            family,
+            table: &table.name,
+        };
         state.sets = readback::sets(&mut self.tx, at)?.into_iter().collect();
         state.stale_sets = state.sets.keys().cloned().collect();
         state.chains = chains
             .into_iter()
-            .map(|(name, base, _)| (name, KnownChain { base, ..KnownChain::default() }))
+            .map(|(name, base, _)| {
+                (
+                    name,
+                    KnownChain {
+                        base,
+                        ..KnownChain::default()
+                    },
+                )
+            })
             .collect();
         match readback::rules(&mut self.tx, at, None) {
             Ok(rules) => {
@@ -287,7 +352,10 @@ impl<T: NftTx> Nft<T> {
                 }
             }
             // Others write all the time: each chain alone can be read between two of their changes.
-            Err(Error::Netlink { source: caracal_netlink::Error::Interrupted { .. }, .. }) => {
+            Err(Error::Netlink {
+                source: caracal_netlink::Error::Interrupted { .. },
+                ..
+            }) => {
                 state.stale_chains = state.chains.keys().cloned().collect();
             }
             Err(e) => return Err(e),
@@ -313,14 +381,21 @@ impl<T: NftTx> Nft<T> {
     }
 
     fn notice(&mut self, wait: Wait) -> Result<(), Error> {
-        let Some(monitor) = &mut self.monitor else { return Ok(()) };
+        let Some(monitor) = &mut self.monitor else {
+            return Ok(());
+        };
         let mut noticed = Vec::new();
         monitor.poll(wait, &mut noticed)?;
         let mut lost = false;
         for what in noticed {
             match what {
                 Noticed::Lost => lost = true,
-                Noticed::Foreign { family, table, object, removed } => {
+                Noticed::Foreign {
+                    family,
+                    table,
+                    object,
+                    removed,
+                } => {
                     let state = self.states.get_mut(family);
                     if state.table.as_deref() != Some(&table) {
                         continue;
@@ -346,7 +421,9 @@ impl<T: NftTx> Nft<T> {
         let start = Instant::now();
         while let Some((family, object)) = self.audit.pop_front() {
             let state = self.states.get_mut(family);
-            let Some(table) = state.table.clone() else { continue };
+            let Some(table) = state.table.clone() else {
+                continue;
+            };
             state.examine(&mut self.tx, &table, &object)?;
             // A set is read by the commit that follows: one at a time.
             if matches!(object, Object::Set(_)) || start.elapsed() > AUDIT_SLICE {
@@ -361,8 +438,10 @@ impl<T: NftTx> Nft<T> {
         for _ in 0..TRIES {
             report.loads += 1;
             let PerFamily { v4, v6 } = &mut self.states;
-            let mut states: Vec<&mut FamilyState> =
-                [v4, v6].into_iter().filter(|s| families.contains(&s.family)).collect();
+            let mut states: Vec<&mut FamilyState> = [v4, v6]
+                .into_iter()
+                .filter(|s| families.contains(&s.family))
+                .collect();
             // Our own notifications are read while the kernel makes them, for they would fill the buffer.
             let mut noticed = Vec::new();
             let monitor = &mut self.monitor;
@@ -372,7 +451,13 @@ impl<T: NftTx> Nft<T> {
                     let _ = monitor.poll(Wait::No, &mut noticed);
                 }
             };
-            let result = load::load(&mut self.tx, &mut states, self.config.layout, report, &mut between);
+            let result = load::load(
+                &mut self.tx,
+                &mut states,
+                self.config.layout,
+                report,
+                &mut between,
+            );
             let lost = noticed.contains(&Noticed::Lost);
             match result {
                 Ok(()) => {
@@ -417,8 +502,10 @@ impl<T: NftTx> Nft<T> {
             let mut batch = Batch::default();
             self.delete_old(old, &mut batch)?;
             let Some(plans) = self.plan(&mut batch)? else {
-                let families: Vec<Family> =
-                    Family::BOTH.into_iter().filter(|f| self.states.get(*f).has_work()).collect();
+                let families: Vec<Family> = Family::BOTH
+                    .into_iter()
+                    .filter(|f| self.states.get(*f).has_work())
+                    .collect();
                 self.load(&families, report)?;
                 continue;
             };
@@ -450,8 +537,15 @@ impl<T: NftTx> Nft<T> {
     fn delete_old(&mut self, old: &[(Family, String)], batch: &mut Batch) -> Result<(), Error> {
         for (family, name) in old {
             let current = self.states.get(*family).table.as_ref() == Some(name);
-            if !current && readback::tables(&mut self.tx, *family)?.iter().any(|t| t.name == *name) {
-                batch.del_table(At { family: *family, table: name });
+            if !current
+                && readback::tables(&mut self.tx, *family)?
+                    .iter()
+                    .any(|t| t.name == *name)
+            {
+                batch.del_table(At {
+                    family: *family,
+                    table: name,
+                });
             }
         }
         Ok(())
@@ -462,7 +556,9 @@ impl<T: NftTx> Nft<T> {
         let mut plans = Vec::new();
         for family in Family::BOTH {
             let state = self.states.get_mut(family);
-            let Some(table) = state.table.clone().filter(|_| state.has_work()) else { continue };
+            let Some(table) = state.table.clone().filter(|_| state.has_work()) else {
+                continue;
+            };
             state.touch_problems();
             match state.plan(&mut self.tx, &table)? {
                 Planned::Ready(plan) => plans.push((family, table, plan)),
@@ -476,7 +572,12 @@ impl<T: NftTx> Nft<T> {
         if batch.len() > DIFF_MAX && !self.started {
             return Ok(None);
         }
-        Ok(Some(plans.into_iter().map(|(family, _, plan)| (family, plan)).collect()))
+        Ok(Some(
+            plans
+                .into_iter()
+                .map(|(family, _, plan)| (family, plan))
+                .collect(),
+        ))
     }
 
     /// Looks for the cause of a refusal: what may only be out of date is read again, what is refused a second time is
@@ -488,8 +589,13 @@ impl<T: NftTx> Nft<T> {
     ) -> Result<bool, Error> {
         let mut learnt = false;
         for family in Family::BOTH {
-            let Some(table) = self.states.get(family).table.clone() else { continue };
-            if !readback::tables(&mut self.tx, family)?.iter().any(|t| t.name == table) {
+            let Some(table) = self.states.get(family).table.clone() else {
+                continue;
+            };
+            if !readback::tables(&mut self.tx, family)?
+                .iter()
+                .any(|t| t.name == table)
+            {
                 self.states.get_mut(family).forget_kernel();
                 learnt = true;
             }
@@ -532,10 +638,15 @@ impl<T: NftTx> AsRawFd for Nft<T> {
 }
 
 fn gave_up(refusals: &[(Option<(Family, Object)>, Refusal)]) -> Error {
-    let named = refusals.iter().find(|(object, _)| object.is_some()).or(refusals.first());
+    let named = refusals
+        .iter()
+        .find(|(object, _)| object.is_some())
+        .or(refusals.first());
     match named {
         Some((object, refusal)) => Error::Refused {
-            object: object.as_ref().map_or("the batch".into(), |(family, o)| format!("{o} ({family})")),
+            object: object
+                .as_ref()
+                .map_or("the batch".into(), |(family, o)| format!("{o} ({family})")),
             source: refusal.clone(),
         },
         None => Error::NotStarted,

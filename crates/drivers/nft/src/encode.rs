@@ -36,7 +36,9 @@ pub(crate) fn begin(buf: &mut Vec<u8>, kind: u16, flags: u16, seq: u32, family: 
 
 /// Userdata is a list of (type, length, value) with one byte for each of the first two.
 pub(crate) fn push_tlv(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
-    let Ok(len) = u8::try_from(value.len()) else { return };
+    let Ok(len) = u8::try_from(value.len()) else {
+        return;
+    };
     out.extend_from_slice(&[kind, len]);
     out.extend_from_slice(value);
 }
@@ -61,7 +63,10 @@ pub(crate) fn comment_bytes(text: &str) -> Vec<u8> {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let mut bytes: Vec<u8> = text.as_bytes()[..end].iter().map(|b| if *b < 32 { b' ' } else { *b }).collect();
+    let mut bytes: Vec<u8> = text.as_bytes()[..end]
+        .iter()
+        .map(|b| if *b < 32 { b' ' } else { *b })
+        .collect();
     bytes.push(0);
     bytes
 }
@@ -71,7 +76,11 @@ const TABLE_COMMENT: u8 = 0;
 /// What our table says about itself.
 pub(crate) fn table_userdata(layout: u32) -> Vec<u8> {
     let mut out = Vec::new();
-    push_tlv(&mut out, TABLE_COMMENT, &comment_bytes(&format!("caracal, layout {layout}")));
+    push_tlv(
+        &mut out,
+        TABLE_COMMENT,
+        &comment_bytes(&format!("caracal, layout {layout}")),
+    );
     out
 }
 
@@ -116,7 +125,8 @@ pub(crate) fn put_chain(message: &mut MessageWriter<'_>, table: &str, name: &str
             w.be32(chain::HOOK_NUMBER, hook_number(base.hook));
             w.bytes(chain::HOOK_PRIORITY, &base.priority.to_be_bytes());
         });
-        w.be32(chain::POLICY, policy_number(base.policy)).str(chain::TYPE, kind_name(base.kind));
+        w.be32(chain::POLICY, policy_number(base.policy))
+            .str(chain::TYPE, kind_name(base.kind));
     }
 }
 
@@ -124,7 +134,13 @@ pub(crate) fn put_chain(message: &mut MessageWriter<'_>, table: &str, name: &str
 pub(crate) fn base_of(attrs: Attrs<'_>) -> Option<BaseChain> {
     let hook = attrs.find(chain::HOOK)?.nested();
     let number = hook.find(chain::HOOK_NUMBER)?.as_be32()?;
-    let hooks = [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
+    let hooks = [
+        Hook::Prerouting,
+        Hook::Input,
+        Hook::Forward,
+        Hook::Output,
+        Hook::Postrouting,
+    ];
     let kinds = [ChainKind::Filter, ChainKind::Nat, ChainKind::Route];
     let name = attrs.find(chain::TYPE)?.as_str()?;
     let policy = attrs.find(chain::POLICY).and_then(|a| a.as_be32());
@@ -132,6 +148,10 @@ pub(crate) fn base_of(attrs: Attrs<'_>) -> Option<BaseChain> {
         kind: kinds.into_iter().find(|k| kind_name(*k) == name)?,
         hook: hooks.into_iter().find(|h| hook_number(*h) == number)?,
         priority: hook.find(chain::HOOK_PRIORITY)?.as_be32()?.cast_signed(),
-        policy: if policy == Some(0) { Policy::Drop } else { Policy::Accept },
+        policy: if policy == Some(0) {
+            Policy::Drop
+        } else {
+            Policy::Accept
+        },
     })
 }

@@ -104,6 +104,9 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn opening(source: caracal_netlink::Error) -> Self {
-        Self::Netlink { doing: "open a socket to nf_tables", source }
+        Self::Netlink {
+            doing: "open a socket to nf_tables",
+            source,
+        }
     }
 }

@@ -48,7 +48,11 @@ struct Writer<'a, T> {
 
 impl<T: NftTx> Writer<'_, T> {
     fn step(&mut self) -> Result<(), LoadError> {
-        if self.batch.len() < BATCH { Ok(()) } else { self.send() }
+        if self.batch.len() < BATCH {
+            Ok(())
+        } else {
+            self.send()
+        }
     }
 
     fn send(&mut self) -> Result<(), LoadError> {
@@ -74,7 +78,12 @@ pub(crate) fn send<T: NftTx>(
     tx.commit(&mut batch).map_err(|e| match e {
         TxError::Failed(e) => LoadError::Failed(e),
         TxError::Refused(refusals) => {
-            let object = |seq: u32| batch.objects().get(usize::try_from(seq).ok()?.checked_sub(1)?).cloned();
+            let object = |seq: u32| {
+                batch
+                    .objects()
+                    .get(usize::try_from(seq).ok()?.checked_sub(1)?)
+                    .cloned()
+            };
             LoadError::Refused(refusals.into_iter().map(|r| (object(r.seq), r)).collect())
         }
     })
@@ -98,11 +107,19 @@ pub(crate) fn load<T: NftTx>(
     report: &mut Report,
     between: &mut dyn FnMut(),
 ) -> Result<(), LoadError> {
-    let mut w = Writer { tx, batch: Batch::default(), report, between };
+    let mut w = Writer {
+        tx,
+        batch: Batch::default(),
+        report,
+        between,
+    };
     let mut done = Vec::new();
     for state in states.iter_mut() {
         let mut loaded = begin(&mut w, state, layout)?;
-        let at = At { family: state.family, table: loaded.table };
+        let at = At {
+            family: state.family,
+            table: loaded.table,
+        };
         put_sets(&mut w, state, &mut loaded, at)?;
         let chains: Vec<(&ChainName, &Chain)> = state.desired.chains.iter().collect();
         for (name, chain) in chains.iter().filter(|(_, c)| c.base.is_none()) {
@@ -123,7 +140,10 @@ pub(crate) fn load<T: NftTx>(
     }
     w.send()?;
     for (state, loaded) in states.iter_mut().zip(&mut done) {
-        let at = At { family: state.family, table: loaded.table };
+        let at = At {
+            family: state.family,
+            table: loaded.table,
+        };
         for (name, chain) in state.desired.chains.iter().filter(|(_, c)| c.base.is_some()) {
             if state.refused.chains.contains_key(name) {
                 continue;
@@ -132,7 +152,10 @@ pub(crate) fn load<T: NftTx>(
             put_rules(&mut w, state, loaded, at, name, chain);
         }
         for old in &loaded.old {
-            w.batch.del_table(At { family: state.family, table: old });
+            w.batch.del_table(At {
+                family: state.family,
+                table: old,
+            });
         }
     }
     w.send()?;
@@ -147,11 +170,19 @@ pub(crate) fn load<T: NftTx>(
 }
 
 fn begin<T: NftTx>(w: &mut Writer<'_, T>, state: &FamilyState, layout: u32) -> Result<Loaded, LoadError> {
-    let found: Vec<String> = readback::tables(w.tx, state.family)?.into_iter().map(|t| t.name).collect();
+    let found: Vec<String> = readback::tables(w.tx, state.family)?
+        .into_iter()
+        .map(|t| t.name)
+        .collect();
     let free = NAMES.into_iter().find(|n| !found.iter().any(|f| f == n));
     let not_ours = |n: &&str| state.table.as_deref() != Some(*n);
-    let table = free.or_else(|| NAMES.into_iter().rev().find(not_ours)).unwrap_or(NAMES[0]);
-    let at = At { family: state.family, table };
+    let table = free
+        .or_else(|| NAMES.into_iter().rev().find(not_ours))
+        .unwrap_or(NAMES[0]);
+    let at = At {
+        family: state.family,
+        table,
+    };
     if found.iter().any(|f| f == table) {
         w.batch.del_table(at);
     }
@@ -183,7 +214,10 @@ fn put_sets<T: NftTx>(
         };
         let mut problems = Problems::new();
         let elements = state.wire_all(&name, set, &mut problems);
-        let broken = problems.first().filter(|_| set.def.data.is_none()).map(|(_, why)| why.clone());
+        let broken = problems
+            .first()
+            .filter(|_| set.def.data.is_none())
+            .map(|(_, why)| why.clone());
         if let Some(why) = check_def(&set.def).err().map(|e| e.to_string()).or(broken) {
             state.refused.sets.insert(name.clone(), why.clone());
             loaded.problems.push((crate::Object::Set(name), why));
@@ -216,7 +250,18 @@ fn put_rules<T: NftTx>(
     for (index, rule) in wanted.rules.iter().enumerate() {
         w.batch.put_rule(at, name, index, rule, Place::End, false);
     }
-    let rules = wanted.rules.iter().map(|r| KnownRule { hash: r.hash, handle: 0 }).collect();
-    let known = KnownChain { base: chain.base, rules, refs: Some(wanted.refs) };
+    let rules = wanted
+        .rules
+        .iter()
+        .map(|r| KnownRule {
+            hash: r.hash,
+            handle: 0,
+        })
+        .collect();
+    let known = KnownChain {
+        base: chain.base,
+        rules,
+        refs: Some(wanted.refs),
+    };
     loaded.chains.push((name.clone(), known));
 }

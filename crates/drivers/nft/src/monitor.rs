@@ -17,7 +17,12 @@ const BUFFER: usize = 8 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Noticed {
     /// Somebody else changed an object of a table of this name.
-    Foreign { family: Family, table: String, object: Object, removed: bool },
+    Foreign {
+        family: Family,
+        table: String,
+        object: Object,
+        removed: bool,
+    },
     /// Notifications were lost: anything may have changed.
     Lost,
 }
@@ -37,7 +42,11 @@ impl Monitor {
         let socket = Socket::open(Protocol::Netfilter).map_err(Error::opening)?;
         socket.set_receive_buffer(BUFFER).map_err(Error::opening)?;
         socket.join(GROUP).map_err(Error::opening)?;
-        Ok(Self { socket, own, generation: None })
+        Ok(Self {
+            socket,
+            own,
+            generation: None,
+        })
     }
 
     /// Commits up to this one are known of.
@@ -49,7 +58,10 @@ impl Monitor {
     pub(crate) fn poll(&mut self, wait: Wait, noticed: &mut Vec<Noticed>) -> Result<(), Error> {
         let mut wait = wait;
         loop {
-            let failed = |source| Error::Netlink { doing: "listen to nf_tables", source };
+            let failed = |source| Error::Netlink {
+                doing: "listen to nf_tables",
+                source,
+            };
             let (own, mut last) = (self.own, self.generation);
             match self.socket.recv(wait).map_err(failed)? {
                 Received::Nothing => return Ok(()),
@@ -99,13 +111,25 @@ fn foreign(m: &Message<'_>) -> Option<Noticed> {
             let name = text(table::NAME)?;
             (name, Object::Table(name.to_owned()))
         }
-        msg::NEW_CHAIN | msg::DEL_CHAIN => (text(chain::TABLE)?, Object::Chain(ChainName::from(text(chain::NAME)?))),
-        msg::NEW_RULE | msg::DEL_RULE => (text(rule::TABLE)?, Object::Chain(ChainName::from(text(rule::CHAIN)?))),
+        msg::NEW_CHAIN | msg::DEL_CHAIN => (
+            text(chain::TABLE)?,
+            Object::Chain(ChainName::from(text(chain::NAME)?)),
+        ),
+        msg::NEW_RULE | msg::DEL_RULE => (
+            text(rule::TABLE)?,
+            Object::Chain(ChainName::from(text(rule::CHAIN)?)),
+        ),
         msg::NEW_SET | msg::DEL_SET => (text(set::TABLE)?, Object::Set(SetName::from(text(set::NAME)?))),
-        msg::NEW_ELEM | msg::DEL_ELEM => {
-            (text(elem::LIST_TABLE)?, Object::Elements(SetName::from(text(elem::LIST_SET)?)))
-        }
+        msg::NEW_ELEM | msg::DEL_ELEM => (
+            text(elem::LIST_TABLE)?,
+            Object::Elements(SetName::from(text(elem::LIST_SET)?)),
+        ),
         _ => return None,
     };
-    Some(Noticed::Foreign { family, table: table.to_owned(), object, removed: kind == msg::DEL_TABLE })
+    Some(Noticed::Foreign {
+        family,
+        table: table.to_owned(),
+        object,
+        removed: kind == msg::DEL_TABLE,
+    })
 }

@@ -57,13 +57,19 @@ impl Plan {
     /// How many rules it makes.
     pub(crate) fn new_rules(&self) -> usize {
         let makes = |op: &&RuleOp| matches!(op, RuleOp::Insert { .. } | RuleOp::Replace { .. });
-        self.chains.iter().map(|c| c.ops.iter().filter(makes).count()).sum()
+        self.chains
+            .iter()
+            .map(|c| c.ops.iter().filter(makes).count())
+            .sum()
     }
 }
 
 impl FamilyState {
     fn at<'a>(&self, table: &'a str) -> At<'a> {
-        At { family: self.family, table }
+        At {
+            family: self.family,
+            table,
+        }
     }
 
     /// Reads again what is in doubt, and compares. Refuses sets that have no place in the kernel.
@@ -80,7 +86,12 @@ impl FamilyState {
                 Some(refs) => refs.iter().any(|s| plan.redefined.contains(s)),
                 None => true,
             };
-            flushed.extend(self.chains.iter().filter(|(_, c)| looks(c)).map(|(n, _)| n.clone()));
+            flushed.extend(
+                self.chains
+                    .iter()
+                    .filter(|(_, c)| looks(c))
+                    .map(|(n, _)| n.clone()),
+            );
         }
         let also: Vec<ChainName> = flushed.difference(&self.touched_chains).cloned().collect();
         for name in touched.iter().chain(&also) {
@@ -113,8 +124,18 @@ impl FamilyState {
                 self.chains.remove(name);
             }
             Some((base, _)) => {
-                let rules = readback::rules(tx, at, Some(name))?.into_iter().map(|(_, r)| r).collect();
-                self.chains.insert(name.clone(), KnownChain { base, rules, refs: None });
+                let rules = readback::rules(tx, at, Some(name))?
+                    .into_iter()
+                    .map(|(_, r)| r)
+                    .collect();
+                self.chains.insert(
+                    name.clone(),
+                    KnownChain {
+                        base,
+                        rules,
+                        refs: None,
+                    },
+                );
             }
         }
         Ok(())
@@ -136,23 +157,42 @@ impl FamilyState {
         let mut have: &[KnownRule] = &[];
         if let Some(known) = self.chains.get_mut(name) {
             let policy = base.map(|b| b.policy);
-            let as_wanted = known.base.map(|b| BaseChain { policy: policy.unwrap_or(b.policy), ..b });
+            let as_wanted = known.base.map(|b| BaseChain {
+                policy: policy.unwrap_or(b.policy),
+                ..b
+            });
             if as_wanted != base {
                 return Ok(None);
             }
             put = known.base != base;
             let differs = !known.rules.iter().map(|r| &r.hash).eq(&hashes);
             if differs && !flush && known.rules.iter().any(|r| r.handle == 0) {
-                known.rules = readback::rules(tx, at, Some(name))?.into_iter().map(|(_, r)| r).collect();
+                known.rules = readback::rules(tx, at, Some(name))?
+                    .into_iter()
+                    .map(|(_, r)| r)
+                    .collect();
             }
             have = if flush { &[] } else { &known.rules };
         }
         let ops = rule_ops(have, &hashes);
-        Ok(Some(ChainPlan { name: name.clone(), wanted, base, put, flush, ops, seqs: Vec::new() }))
+        Ok(Some(ChainPlan {
+            name: name.clone(),
+            wanted,
+            base,
+            put,
+            flush,
+            ops,
+            seqs: Vec::new(),
+        }))
     }
 
     fn plan_sets(&mut self, tx: &mut impl NftTx, table: &str, plan: &mut Plan) -> Result<(), Error> {
-        let names: BTreeSet<SetName> = self.touched_sets.keys().chain(&self.stale_sets).cloned().collect();
+        let names: BTreeSet<SetName> = self
+            .touched_sets
+            .keys()
+            .chain(&self.stale_sets)
+            .cloned()
+            .collect();
         for name in names {
             let stale = self.stale_sets.contains(&name);
             if stale {
@@ -169,7 +209,8 @@ impl FamilyState {
                     plan.gone_sets.push(name.clone());
                 }
                 if let Some(why) = self.refused.sets.get(&name) {
-                    plan.problems.push((crate::Object::Set(name.clone()), why.clone()));
+                    plan.problems
+                        .push((crate::Object::Set(name.clone()), why.clone()));
                 }
                 continue;
             };
@@ -187,7 +228,10 @@ impl FamilyState {
                 _ => whole = Some(self.wire_all(&name, set, &mut problems)),
             }
             // A member too few may open what should be closed: a plain set is refused as a whole.
-            let member = problems.first().filter(|_| set.def.data.is_none()).map(|(_, why)| why.clone());
+            let member = problems
+                .first()
+                .filter(|_| set.def.data.is_none())
+                .map(|(_, why)| why.clone());
             if let Some(why) = check_def(&set.def).err().map(|e| e.to_string()).or(member) {
                 self.refuse_set(&name, &why);
                 plan.problems.push((crate::Object::Set(name.clone()), why));
@@ -219,7 +263,9 @@ impl FamilyState {
     }
 
     fn element_changes(&self, name: &SetName, change: &mut SetChange, problems: &mut Problems) {
-        let (Some(set), Some(touched)) = (self.desired.sets.get(name), self.touched_sets.get(name)) else { return };
+        let (Some(set), Some(touched)) = (self.desired.sets.get(name), self.touched_sets.get(name)) else {
+            return;
+        };
         for (key, old) in touched {
             if set.elements.get(key) == old.as_ref() {
                 continue;
@@ -235,16 +281,23 @@ impl FamilyState {
     /// Appends a plan to a batch, in an order in which every message is valid: sets, rules, elements that lead to
     /// chains; and what goes in reverse.
     pub(crate) fn emit(&self, plan: &mut Plan, batch: &mut Batch, table: &str, echo: bool) {
-        let at = At { family: self.family, table };
+        let at = At {
+            family: self.family,
+            table,
+        };
         for chain in plan.chains.iter().filter(|c| c.flush) {
             batch.flush_chain(at, &chain.name);
         }
         if !plan.redefined.is_empty() {
-            plan.gone_chains.iter().for_each(|name| batch.flush_chain(at, name));
+            plan.gone_chains
+                .iter()
+                .for_each(|name| batch.flush_chain(at, name));
         }
         plan.redefined.iter().for_each(|name| batch.del_set(at, name));
         for (name, elements) in &plan.new_sets {
-            let Some(set) = self.desired.sets.get(name) else { continue };
+            let Some(set) = self.desired.sets.get(name) else {
+                continue;
+            };
             batch.put_set(at, name, &set.def);
             if !self.leads_to_chains(name) {
                 batch.put_elements(at, name, elements);
@@ -264,7 +317,9 @@ impl FamilyState {
         }
         // Chains that go may lead to one another, and look into sets that go: empty them all first.
         if plan.gone_chains.len() + plan.gone_sets.len() > 1 && plan.redefined.is_empty() {
-            plan.gone_chains.iter().for_each(|name| batch.flush_chain(at, name));
+            plan.gone_chains
+                .iter()
+                .for_each(|name| batch.flush_chain(at, name));
         }
         let fresh = plan.new_sets.iter().map(|(name, add)| (name, add));
         for (name, add) in fresh.chain(plan.changes.iter().map(|(name, c)| (name, &c.add))) {
@@ -278,7 +333,10 @@ impl FamilyState {
 
     /// Whether a set is a verdict map.
     pub(crate) fn leads_to_chains(&self, name: &SetName) -> bool {
-        self.desired.sets.get(name).is_some_and(|s| s.def.data == Some(DataType::Verdict))
+        self.desired
+            .sets
+            .get(name)
+            .is_some_and(|s| s.def.data == Some(DataType::Verdict))
     }
 
     /// The kernel took the plan: what it knows is what was wanted.
@@ -287,11 +345,24 @@ impl FamilyState {
         for chain in plan.chains {
             let hashes = chain.wanted.rules.iter().map(|r| r.hash);
             let kept = chain.ops.iter().filter(|op| !matches!(op, RuleOp::Delete { .. }));
-            let rules = kept.zip(hashes).zip(&chain.seqs).map(|((op, hash), seq)| match op {
-                RuleOp::Keep { handle } => KnownRule { hash, handle: *handle },
-                _ => KnownRule { hash, handle: handles.get(seq).copied().unwrap_or(0) },
-            });
-            let known = KnownChain { base: chain.base, rules: rules.collect(), refs: Some(chain.wanted.refs) };
+            let rules = kept
+                .zip(hashes)
+                .zip(&chain.seqs)
+                .map(|((op, hash), seq)| match op {
+                    RuleOp::Keep { handle } => KnownRule {
+                        hash,
+                        handle: *handle,
+                    },
+                    _ => KnownRule {
+                        hash,
+                        handle: handles.get(seq).copied().unwrap_or(0),
+                    },
+                });
+            let known = KnownChain {
+                base: chain.base,
+                rules: rules.collect(),
+                refs: Some(chain.wanted.refs),
+            };
             self.chains.insert(chain.name, known);
         }
         for name in plan.gone_chains {
@@ -322,7 +393,10 @@ fn emit_rules(chain: &mut ChainPlan, batch: &mut Batch, at: At<'_>, echo: bool) 
                 continue;
             }
             RuleOp::Replace { place, handle } => (place, Place::Instead(handle)),
-            RuleOp::Insert { place, before: Some(handle) } => (place, Place::Before(handle)),
+            RuleOp::Insert {
+                place,
+                before: Some(handle),
+            } => (place, Place::Before(handle)),
             RuleOp::Insert { place, before: None } => (place, Place::End),
         };
         batch.put_rule(at, &chain.name, place, &chain.wanted.rules[place], how, echo);
@@ -333,7 +407,8 @@ fn emit_rules(chain: &mut ChainPlan, batch: &mut Batch, at: At<'_>, echo: bool) 
 /// What to delete and to add so that the elements `have` become `want`.
 fn difference(have: Vec<WireElement>, want: Vec<WireElement>) -> SetChange {
     // The kernel may hold an end at the lowest value; it ends nothing, and `nft` writes one to every set.
-    let ends_nothing = |e: &WireElement| e.flags == crate::numbers::elem::F_END && e.key.iter().all(|b| *b == 0);
+    let ends_nothing =
+        |e: &WireElement| e.flags == crate::numbers::elem::F_END && e.key.iter().all(|b| *b == 0);
     let mut have: BTreeSet<WireElement> = have.into_iter().filter(|e| !ends_nothing(e)).collect();
     let mut change = SetChange::default();
     for element in want {

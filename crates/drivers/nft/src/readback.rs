@@ -33,7 +33,10 @@ fn request(kind: u16, family: Family) -> Request {
 }
 
 fn reading(source: caracal_netlink::Error) -> Error {
-    Error::Netlink { doing: "read nf_tables back", source }
+    Error::Netlink {
+        doing: "read nf_tables back",
+        source,
+    }
 }
 
 fn name_of(attrs: Attrs<'_>, kind: u16) -> Option<&str> {
@@ -44,7 +47,10 @@ fn name_of(attrs: Attrs<'_>, kind: u16) -> Option<&str> {
 pub(crate) fn tables(tx: &mut impl NftTx, family: Family) -> Result<Vec<FoundTable>, Error> {
     let found = tx.dump(&request(msg::GET_TABLE, family), |m| {
         let attrs = m.attrs(4);
-        Some(FoundTable { name: name_of(attrs, table::NAME)?.to_owned(), layout: layout_of(attrs) })
+        Some(FoundTable {
+            name: name_of(attrs, table::NAME)?.to_owned(),
+            layout: layout_of(attrs),
+        })
     });
     found.map_err(reading)
 }
@@ -61,7 +67,8 @@ pub(crate) fn chains(
     tx: &mut impl NftTx,
     at: At<'_>,
 ) -> Result<Vec<(ChainName, Option<BaseChain>, bool)>, Error> {
-    tx.dump(&request(msg::GET_CHAIN, at.family), |m| chain_of(&m, at)).map_err(reading)
+    tx.dump(&request(msg::GET_CHAIN, at.family), |m| chain_of(&m, at))
+        .map_err(reading)
 }
 
 /// One chain; `None` when there is none of that name.
@@ -71,9 +78,13 @@ pub(crate) fn chain(
     name: &ChainName,
 ) -> Result<Option<(Option<BaseChain>, bool)>, Error> {
     let mut ask = request(msg::GET_CHAIN, at.family);
-    ask.attrs().str(chain::TABLE, at.table).str(chain::NAME, name.as_str());
+    ask.attrs()
+        .str(chain::TABLE, at.table)
+        .str(chain::NAME, name.as_str());
     let mut found = None;
-    match tx.get(&ask, |m| found = chain_of(&m, at).map(|(_, base, hooked)| (base, hooked)).or(found)) {
+    match tx.get(&ask, |m| {
+        found = chain_of(&m, at).map(|(_, base, hooked)| (base, hooked)).or(found)
+    }) {
         Ok(()) => Ok(found),
         Err(e) if e.errno() == Some(libc::ENOENT) => Ok(None),
         Err(e) => Err(reading(e)),
@@ -105,7 +116,13 @@ pub(crate) fn rules(
         };
         last = Some(chain.clone());
         let handle = attrs.find(rule::HANDLE)?.as_be64()?;
-        Some((chain, KnownRule { hash: rule_hash_of(attrs), handle }))
+        Some((
+            chain,
+            KnownRule {
+                hash: rule_hash_of(attrs),
+                handle,
+            },
+        ))
     });
     found.map_err(reading)
 }
@@ -127,7 +144,9 @@ pub(crate) fn sets(tx: &mut impl NftTx, at: At<'_>) -> Result<Vec<(SetName, u64)
 /// The hash of one set's definition; `None` when there is no such set.
 pub(crate) fn set(tx: &mut impl NftTx, at: At<'_>, name: &SetName) -> Result<Option<u64>, Error> {
     let mut ask = request(msg::GET_SET, at.family);
-    ask.attrs().str(set::TABLE, at.table).str(set::NAME, name.as_str());
+    ask.attrs()
+        .str(set::TABLE, at.table)
+        .str(set::NAME, name.as_str());
     let mut found = None;
     match tx.get(&ask, |m| found = found.or(Some(def_hash_of(m.attrs(4))))) {
         Ok(()) => Ok(found),
@@ -139,7 +158,9 @@ pub(crate) fn set(tx: &mut impl NftTx, at: At<'_>, name: &SetName) -> Result<Opt
 /// All elements of a set.
 pub(crate) fn elements(tx: &mut impl NftTx, at: At<'_>, name: &SetName) -> Result<Vec<WireElement>, Error> {
     let mut ask = request(msg::GET_ELEM, at.family);
-    ask.attrs().str(elem::LIST_TABLE, at.table).str(elem::LIST_SET, name.as_str());
+    ask.attrs()
+        .str(elem::LIST_TABLE, at.table)
+        .str(elem::LIST_SET, name.as_str());
     let found = tx.dump(&ask, |m| {
         let mut list = Vec::new();
         read_elements(m.attrs(4), &mut list);

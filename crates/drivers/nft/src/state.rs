@@ -84,11 +84,13 @@ impl FamilyState {
 
     /// Whether there is anything to compare or to write.
     pub(crate) fn has_work(&self) -> bool {
+        if self.table.is_none() {
+            return !self.is_nothing_wanted();
+        }
         !(self.touched_chains.is_empty()
             && self.touched_sets.is_empty()
             && self.stale_chains.is_empty()
             && self.stale_sets.is_empty())
-            || (self.table.is_none() && !self.is_nothing_wanted())
     }
 
     pub(crate) fn is_nothing_wanted(&self) -> bool {
@@ -118,7 +120,12 @@ impl FamilyState {
             TableDelta::DeleteElements(name, keys) => self.touch_elements(name, keys.iter()),
             TableDelta::ReplaceElements(name, elements) => {
                 let new: BTreeSet<&Key> = elements.iter().map(|(k, _)| k).collect();
-                let old = self.desired.sets.get(name).into_iter().flat_map(|s| s.elements.keys());
+                let old = self
+                    .desired
+                    .sets
+                    .get(name)
+                    .into_iter()
+                    .flat_map(|s| s.elements.keys());
                 let gone: Vec<Key> = old.filter(|k| !new.contains(k)).cloned().collect();
                 self.touch_elements(name, gone.iter().chain(new));
             }
@@ -139,7 +146,9 @@ impl FamilyState {
         let old = self.desired.sets.get(name);
         let touched = self.touched_sets.entry(name.clone()).or_default();
         for (key, element) in old.into_iter().flat_map(|s| &s.elements) {
-            touched.entry(key.clone()).or_insert_with(|| Some(element.clone()));
+            touched
+                .entry(key.clone())
+                .or_insert_with(|| Some(element.clone()));
         }
     }
 
@@ -147,7 +156,9 @@ impl FamilyState {
         if self.refused.sets.remove(name).is_some() {
             self.touch_referrers(name);
         }
-        let Some(set) = self.desired.sets.get(name) else { return };
+        let Some(set) = self.desired.sets.get(name) else {
+            return;
+        };
         let touched = self.touched_sets.entry(name.clone()).or_default();
         // Only what the kernel holds has an old value worth keeping; a new set is written as a whole.
         if self.sets.contains_key(name) {
@@ -161,14 +172,25 @@ impl FamilyState {
 
     /// Chains that look into a set, because it was refused or is so no more.
     pub(crate) fn touch_referrers(&mut self, name: &SetName) {
-        let looks = self.desired.chains.iter().filter(|(_, c)| c.rules.iter().any(|r| r.sets().any(|s| s == name)));
+        let looks = self
+            .desired
+            .chains
+            .iter()
+            .filter(|(_, c)| c.rules.iter().any(|r| r.sets().any(|s| s == name)));
         self.touched_chains.extend(looks.map(|(n, _)| n.clone()));
     }
 
     /// Everything is to be compared with the kernel again.
     pub(crate) fn touch_all(&mut self) {
-        self.touched_chains.extend(self.desired.chains.keys().chain(self.chains.keys()).cloned());
-        let sets: Vec<SetName> = self.desired.sets.keys().chain(self.sets.keys()).cloned().collect();
+        self.touched_chains
+            .extend(self.desired.chains.keys().chain(self.chains.keys()).cloned());
+        let sets: Vec<SetName> = self
+            .desired
+            .sets
+            .keys()
+            .chain(self.sets.keys())
+            .cloned()
+            .collect();
         for name in sets {
             self.touched_sets.entry(name).or_default();
         }
@@ -178,7 +200,8 @@ impl FamilyState {
     pub(crate) fn forgive(&mut self) {
         let refused = std::mem::take(&mut self.refused);
         self.touched_chains.extend(refused.chains.into_keys());
-        self.touched_chains.extend(refused.rules.into_keys().map(|(chain, _)| chain));
+        self.touched_chains
+            .extend(refused.rules.into_keys().map(|(chain, _)| chain));
         for name in refused.sets.into_keys() {
             self.touched_sets.entry(name.clone()).or_default();
             self.touch_referrers(&name);
@@ -246,13 +269,21 @@ impl FamilyState {
             self.doubt(object);
             return Ok(());
         };
-        let at = At { family: self.family, table };
+        let at = At {
+            family: self.family,
+            table,
+        };
         let found = readback::chain(tx, at, name)?;
         let rules = readback::rules(tx, at, Some(name))?;
         let same = match (found, self.chains.get(name)) {
             (None, None) => true,
             (Some((base, _)), Some(known)) => {
-                known.base == base && known.rules.iter().map(|r| r.hash).eq(rules.iter().map(|(_, r)| r.hash))
+                known.base == base
+                    && known
+                        .rules
+                        .iter()
+                        .map(|r| r.hash)
+                        .eq(rules.iter().map(|(_, r)| r.hash))
             }
             _ => false,
         };
@@ -272,18 +303,26 @@ impl FamilyState {
                 self.refused.chains.insert(name.clone(), why.to_owned()).is_none()
             }
             Object::Rule(name, place) => {
-                let Some(chain) = self.desired.chains.get(name) else { return false };
+                let Some(chain) = self.desired.chains.get(name) else {
+                    return false;
+                };
                 self.touched_chains.insert(name.clone());
                 if chain.base.is_none() {
                     return self.refused.chains.insert(name.clone(), why.to_owned()).is_none();
                 }
                 // Refused rules before it are not in the kernel, so its place there is not its place here.
                 let possible = chain.rules.iter().filter(|r| self.obstacle(r).is_none());
-                let mut hashes = possible.filter_map(|r| Some(encode_rule(r, self.family, &self.desired.sets).ok()?.hash));
-                let left = hashes.by_ref().filter(|hash| !self.refused.rules.contains_key(&(name.clone(), *hash)));
+                let mut hashes =
+                    possible.filter_map(|r| Some(encode_rule(r, self.family, &self.desired.sets).ok()?.hash));
+                let left = hashes
+                    .by_ref()
+                    .filter(|hash| !self.refused.rules.contains_key(&(name.clone(), *hash)));
                 let hash = { left }.nth(*place);
                 hash.is_some_and(|hash| {
-                    self.refused.rules.insert((name.clone(), hash), why.to_owned()).is_none()
+                    self.refused
+                        .rules
+                        .insert((name.clone(), hash), why.to_owned())
+                        .is_none()
                 })
             }
             Object::Set(name) | Object::Elements(name) => {
@@ -296,6 +335,9 @@ impl FamilyState {
 
     /// The set as it shall be in the kernel: absent when it was refused.
     pub(crate) fn wanted_set(&self, name: &SetName) -> Option<&Set> {
-        self.desired.sets.get(name).filter(|_| !self.refused.sets.contains_key(name))
+        self.desired
+            .sets
+            .get(name)
+            .filter(|_| !self.refused.sets.contains_key(name))
     }
 }

@@ -51,7 +51,8 @@ pub trait NftTx {
     ///
     /// # Errors
     /// `ENOENT` when there is none.
-    fn get(&mut self, request: &Request, each: impl FnMut(Message<'_>)) -> Result<(), caracal_netlink::Error>;
+    fn get(&mut self, request: &Request, each: impl FnMut(Message<'_>))
+    -> Result<(), caracal_netlink::Error>;
 
     /// By what notifications of our own changes are told from those of others.
     fn port(&self) -> u32;
@@ -71,9 +72,14 @@ impl NetlinkTx {
     /// When there is no netfilter netlink, or no right to it.
     pub fn open() -> Result<Self, Error> {
         let socket = Socket::open(Protocol::Netfilter).map_err(Error::opening)?;
-        socket.set_receive_buffer(RECEIVE_BUFFER).map_err(Error::opening)?;
+        socket
+            .set_receive_buffer(RECEIVE_BUFFER)
+            .map_err(Error::opening)?;
         socket.set_send_buffer(SEND_BUFFER).map_err(Error::opening)?;
-        Ok(Self { socket, send_buffer: SEND_BUFFER })
+        Ok(Self {
+            socket,
+            send_buffer: SEND_BUFFER,
+        })
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), caracal_netlink::Error> {
@@ -89,7 +95,12 @@ impl NetlinkTx {
 
 impl NftTx for NetlinkTx {
     fn commit(&mut self, batch: &mut Batch) -> Result<Vec<Echo>, TxError> {
-        let failed = |source| TxError::Failed(Error::Netlink { doing: "change nf_tables", source });
+        let failed = |source| {
+            TxError::Failed(Error::Netlink {
+                doing: "change nf_tables",
+                source,
+            })
+        };
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -112,7 +123,10 @@ impl NftTx for NetlinkTx {
                     Some(Err(refusal)) => refusals.push(refusal),
                     None if message.kind == (SUBSYSTEM << 8) | msg::NEW_RULE => {
                         let handle = message.attrs(4).find(rule::HANDLE).and_then(|a| a.as_be64());
-                        echoes.extend(handle.map(|handle| Echo { seq: message.seq, handle }));
+                        echoes.extend(handle.map(|handle| Echo {
+                            seq: message.seq,
+                            handle,
+                        }));
                     }
                     None => {}
                 }
@@ -139,7 +153,11 @@ impl NftTx for NetlinkTx {
         self.socket.dump(request, parse)
     }
 
-    fn get(&mut self, request: &Request, each: impl FnMut(Message<'_>)) -> Result<(), caracal_netlink::Error> {
+    fn get(
+        &mut self,
+        request: &Request,
+        each: impl FnMut(Message<'_>),
+    ) -> Result<(), caracal_netlink::Error> {
         self.socket.request_each(request, each)
     }
 
@@ -152,8 +170,13 @@ impl NftTx for NetlinkTx {
 pub(crate) fn generation(tx: &mut impl NftTx) -> Result<u32, Error> {
     let request = Request::new((SUBSYSTEM << 8) | msg::GET_GEN, flags::REQUEST, &[0; 4]);
     let mut id = None;
-    tx.get(&request, |m| id = m.attrs(4).find(generation::ID).and_then(|a| a.as_be32()).or(id))
-        .map_err(|source| Error::Netlink { doing: "read the generation", source })?;
+    tx.get(&request, |m| {
+        id = m.attrs(4).find(generation::ID).and_then(|a| a.as_be32()).or(id)
+    })
+    .map_err(|source| Error::Netlink {
+        doing: "read the generation",
+        source,
+    })?;
     id.ok_or(Error::Netlink {
         doing: "read the generation",
         source: caracal_netlink::Error::Malformed("it has no number"),

@@ -39,12 +39,20 @@ impl FamilyState {
 
     /// Encodes a chain. A rule that cannot be closes a chain that is jumped to, and is left out of a base chain:
     /// dropping everything there would cut the node off.
-    pub(crate) fn wanted_chain(&self, name: &ChainName, chain: &Chain, problems: &mut Problems) -> WantedChain {
+    pub(crate) fn wanted_chain(
+        &self,
+        name: &ChainName,
+        chain: &Chain,
+        problems: &mut Problems,
+    ) -> WantedChain {
         if let Some(why) = self.refused.chains.get(name) {
             problems.push((Object::Chain(name.clone()), why.clone()));
             return self.closed(why);
         }
-        let mut wanted = WantedChain { rules: Vec::with_capacity(chain.rules.len()), refs: Vec::new() };
+        let mut wanted = WantedChain {
+            rules: Vec::with_capacity(chain.rules.len()),
+            refs: Vec::new(),
+        };
         for (place, rule) in chain.rules.iter().enumerate() {
             let encoded = match self.obstacle(rule) {
                 Some(why) => Err(why),
@@ -71,9 +79,18 @@ impl FamilyState {
     }
 
     fn closed(&self, why: &str) -> WantedChain {
-        let rule = Rule::new([], [Statement::Counter, Statement::DROP], format!("closed: {why}"));
-        let rules = encode_rule(&rule, self.family, &self.desired.sets).into_iter().collect();
-        WantedChain { rules, refs: Vec::new() }
+        let rule = Rule::new(
+            [],
+            [Statement::Counter, Statement::DROP],
+            format!("closed: {why}"),
+        );
+        let rules = encode_rule(&rule, self.family, &self.desired.sets)
+            .into_iter()
+            .collect();
+        WantedChain {
+            rules,
+            refs: Vec::new(),
+        }
     }
 
     /// Encodes one element; one that leads to a chain that does not exist is left out.
@@ -84,7 +101,9 @@ impl FamilyState {
         key: &Key,
         problems: &mut Problems,
     ) -> Vec<WireElement> {
-        let Some(element) = set.elements.get(key) else { return Vec::new() };
+        let Some(element) = set.elements.get(key) else {
+            return Vec::new();
+        };
         let target = match element.data() {
             Some(Data::Verdict(v)) => Verdict::target(v),
             _ => None,
@@ -101,6 +120,9 @@ impl FamilyState {
 
     /// Encodes all elements of a set.
     pub(crate) fn wire_all(&self, name: &SetName, set: &Set, problems: &mut Problems) -> Vec<WireElement> {
-        set.elements.keys().flat_map(|key| self.wire(name, set, key, problems)).collect()
+        set.elements
+            .keys()
+            .flat_map(|key| self.wire(name, set, key, problems))
+            .collect()
     }
 }

@@ -214,7 +214,11 @@ impl Exprs {
 
     pub(crate) fn limit(&mut self, rate: u64, unit: u64, burst: u32, over: bool) {
         self.expr("limit", |w| {
-            w.be64(1, rate).be64(2, unit).be32(3, burst).be32(4, 0).be32(5, u32::from(over));
+            w.be64(1, rate)
+                .be64(2, unit)
+                .be32(3, burst)
+                .be32(4, 0)
+                .be32(5, u32::from(over));
         });
     }
 
@@ -252,9 +256,19 @@ impl Exprs {
         });
     }
 
-    pub(crate) fn nat(&mut self, kind: u32, af: u8, addrs: (u32, u32), ports: Option<(u32, u32)>, flags: u32) {
+    pub(crate) fn nat(
+        &mut self,
+        kind: u32,
+        af: u8,
+        addrs: (u32, u32),
+        ports: Option<(u32, u32)>,
+        flags: u32,
+    ) {
         self.expr("nat", |w| {
-            w.be32(1, kind).be32(2, u32::from(af)).be32(3, addrs.0).be32(4, addrs.1);
+            w.be32(1, kind)
+                .be32(2, u32::from(af))
+                .be32(3, addrs.0)
+                .be32(4, addrs.1);
             if let Some((min, max)) = ports {
                 w.be32(5, min).be32(6, max);
             }
@@ -293,7 +307,9 @@ pub(crate) fn put_verdict(w: &mut AttrWriter<'_>, verdict: &Verdict) {
 /// Packets and bytes of the first counter among a rule's expressions.
 pub(crate) fn counter_of(rule: Attrs<'_>) -> Option<(u64, u64)> {
     let mut list = rule.find(rule::EXPRESSIONS)?.nested();
-    let counter = Iterator::find(&mut list, |e| e.nested().find(1).and_then(|n| n.as_str()) == Some("counter"))?;
+    let counter = Iterator::find(&mut list, |e| {
+        e.nested().find(1).and_then(|n| n.as_str()) == Some("counter")
+    })?;
     let attrs = counter.nested().find(2)?.nested();
     Some((attrs.find(2)?.as_be64()?, attrs.find(1)?.as_be64()?))
 }

@@ -6,7 +6,8 @@ use std::{
 use caracal_net::{Family, PortRange};
 use caracal_netlink::Attrs;
 use caracal_rules::ir::{
-    Field, FibKey, KeyType, LogTo, Match, NatTo, Per, PktType, RejectWith, Rule, Set, SetName, Span, Statement,
+    FibKey, Field, KeyType, LogTo, Match, NatTo, Per, PktType, RejectWith, Rule, Set, SetName, Span,
+    Statement,
 };
 
 use super::{
@@ -37,12 +38,18 @@ pub(crate) type Sets = BTreeMap<SetName, Set>;
 
 /// Makes the expressions and the userdata of a rule.
 pub(crate) fn encode_rule(rule: &Rule, family: Family, sets: &Sets) -> Result<EncodedRule, EncodeError> {
-    let mut e = Encoder { family, sets, out: Exprs::default() };
+    let mut e = Encoder {
+        family,
+        sets,
+        out: Exprs::default(),
+    };
     rule.matches.iter().try_for_each(|m| e.condition(m))?;
     rule.statements.iter().try_for_each(|s| e.statement(s))?;
     let exprs = e.out.bytes;
     if exprs.len() > usize::from(u16::MAX) - 64 {
-        return Err(EncodeError("the rule is longer than the kernel takes (64 KiB)".into()));
+        return Err(EncodeError(
+            "the rule is longer than the kernel takes (64 KiB)".into(),
+        ));
     }
     let mut hasher = DefaultHasher::new();
     hasher.write(&exprs);
@@ -54,7 +61,11 @@ pub(crate) fn encode_rule(rule: &Rule, family: Family, sets: &Sets) -> Result<En
         push_tlv(&mut userdata, COMMENT, &comment_bytes(&rule.comment));
     }
     push_tlv(&mut userdata, HASH, &hash.to_le_bytes());
-    Ok(EncodedRule { exprs, userdata, hash })
+    Ok(EncodedRule {
+        exprs,
+        userdata,
+        hash,
+    })
 }
 
 /// The hash that a rule in the kernel carries; 0 when it is not ours.
@@ -110,7 +121,9 @@ impl Encoder<'_> {
             at += padded(field.key_type(), self.family) / 4;
         }
         if at > 16 {
-            return Err(EncodeError("the fields of a look-up are longer than 64 bytes".into()));
+            return Err(EncodeError(
+                "the fields of a look-up are longer than 64 bytes".into(),
+            ));
         }
         Ok(())
     }
@@ -141,11 +154,16 @@ impl Encoder<'_> {
             }
             Match::NoReversePath(key) => {
                 let mark = if *key == FibKey::IifMark { fib::MARK } else { 0 };
-                self.out.fib(fib::RESULT_OIF, fib::SADDR | fib::IIF | fib::PRESENT | mark, r);
+                self.out
+                    .fib(fib::RESULT_OIF, fib::SADDR | fib::IIF | fib::PRESENT | mark, r);
                 self.out.cmp(r, Op::Eq, &[0; 4]);
             }
             Match::Local { field, not } => {
-                let flag = if *field == Field::Saddr { fib::SADDR } else { fib::DADDR };
+                let flag = if *field == Field::Saddr {
+                    fib::SADDR
+                } else {
+                    fib::DADDR
+                };
                 self.out.fib(fib::RESULT_TYPE, flag, r);
                 self.out.cmp(r, Op::from_not(*not), &fib::LOCAL.to_ne_bytes());
             }
@@ -190,7 +208,11 @@ impl Encoder<'_> {
         let full = first.len();
         if let Span::If(name) = span {
             self.load(field, full, r);
-            let value = if name.is_prefix() { name.text().as_bytes() } else { &first };
+            let value = if name.is_prefix() {
+                name.text().as_bytes()
+            } else {
+                &first
+            };
             self.out.cmp(r, op, value);
         } else if first == last {
             self.load(field, full, r);
@@ -227,7 +249,12 @@ impl Encoder<'_> {
                     LogTo::Group { group, snaplen } => self.out.log_to_group(&prefix, *group, *snaplen),
                 }
             }
-            Statement::Limit { rate, per, burst, over } => {
+            Statement::Limit {
+                rate,
+                per,
+                burst,
+                over,
+            } => {
                 let unit = match per {
                     Per::Second => 1,
                     Per::Minute => 60,
@@ -288,7 +315,8 @@ impl Encoder<'_> {
             self.out.immediate(reg(0), &value.to_ne_bytes());
         } else {
             load(&mut self.out);
-            self.out.bitwise(reg(0), &(!mask).to_ne_bytes(), &(value & mask).to_ne_bytes());
+            self.out
+                .bitwise(reg(0), &(!mask).to_ne_bytes(), &(value & mask).to_ne_bytes());
         }
     }
 
@@ -296,7 +324,11 @@ impl Encoder<'_> {
         let flags = if random { nat::F_FULLY_RANDOM } else { 0 };
         let Some(ports) = ports else { return (None, flags) };
         let min = addr_reg(2);
-        let max = if ports.first == ports.last { min } else { addr_reg(3) };
+        let max = if ports.first == ports.last {
+            min
+        } else {
+            addr_reg(3)
+        };
         self.out.immediate(min, &ports.first.to_be_bytes());
         if max != min {
             self.out.immediate(max, &ports.last.to_be_bytes());
@@ -307,7 +339,10 @@ impl Encoder<'_> {
     fn nat(&mut self, kind: u32, to: &NatTo) -> Result<(), EncodeError> {
         for addr in [to.first, to.last] {
             if Family::of(addr) != self.family {
-                return Err(EncodeError(format!("{} cannot be translated to {addr}", self.family)));
+                return Err(EncodeError(format!(
+                    "{} cannot be translated to {addr}",
+                    self.family
+                )));
             }
         }
         let min = addr_reg(0);
@@ -317,7 +352,8 @@ impl Encoder<'_> {
             self.out.immediate(max, &addr_bytes(to.last));
         }
         let (ports, flags) = self.nat_ports(to.ports, to.fully_random);
-        self.out.nat(kind, af(self.family), (min, max), ports, flags | nat::F_MAP_IPS);
+        self.out
+            .nat(kind, af(self.family), (min, max), ports, flags | nat::F_MAP_IPS);
         Ok(())
     }
 }
@@ -346,8 +382,14 @@ mod tests {
     #[test]
     fn the_hash_tells_rules_apart_by_content_and_comment() {
         let rule = |port: u16, comment: &str| {
-            let r = Rule::new([Match::is(Field::Dport, PortRange::single(port))], [Statement::ACCEPT], comment);
-            encode_rule(&r, Family::V4, &Sets::new()).expect("a plain rule").hash
+            let r = Rule::new(
+                [Match::is(Field::Dport, PortRange::single(port))],
+                [Statement::ACCEPT],
+                comment,
+            );
+            encode_rule(&r, Family::V4, &Sets::new())
+                .expect("a plain rule")
+                .hash
         };
         assert_eq!(rule(80, "a"), rule(80, "a"));
         assert_ne!(rule(80, "a"), rule(81, "a"));

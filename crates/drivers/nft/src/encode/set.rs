@@ -24,7 +24,9 @@ const TYPE_BITS: u32 = 6;
 const FIELDS_MAX: usize = 5;
 
 fn types_number(types: &[KeyType], family: Family) -> u32 {
-    types.iter().fold(0, |n, t| (n << TYPE_BITS) | type_number(*t, family))
+    types
+        .iter()
+        .fold(0, |n, t| (n << TYPE_BITS) | type_number(*t, family))
 }
 
 fn len_of(types: &[KeyType], family: Family) -> usize {
@@ -72,7 +74,9 @@ pub(crate) fn check_def(def: &SetDef) -> Result<(), EncodeError> {
         _ => 1,
     });
     if def.key.is_empty() || longest > FIELDS_MAX {
-        return Err(EncodeError(format!("a key has 1 to {FIELDS_MAX} fields, not {longest}")));
+        return Err(EncodeError(format!(
+            "a key has 1 to {FIELDS_MAX} fields, not {longest}"
+        )));
     }
     Ok(())
 }
@@ -96,15 +100,19 @@ pub(crate) fn put_set(
     push_tlv(&mut userdata, UD_KEY_ORDER, &order_of(&def.key));
 
     let mut w = message.attrs();
-    w.str(set::TABLE, table).str(set::NAME, name).be32(set::FLAGS, flags);
-    w.be32(set::KEY_TYPE, types_number(&def.key, family)).be32(set::KEY_LEN, len(&def.key));
+    w.str(set::TABLE, table)
+        .str(set::NAME, name)
+        .be32(set::FLAGS, flags);
+    w.be32(set::KEY_TYPE, types_number(&def.key, family))
+        .be32(set::KEY_LEN, len(&def.key));
     match &def.data {
         Some(DataType::Verdict) => {
             w.be32(set::DATA_TYPE, data::TYPE_VERDICT);
         }
         Some(DataType::Value(types)) => {
             push_tlv(&mut userdata, UD_DATA_ORDER, &order_of(types));
-            w.be32(set::DATA_TYPE, types_number(types, family)).be32(set::DATA_LEN, len(types));
+            w.be32(set::DATA_TYPE, types_number(types, family))
+                .be32(set::DATA_LEN, len(types));
         }
         None => {}
     }
@@ -130,7 +138,10 @@ fn put_desc(w: &mut AttrWriter<'_>, def: &SetDef, concat: bool, family: Family) 
         w.nest(set::DESC_CONCAT, |w| {
             for field in &def.key {
                 w.nest(LIST_ELEM, |w| {
-                    w.be32(set::FIELD_LEN, u32::try_from(width(*field, family)).unwrap_or(u32::MAX));
+                    w.be32(
+                        set::FIELD_LEN,
+                        u32::try_from(width(*field, family)).unwrap_or(u32::MAX),
+                    );
                 });
             }
         });
@@ -191,7 +202,10 @@ fn joined(
     ordered: bool,
 ) -> Result<(Vec<u8>, Vec<u8>), EncodeError> {
     if spans.len() != types.len() || spans.iter().zip(types).any(|(s, t)| s.key_type() != *t) {
-        return Err(EncodeError(format!("{} is not of type {types:?}", Key::of(spans))));
+        return Err(EncodeError(format!(
+            "{} is not of type {types:?}",
+            Key::of(spans)
+        )));
     }
     if let [span] = spans {
         return ends(span, family);
@@ -225,7 +239,11 @@ fn data_attrs(element: &Element, def: &SetDef, family: Family) -> Result<Vec<u8>
             w.bytes(data::VALUE, &first);
         }
         (Some(_), None) => return Err(EncodeError("an element of a plain set has no data".into())),
-        (_, Some(want)) => return Err(EncodeError(format!("an element of this map needs data of type {want:?}"))),
+        (_, Some(want)) => {
+            return Err(EncodeError(format!(
+                "an element of this map needs data of type {want:?}"
+            )));
+        }
     }
     Ok(out)
 }
@@ -239,14 +257,22 @@ pub(crate) fn wire_elements(
 ) -> Result<Vec<WireElement>, EncodeError> {
     let data = data_attrs(element, def, family)?;
     let comment = element.comment().map(comment_bytes).unwrap_or_default();
-    let mut first = WireElement { key: Vec::new(), key_end: Vec::new(), flags: 0, data, comment };
+    let mut first = WireElement {
+        key: Vec::new(),
+        key_end: Vec::new(),
+        flags: 0,
+        data,
+        comment,
+    };
     if *key == Key::Any {
         first.flags = elem::F_CATCH_ALL;
         return Ok(vec![first]);
     }
     let (from, to) = joined(key.spans(), &def.key, family, is_concat(def))?;
     if !def.interval && from != to {
-        return Err(EncodeError(format!("{key} is a range, but the set holds single values")));
+        return Err(EncodeError(format!(
+            "{key} is a range, but the set holds single values"
+        )));
     }
     if is_concat(def) {
         first.key_end = to;
@@ -267,7 +293,9 @@ pub(crate) fn wire_elements(
 
 /// The elements in one message of a dump.
 pub(crate) fn read_elements(attrs: Attrs<'_>, out: &mut Vec<WireElement>) {
-    let Some(list) = attrs.find(elem::LIST_ELEMENTS) else { return };
+    let Some(list) = attrs.find(elem::LIST_ELEMENTS) else {
+        return;
+    };
     for element in list.nested() {
         let attrs = element.nested();
         let value = |kind| {
@@ -275,7 +303,9 @@ pub(crate) fn read_elements(attrs: Attrs<'_>, out: &mut Vec<WireElement>) {
             Some(nested.find(data::VALUE)?.value.to_vec())
         };
         let flags = attrs.find(elem::FLAGS).and_then(|a| a.as_be32()).unwrap_or(0);
-        let comment = attrs.find(elem::USERDATA).and_then(|u| find_tlv(u.value, UD_ELEMENT_COMMENT));
+        let comment = attrs
+            .find(elem::USERDATA)
+            .and_then(|u| find_tlv(u.value, UD_ELEMENT_COMMENT));
         out.push(WireElement {
             key: value(elem::KEY).unwrap_or_default(),
             key_end: value(elem::KEY_END).unwrap_or_default(),
@@ -291,7 +321,10 @@ fn read_data(attr: caracal_netlink::Attr<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut w = AttrWriter::new(&mut out);
     if let Some(verdict) = attr.nested().find(data::VERDICT) {
-        let (code, chain) = (verdict.nested().find(data::VERDICT_CODE), verdict.nested().find(data::VERDICT_CHAIN));
+        let (code, chain) = (
+            verdict.nested().find(data::VERDICT_CODE),
+            verdict.nested().find(data::VERDICT_CHAIN),
+        );
         w.nest(data::VERDICT, |w| {
             if let Some(code) = code {
                 w.bytes(data::VERDICT_CODE, code.value);

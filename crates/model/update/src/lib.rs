@@ -43,9 +43,17 @@ pub enum Event {
     Updates(Vec<Update>),
     /// The first complete snapshot has been delivered; comes once in the life of a feed.
     InSync(InSync),
+    /// What the datastore holds under the key cannot be read. The object counts as gone (an update said so, if it was
+    /// known); the next update of the key ends this, whether it sets the object or says that it is gone.
+    Unreadable {
+        /// The object.
+        key: ResourceKey,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The feed lost its source and is trying again; what was delivered stays valid. For health and metrics.
     Disconnected(String),
-    /// The feed has its source again and has delivered what changed meanwhile.
+    /// The feed has its source again and delivers what changed meanwhile.
     Reconnected,
 }
 

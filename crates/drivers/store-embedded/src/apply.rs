@@ -50,11 +50,8 @@ pub(crate) fn run(
                 Response::ResponseDeleteRange(target.delete(delete)?)
             }
             Some(Request::RequestTxn(request)) => match nested.next() {
-                Some(path) => {
-                    let mut response = run(target, request, path)?;
-                    response.header = inner(target);
-                    Response::ResponseTxn(response)
-                }
+                // Its header is empty in etcd, too.
+                Some(path) => Response::ResponseTxn(run(target, request, path)?),
                 None => continue,
             },
             None => continue,
@@ -64,7 +61,7 @@ pub(crate) fn run(
         });
     }
     Ok(TxnResponse {
-        header: None,
+        header: Some(ResponseHeader::default()),
         succeeded: path.succeeded,
         responses,
     })

@@ -250,8 +250,9 @@ fn prepare(database: &Database) -> Result<i64, RequestError> {
         meta.insert(META_FORMAT, FORMAT)?;
         // As in etcd an empty store is at revision 1.
         meta.insert(META_REVISION, 1)?;
-        meta.insert(META_COMPACTED, 0)?;
-        meta.insert(META_SCRUBBED, 0)?;
+        // Below 0, so that a first compaction to 0 is accepted as etcd does.
+        meta.insert(META_COMPACTED, -1)?;
+        meta.insert(META_SCRUBBED, -1)?;
         meta.insert(META_CLUSTER, random())?;
     }
     write.commit()?;
@@ -320,5 +321,52 @@ impl Source for Snapshot {
     }
     fn compacted(&self) -> i64 {
         self.compacted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_format_and_a_foreign_database_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let database = Database::create(&path).unwrap();
+        let write = database.begin_write().unwrap();
+        write
+            .open_table(TableDefinition::<u64, u64>::new("other"))
+            .unwrap();
+        write.commit().unwrap();
+        drop(database);
+        let foreign = Db::open(dir.path(), 1 << 20, true).err().unwrap();
+        assert!(
+            foreign.to_string().contains("tables of another program"),
+            "{foreign}"
+        );
+
+        std::fs::remove_file(&path).unwrap();
+        Db::open(dir.path(), 1 << 20, true).unwrap().close();
+        let database = Database::create(&path).unwrap();
+        let write = database.begin_write().unwrap();
+        write
+            .open_table(META)
+            .unwrap()
+            .insert(META_FORMAT, FORMAT + 1)
+            .unwrap();
+        write.commit().unwrap();
+        drop(database);
+        let newer = Db::open(dir.path(), 1 << 20, true).err().unwrap();
+        assert!(
+            matches!(
+                newer,
+                OpenError::Newer {
+                    found: 2,
+                    known: 1,
+                    ..
+                }
+            ),
+            "{newer}"
+        );
     }
 }

@@ -33,10 +33,16 @@ pub(crate) fn range(
 ) -> Result<RangeResponse, RequestError> {
     let at = view::resolve(source, request.revision)?;
     let span = Span::new(request.key.clone(), &request.range_end);
-    // A sort or a filter decides which keys the limit keeps, so it needs them all.
-    let all = sorting(request).is_some() || filtered(request);
+    // A sort or a filter decides which keys the limit keeps, so it needs them all. Without an order but with a target
+    // etcd sorts only the keys within the limit and the next one.
+    let ordered = request.sort_order != i32::from(SortOrder::None);
+    let all = (ordered && sorting(request).is_some()) || filtered(request);
     let limit = usize::try_from(request.limit).unwrap_or(0);
-    let most = if all || limit == 0 { usize::MAX } else { limit };
+    let most = if all || limit == 0 {
+        usize::MAX
+    } else {
+        limit.saturating_add(usize::from(sorting(request).is_some()))
+    };
     let mut kvs: Vec<KeyValue> = Vec::new();
     let mut count = 0_i64;
     if let Some(key) = span.single() {
@@ -49,7 +55,7 @@ pub(crate) fn range(
             count += 1;
             if !request.count_only && kvs.len() < most {
                 let mut kv = found.load(source)?;
-                if request.keys_only && !all {
+                if request.keys_only && sorting(request).is_none() {
                     kv.value = Bytes::new();
                 }
                 kvs.push(kv);

@@ -42,7 +42,7 @@ impl Model {
         Self {
             states: vec![State::new(); 2],
             events: vec![Vec::new(); 2],
-            compacted: 0,
+            compacted: -1,
         }
     }
 
@@ -162,10 +162,20 @@ impl Work<'_> {
                 ..Default::default()
             });
         }
+        let bounds = [
+            request.min_mod_revision,
+            request.max_mod_revision,
+            request.min_create_revision,
+            request.max_create_revision,
+        ];
         let (min, max) = (request.min_mod_revision, request.max_mod_revision);
         kvs.retain(|kv| kv.mod_revision >= min && (max == 0 || kv.mod_revision <= max));
         let (min, max) = (request.min_create_revision, request.max_create_revision);
         kvs.retain(|kv| kv.create_revision >= min && (max == 0 || kv.create_revision <= max));
+        if request.sort_order == 0 && bounds == [0; 4] && request.limit > 0 {
+            // Without an order etcd sorts no more than it needs for the limit.
+            kvs.truncate(request.limit as usize + 1);
+        }
         match request.sort_target {
             1 => kvs.sort_by_key(|kv| kv.version),
             2 => kvs.sort_by_key(|kv| kv.create_revision),
@@ -257,20 +267,24 @@ impl Work<'_> {
         }
     }
 
-    /// What must hold before anything is written.
+    /// What must hold before anything is written: first of puts, then of ranges.
     fn check(&self, start: &State, request: &TxnRequest) -> Outcome<()> {
-        let ops = if chosen(start, request) {
-            &request.success
-        } else {
-            &request.failure
-        };
-        for op in ops {
-            match op.request.as_ref().unwrap() {
+        let mut running = Vec::new();
+        flatten(start, request, &mut running);
+        for op in &running {
+            match op {
                 Request::RequestPut(put) if put.ignore_value && !start.contains_key(&put.key) => {
                     return Err("key not found");
                 }
+                _ => {}
+            }
+        }
+        for op in &running {
+            match op {
+                Request::RequestRange(range) if range.revision < 0 && self.model.compacted >= 0 => {
+                    return Err("compacted");
+                }
                 Request::RequestRange(range) => drop(self.range(range)?),
-                Request::RequestTxn(txn) => self.check(start, txn)?,
                 _ => {}
             }
         }
@@ -289,7 +303,10 @@ impl Work<'_> {
                 Request::RequestRange(range) => Response::ResponseRange(self.range(range)?),
                 Request::RequestPut(put) => Response::ResponsePut(self.put(put)),
                 Request::RequestDeleteRange(delete) => Response::ResponseDeleteRange(self.delete(delete)),
-                Request::RequestTxn(txn) => Response::ResponseTxn(self.txn(start, txn)?),
+                Request::RequestTxn(txn) => Response::ResponseTxn(TxnResponse {
+                    header: Some(ResponseHeader::default()),
+                    ..self.txn(start, txn)?
+                }),
             };
             responses.push(ResponseOp {
                 response: Some(response),
@@ -300,6 +317,20 @@ impl Work<'_> {
             succeeded,
             responses,
         })
+    }
+}
+
+/// The operations that will run, nested ones in place.
+fn flatten<'a>(start: &State, request: &'a TxnRequest, out: &mut Vec<&'a Request>) {
+    for op in if chosen(start, request) {
+        &request.success
+    } else {
+        &request.failure
+    } {
+        match op.request.as_ref().unwrap() {
+            Request::RequestTxn(nested) => flatten(start, nested, out),
+            other => out.push(other),
+        }
     }
 }
 

@@ -39,7 +39,8 @@ fn every_plan_finds_what_matches_from_both_sides() {
         "a == 'x' || b == '1'",
         "projectcalico.org/orchestrator == 'k8s' && a == 'x'",
     ];
-    let things: [(&[(&str, &str)], &[&str]); 6] = [
+    type Thing = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+    let things: [Thing; 6] = [
         (&[("a", "x")], &[]),
         (
             &[("a", "x"), ("b", "1"), ("projectcalico.org/orchestrator", "k8s")],

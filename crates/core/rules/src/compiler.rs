@@ -30,6 +30,8 @@ pub struct Compiler {
     workloads: BTreeMap<WorkloadId, Arc<WorkloadEndpoint>>,
     // who claims an interface; the first one has it
     interfaces: BTreeMap<IfName, BTreeSet<WorkloadId>>,
+    // what their holders may send from beside their addresses, where there is something
+    more_sources: BTreeMap<IfName, Vec<Cidr>>,
     vteps: BTreeMap<NodeName, Vtep>,
     hosts: BTreeMap<NodeName, Host>,
     pools: BTreeMap<Cidr, Pool>,
@@ -51,6 +53,7 @@ impl Compiler {
             ip_sets: IpSets::default(),
             workloads: BTreeMap::new(),
             interfaces: BTreeMap::new(),
+            more_sources: BTreeMap::new(),
             vteps: BTreeMap::new(),
             hosts: BTreeMap::new(),
             pools: BTreeMap::new(),
@@ -192,7 +195,6 @@ impl Compiler {
             None => self.workloads.remove(id),
         };
         for w in old.iter().chain(new) {
-            self.dirty_base |= !w.allowed_sources.is_empty();
             // A name that cannot be an interface's has no packets: the endpoint stays closed.
             if let Ok(interface) = IfName::exact(&w.interface) {
                 self.dirty_interfaces.insert(interface);
@@ -219,6 +221,11 @@ impl Compiler {
 
     fn bind(&mut self, interface: IfName) {
         let holder = self.holder(interface).cloned();
+        let more = holder.as_ref().map(|w| w.allowed_sources.clone());
+        self.dirty_base |= match more.filter(|m| !m.is_empty()) {
+            Some(more) => self.more_sources.insert(interface, more.clone()) != Some(more),
+            None => self.more_sources.remove(&interface).is_some(),
+        };
         let binding = holder.as_ref().map(|w| Binding {
             from: of_endpoint(w, Direction::From),
             to: of_endpoint(w, Direction::To),
@@ -240,12 +247,9 @@ impl Compiler {
             .map(|a| Span::addr(a.addr));
         let underlay = self.vteps.values().filter_map(|v| *v.underlay.get(family));
         let mut more_sources = Vec::new();
-        for interface in self.interfaces.keys() {
-            let prefixes = self
-                .holder(*interface)
-                .into_iter()
-                .flat_map(|w| &w.allowed_sources);
-            let spans = merge_spans(prefixes.filter(|c| c.family() == family).map(|c| Span::from(*c)));
+        for (interface, prefixes) in &self.more_sources {
+            let ours = prefixes.iter().filter(|c| c.family() == family);
+            let spans = merge_spans(ours.map(|c| Span::from(*c)));
             more_sources.extend(spans.into_iter().map(|s| (*interface, s)));
         }
         Facts {

@@ -165,7 +165,7 @@ impl Exprs {
     }
 
     /// Turns the bytes of a number around on a little-endian host.
-    pub(crate) fn to_network_order(&mut self, reg: u32, size: u32) {
+    pub(crate) fn network_order(&mut self, reg: u32, size: u32) {
         self.expr("byteorder", |w| {
             w.be32(1, reg).be32(2, reg).be32(3, 1).be32(4, size).be32(5, size);
         });

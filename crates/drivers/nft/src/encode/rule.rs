@@ -116,7 +116,7 @@ impl Encoder<'_> {
         for field in fields {
             self.load(*field, width(field.key_type(), self.family), reg(at));
             if swapped && field.key_type() == KeyType::Mark {
-                self.out.to_network_order(reg(at), 4);
+                self.out.network_order(reg(at), 4);
             }
             at += padded(field.key_type(), self.family) / 4;
         }

@@ -1,0 +1,237 @@
+//! Making the kernel have what is wanted.
+
+use std::collections::BTreeSet;
+
+use caracal_net::{Family, PerFamily};
+use caracal_netlink::{Refusal, Wait};
+use tracing::warn;
+
+use super::Nft;
+use crate::{
+    Error, NftTx, Report,
+    batch::{At, Batch, Object},
+    load::{self, LoadError},
+    monitor::Noticed,
+    plan::{ECHO_MAX, Plan, Planned},
+    readback,
+    state::FamilyState,
+};
+
+/// How often a commit is tried, each time without what the kernel refused before.
+const TRIES: usize = 16;
+/// A difference longer than this is written as a new table, in small batches.
+const DIFF_MAX: usize = 8 * 1024 * 1024;
+
+impl<T: NftTx> Nft<T> {
+    pub(super) fn load(&mut self, families: &[Family], report: &mut Report) -> Result<(), Error> {
+        let mut last = None;
+        for _ in 0..TRIES {
+            report.loads += 1;
+            let PerFamily { v4, v6 } = &mut self.states;
+            let mut states: Vec<&mut FamilyState> = [v4, v6]
+                .into_iter()
+                .filter(|s| families.contains(&s.family))
+                .collect();
+            // Our own notifications are read while the kernel makes them, for they would fill the buffer.
+            let mut noticed = Vec::new();
+            let monitor = &mut self.monitor;
+            let mut between = || {
+                if let Some(monitor) = monitor.as_mut() {
+                    // A listener that fails is found out by the next wait.
+                    let _ = monitor.poll(Wait::No, &mut noticed);
+                }
+            };
+            let result = load::load(
+                &mut self.tx,
+                &mut states,
+                self.config.layout,
+                report,
+                &mut between,
+            );
+            let lost = noticed.contains(&Noticed::Lost);
+            match result {
+                Ok(()) => {
+                    if lost {
+                        self.audit()?;
+                    }
+                    return Ok(());
+                }
+                Err(LoadError::Failed(e)) => return Err(e),
+                Err(LoadError::Refused(refusals)) => {
+                    report.refused_batches += 1;
+                    let error = gave_up(&refusals);
+                    let mut progress = false;
+                    for (object, refusal) in refusals {
+                        match object {
+                            Some((family, object)) => progress |= self.refuse(family, &object, &refusal),
+                            None => progress |= refusal.errno == libc::EINTR || refusal.errno == libc::EAGAIN,
+                        }
+                    }
+                    if !progress {
+                        return Err(error);
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or(Error::NotStarted))
+    }
+
+    /// Writes every difference in one batch, and deletes the tables of `old` by it.
+    pub(super) fn commit(&mut self, old: &[(Family, String)], report: &mut Report) -> Result<(), Error> {
+        let mut doubted: BTreeSet<(Family, Object)> = BTreeSet::new();
+        let mut last = None;
+        for _ in 0..TRIES {
+            let missing: Vec<Family> = Family::BOTH
+                .into_iter()
+                .filter(|f| self.states.get(*f).table.is_none() && self.states.get(*f).has_work())
+                .collect();
+            if !missing.is_empty() {
+                self.load(&missing, report)?;
+            }
+            let mut batch = Batch::default();
+            self.delete_old(old, &mut batch)?;
+            let Some(plans) = self.plan(&mut batch)? else {
+                let families: Vec<Family> = Family::BOTH
+                    .into_iter()
+                    .filter(|f| self.states.get(*f).has_work())
+                    .collect();
+                self.load(&families, report)?;
+                continue;
+            };
+            match load::send(&mut self.tx, batch, report) {
+                Ok(echoes) => {
+                    for (family, plan) in plans {
+                        self.states.get_mut(family).settle(plan, &echoes);
+                    }
+                    return Ok(());
+                }
+                Err(LoadError::Failed(e)) => {
+                    // Nobody knows what the kernel has now.
+                    self.audit()?;
+                    return Err(e);
+                }
+                Err(LoadError::Refused(refusals)) => {
+                    report.refused_batches += 1;
+                    last = Some(gave_up(&refusals));
+                    if !self.digest(refusals, &mut doubted)? {
+                        break;
+                    }
+                }
+            }
+        }
+        self.audit()?;
+        Err(last.unwrap_or(Error::NotStarted))
+    }
+
+    fn delete_old(&mut self, old: &[(Family, String)], batch: &mut Batch) -> Result<(), Error> {
+        for (family, name) in old {
+            let current = self.states.get(*family).table.as_ref() == Some(name);
+            if !current
+                && readback::tables(&mut self.tx, *family)?
+                    .iter()
+                    .any(|t| t.name == *name)
+            {
+                batch.del_table(At {
+                    family: *family,
+                    table: name,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans for the families that have work, appended to the batch; `None` when a new table must be written.
+    fn plan(&mut self, batch: &mut Batch) -> Result<Option<Vec<(Family, Plan)>>, Error> {
+        let mut plans = Vec::new();
+        for family in Family::BOTH {
+            let state = self.states.get_mut(family);
+            let Some(table) = state.table.clone().filter(|_| state.has_work()) else {
+                continue;
+            };
+            state.touch_problems();
+            match state.plan(&mut self.tx, &table)? {
+                Planned::Ready(plan) => plans.push((family, table, plan)),
+                Planned::Reload => return Ok(None),
+            }
+        }
+        let echo = plans.iter().map(|(_, _, p)| p.new_rules()).sum::<usize>() <= ECHO_MAX;
+        for (family, table, plan) in &mut plans {
+            self.states.get(*family).emit(plan, batch, table, echo);
+        }
+        if batch.len() > DIFF_MAX && !self.started {
+            return Ok(None);
+        }
+        Ok(Some(
+            plans
+                .into_iter()
+                .map(|(family, _, plan)| (family, plan))
+                .collect(),
+        ))
+    }
+
+    /// Looks for the cause of a refusal: what may only be out of date is read again, what is refused a second time is
+    /// closed. False when nothing was learnt.
+    fn digest(
+        &mut self,
+        refusals: Vec<(Option<(Family, Object)>, Refusal)>,
+        doubted: &mut BTreeSet<(Family, Object)>,
+    ) -> Result<bool, Error> {
+        let mut learnt = false;
+        for family in Family::BOTH {
+            let Some(table) = self.states.get(family).table.clone() else {
+                continue;
+            };
+            if !readback::tables(&mut self.tx, family)?
+                .iter()
+                .any(|t| t.name == table)
+            {
+                self.states.get_mut(family).forget_kernel();
+                learnt = true;
+            }
+        }
+        if learnt {
+            return Ok(true);
+        }
+        for (object, refusal) in refusals {
+            let Some((family, object)) = object else {
+                learnt |= matches!(refusal.errno, libc::EINTR | libc::EAGAIN);
+                continue;
+            };
+            let may_be_stale = matches!(
+                refusal.errno,
+                libc::ENOENT | libc::EEXIST | libc::EBUSY | libc::ENOTEMPTY | libc::ENFILE
+            );
+            if may_be_stale && doubted.insert((family, object.clone())) {
+                self.states.get_mut(family).doubt(&object);
+                learnt = true;
+            } else {
+                learnt |= self.refuse(family, &object, &refusal);
+            }
+        }
+        Ok(learnt)
+    }
+
+    /// Gives an object up until it changes; false when that leads nowhere.
+    fn refuse(&mut self, family: Family, object: &Object, refusal: &Refusal) -> bool {
+        let why = format!("the kernel refused {object}: {refusal}");
+        warn!(%family, %object, %refusal, "refused by the kernel; closed until it changes");
+        self.states.get_mut(family).refuse(object, &why)
+    }
+}
+
+pub(super) fn gave_up(refusals: &[(Option<(Family, Object)>, Refusal)]) -> Error {
+    let named = refusals
+        .iter()
+        .find(|(object, _)| object.is_some())
+        .or(refusals.first());
+    match named {
+        Some((object, refusal)) => Error::Refused {
+            object: object
+                .as_ref()
+                .map_or("the batch".into(), |(family, o)| format!("{o} ({family})")),
+            source: refusal.clone(),
+        },
+        None => Error::NotStarted,
+    }
+}

@@ -9,6 +9,7 @@ mod bgp;
 mod bgp_filter;
 mod cluster;
 mod controllers;
+mod default;
 mod endpoint;
 mod ipam;
 mod kind;
@@ -24,6 +25,7 @@ mod resource;
 mod rule;
 mod scalar;
 mod suggest;
+mod validate;
 
 pub use bgp::{
     AsNumber, BadAsNumber, BgpConfigurationSpec, BgpPassword, BgpPeerSpec, BindMode, Community, NextHopMode,
@@ -40,6 +42,7 @@ pub use controllers::{
     KubeControllersConfigurationSpec, KubeControllersConfigurationStatus, LoadBalancerControllerConfig,
     MigrationControllerConfig, NodeControllerConfig, ReconcilerConfig,
 };
+pub use default::{LABEL_TIER, default_block_size, default_resource, fixed_tier};
 pub use endpoint::{EndpointPort, HostEndpointSpec, IpNat, QosControls, WorkloadEndpointSpec, WorkloadPort};
 pub use ipam::{
     AllocationAttribute, AssignmentMode, BlockAffinitySpec, EncapMode, IpPoolAllowedUse, IpPoolSpec,
@@ -73,3 +76,7 @@ pub use rule::{
 };
 pub use scalar::{Port, Protocol};
 pub use suggest::nearest;
+pub use validate::{
+    FieldError, policy_tier, validate, validate_pool_among, validate_tier_deletion, validate_tier_exists,
+    validate_update,
+};

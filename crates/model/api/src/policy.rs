@@ -119,6 +119,46 @@ impl Spec for StagedGlobalNetworkPolicySpec {
     type Status = NoStatus;
 }
 
+impl StagedNetworkPolicySpec {
+    /// The policy as it would be enforced.
+    #[must_use]
+    pub fn enforced(&self) -> NetworkPolicySpec {
+        let s = self.clone();
+        NetworkPolicySpec {
+            tier: s.tier,
+            order: s.order,
+            ingress: s.ingress,
+            egress: s.egress,
+            selector: s.selector,
+            types: s.types,
+            service_account_selector: s.service_account_selector,
+            performance_hints: s.performance_hints,
+        }
+    }
+}
+
+impl StagedGlobalNetworkPolicySpec {
+    /// The policy as it would be enforced.
+    #[must_use]
+    pub fn enforced(&self) -> GlobalNetworkPolicySpec {
+        let s = self.clone();
+        GlobalNetworkPolicySpec {
+            tier: s.tier,
+            order: s.order,
+            ingress: s.ingress,
+            egress: s.egress,
+            selector: s.selector,
+            types: s.types,
+            do_not_track: s.do_not_track,
+            pre_dnat: s.pre_dnat,
+            apply_on_forward: s.apply_on_forward,
+            namespace_selector: s.namespace_selector,
+            service_account_selector: s.service_account_selector,
+            performance_hints: s.performance_hints,
+        }
+    }
+}
+
 /// What a staged policy would do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StagedAction {

@@ -1,6 +1,6 @@
 use std::{
     collections::{BTreeSet, VecDeque},
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     time::{Duration, Instant},
 };
 
@@ -284,6 +284,13 @@ impl<T: NftTx> Nft<T> {
 
     fn finish(&self, report: &mut Report) {
         report.problems = self.problems().collect();
+    }
+}
+
+impl<T: NftTx> Nft<T> {
+    /// Readable when others changed nf_tables; nothing before the start.
+    pub fn events(&self) -> Option<BorrowedFd<'_>> {
+        self.monitor.as_ref().map(|m| m.socket.as_fd())
     }
 }
 

@@ -39,11 +39,17 @@ pub use tx::{Echo, NetlinkTx, NftTx, TxError};
 pub struct Config {
     /// Number of the rules' layout. A table of another number is not compared but replaced as a whole.
     pub layout: u32,
+    /// Bytes of notifications that may wait to be read; a large change of somebody else must fit, or everything is
+    /// compared.
+    pub listen_buffer: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { layout: 1 }
+        Self {
+            layout: 1,
+            listen_buffer: 8 * 1024 * 1024,
+        }
     }
 }
 

@@ -10,9 +10,6 @@ use crate::{
     numbers::{GROUP, SUBSYSTEM, chain, elem, generation, msg, rule, set, table},
 };
 
-/// Room for the notifications of a large change of somebody else.
-const BUFFER: usize = 8 * 1024 * 1024;
-
 /// What was noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Noticed {
@@ -38,9 +35,9 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
-    pub(crate) fn open(own: u32) -> Result<Self, Error> {
+    pub(crate) fn open(own: u32, buffer: usize) -> Result<Self, Error> {
         let socket = Socket::open(Protocol::Netfilter).map_err(Error::opening)?;
-        socket.set_receive_buffer(BUFFER).map_err(Error::opening)?;
+        socket.set_receive_buffer(buffer).map_err(Error::opening)?;
         socket.join(GROUP).map_err(Error::opening)?;
         Ok(Self {
             socket,
@@ -132,4 +129,33 @@ fn foreign(m: &Message<'_>) -> Option<Noticed> {
         object,
         removed: kind == msg::DEL_TABLE,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use caracal_netlink::MessageWriter;
+
+    fn commit(id: u32, last: Option<u32>) -> (Option<u32>, Vec<Noticed>) {
+        let mut buf = Vec::new();
+        let mut m = MessageWriter::new(&mut buf, (SUBSYSTEM << 8) | msg::NEW_GEN, 0, 1);
+        m.fixed(&[0; 4]).attrs().be32(generation::ID, id);
+        drop(m);
+        let mut noticed = Vec::new();
+        let message = Messages::new(&buf).next().expect("it was just written");
+        (count(&message, last, &mut noticed), noticed)
+    }
+
+    #[test]
+    fn holes_in_the_generations_are_noticed() {
+        assert_eq!(commit(6, Some(5)), (Some(6), vec![]));
+        assert_eq!(commit(7, Some(5)), (Some(7), vec![Noticed::Lost]));
+        assert_eq!(
+            commit(5, Some(5)),
+            (Some(5), vec![]),
+            "known when the listening began"
+        );
+        assert_eq!(commit(0, Some(u32::MAX)), (Some(0), vec![]), "numbers wrap");
+        assert_eq!(commit(9, None), (Some(9), vec![]), "the count begins anew");
+    }
 }

@@ -364,3 +364,135 @@ fn hook_line(base: &BaseChain) -> String {
         base.priority
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Chain, Element, IfName, Key, TableDelta};
+    use caracal_net::{Cidr, PortRange, Proto};
+
+    fn table(net: &str) -> TableState {
+        let cali = IfName::exact("cali1").expect("short");
+        let base = BaseChain {
+            kind: ChainKind::Filter,
+            hook: Hook::Forward,
+            priority: -10,
+            policy: Policy::Accept,
+        };
+        let net: Cidr = net.parse().expect("a prefix");
+        let mut table = TableState::default();
+        let deltas = [
+            TableDelta::PutSet(
+                "nets".into(),
+                SetDef::new([KeyType::Addr]).intervals().commented("ns \"a\""),
+            ),
+            TableDelta::AddElements("nets".into(), vec![(net.into(), Element::plain())]),
+            TableDelta::PutSet("to".into(), SetDef::verdict_map([KeyType::IfName]).counted()),
+            TableDelta::AddElements(
+                "to".into(),
+                vec![
+                    (
+                        cali.into(),
+                        Element::verdict(Verdict::Goto("ep".into())).commented("pod x"),
+                    ),
+                    (Key::Any, Element::verdict(Verdict::Drop)),
+                ],
+            ),
+            TableDelta::PutChain(
+                "ep".into(),
+                Chain::regular([
+                    Rule::new(
+                        [
+                            Match::not_in_set([Field::Saddr], "nets"),
+                            Match::is(Field::Proto, Proto::TCP),
+                            Match::is(Field::Dport, PortRange { first: 80, last: 90 }),
+                        ],
+                        [Statement::Counter, Statement::ACCEPT],
+                        "pol rule 1",
+                    ),
+                    Rule::new(
+                        [],
+                        [
+                            Statement::SetMark {
+                                mask: 0xf0,
+                                value: 0x20,
+                            },
+                            Statement::DROP,
+                        ],
+                        "",
+                    ),
+                ]),
+            ),
+            TableDelta::PutChain(
+                "fwd-hook".into(),
+                Chain::base(
+                    base,
+                    [
+                        Rule::new(
+                            [Match::CtState {
+                                any: CtState::ESTABLISHED.or(CtState::RELATED),
+                                not: false,
+                            }],
+                            [Statement::ACCEPT],
+                            "",
+                        ),
+                        Rule::new(
+                            [],
+                            [Statement::VerdictMap {
+                                fields: vec![Field::Oif],
+                                map: "to".into(),
+                            }],
+                            "",
+                        ),
+                    ],
+                ),
+            ),
+        ];
+        table.apply_all(deltas).expect("sets come first");
+        table
+    }
+
+    const GOLDEN: &str = r#"table ip caracal {
+	set nets {
+		type ipv4_addr
+		flags interval
+		comment "ns 'a'"
+		elements = { 10.0.0.0/8 }
+	}
+	map to {
+		type ifname : verdict
+		counter
+		elements = { "cali1" comment "pod x" : goto ep,
+			* : drop }
+	}
+	chain ep {
+		ip saddr != @nets meta l4proto tcp th dport 80-90 counter accept comment "pol rule 1"
+		meta mark set meta mark & 0xffffff0f | 0x00000020 drop
+	}
+	chain fwd-hook {
+		type filter hook forward priority -10; policy accept;
+		ct state established,related accept
+		oifname vmap @to
+	}
+}
+"#;
+
+    #[test]
+    fn the_text_of_both_families() {
+        assert_eq!(render(Family::V4, "caracal", &table("10.0.0.0/8")), GOLDEN);
+        let six = GOLDEN
+            .replace("table ip ", "table ip6 ")
+            .replace("ip saddr", "ip6 saddr")
+            .replace("ipv4_addr", "ipv6_addr")
+            .replace("10.0.0.0/8", "fd00::/8");
+        assert_eq!(render(Family::V6, "caracal", &table("fd00::/8")), six);
+    }
+
+    #[test]
+    fn an_empty_table() {
+        assert_eq!(
+            render(Family::V4, "t", &TableState::default()),
+            "table ip t {\n}\n"
+        );
+    }
+}

@@ -290,3 +290,73 @@ impl TableState {
         sets.chain(chains)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Span, Statement};
+
+    fn port(n: u16) -> Key {
+        Span::Port(n, n).into()
+    }
+
+    fn state() -> TableState {
+        let mut state = TableState::default();
+        let put = [
+            TableDelta::PutSet("ports".into(), SetDef::new([KeyType::Port])),
+            TableDelta::AddElements(
+                "ports".into(),
+                vec![(port(1), Element::plain()), (port(2), Element::plain())],
+            ),
+            TableDelta::PutChain("c".into(), Chain::regular([Rule::new([], [Statement::DROP], "")])),
+        ];
+        state.apply_all(put).expect("the set comes first");
+        state
+    }
+
+    #[test]
+    fn the_deltas_of_a_state_make_it() {
+        let mut copy = TableState::default();
+        copy.apply_all(state().as_deltas()).expect("in order");
+        assert_eq!(copy, state());
+    }
+
+    #[test]
+    fn a_set_keeps_its_elements_unless_it_becomes_another() {
+        let mut same = state();
+        same.apply(TableDelta::PutSet("ports".into(), SetDef::new([KeyType::Port])))
+            .expect("a set");
+        assert_eq!(same, state());
+        let other = SetDef::new([KeyType::Port]).counted();
+        same.apply(TableDelta::PutSet("ports".into(), other.clone()))
+            .expect("a set");
+        assert_eq!(same.sets["ports"], Set::empty(other));
+    }
+
+    #[test]
+    fn elements_of_no_set_are_refused() {
+        let mut s = state();
+        let error = s
+            .apply(TableDelta::DeleteElements("none".into(), vec![port(1)]))
+            .expect_err("there is none");
+        assert_eq!(
+            error.to_string(),
+            "elements of set \"none\" were to change, but there is no such set"
+        );
+        assert_eq!(s, state());
+    }
+
+    #[test]
+    fn replacing_elements_leaves_exactly_those() {
+        let mut s = state();
+        s.apply(TableDelta::ReplaceElements(
+            "ports".into(),
+            vec![(port(3), Element::plain())],
+        ))
+        .expect("a set");
+        assert_eq!(s.sets["ports"].elements.keys().collect::<Vec<_>>(), [&port(3)]);
+        s.apply(TableDelta::RemoveSet("ports".into())).expect("a set");
+        s.apply(TableDelta::RemoveChain("c".into())).expect("a chain");
+        assert_eq!(s, TableState::default());
+    }
+}

@@ -99,7 +99,7 @@ impl<T: NftTx> Nft<T> {
 
     /// Listens from now on; whatever happened since `first` beside our own commits is looked for.
     pub(super) fn listen(&mut self, first: u32, report: &Report) -> Result<(), Error> {
-        let mut monitor = Monitor::open(self.tx.port())?;
+        let mut monitor = Monitor::open(self.tx.port(), self.config.listen_buffer)?;
         let now = tx::generation(&mut self.tx)?;
         monitor.start_from(now);
         self.monitor = Some(monitor);

@@ -218,7 +218,11 @@ fn netns_no_packet_sees_half_of_a_change() {
             driver.apply(change(deltas), &token()).expect("a change");
             layout += 1;
             if layout % 5 == 0 {
-                driver = Nft::open(Config { layout }).expect("root");
+                driver = Nft::open(Config {
+                    layout,
+                    ..Config::default()
+                })
+                .expect("root");
                 driver.start(v4(next), &token()).expect("a whole new table");
             }
         }

@@ -130,21 +130,32 @@ fn netns_another_layout_is_replaced_as_a_whole() {
         "the table of the one before us is gone:\n{}",
         ruleset()
     );
-    let mut next = Nft::open(Config { layout: 2 }).expect("root");
+    let mut next = Nft::open(Config {
+        layout: 2,
+        ..Config::default()
+    })
+    .expect("root");
     let report = next.start(v4(small()), &token()).expect("a load");
     assert_eq!(report.loads, 1);
     assert_eq!(next.table(Family::V4), Some("caracal-b"));
     let tables = nft(&["list", "tables"]);
     assert_eq!(tables, "table ip caracal-b\n");
-    let mut third = Nft::open(Config { layout: 3 }).expect("root");
+    let mut third = Nft::open(Config {
+        layout: 3,
+        ..Config::default()
+    })
+    .expect("root");
     third.start(v4(small()), &token()).expect("a load");
     assert_eq!(nft(&["list", "tables"]), "table ip caracal\n");
     // A load that was cut off leaves a table without hooks; it is no state of ours.
     script("table ip caracal-b {\n comment \"caracal, layout 3\"; \n chain x {\n }\n}");
-    let report = Nft::open(Config { layout: 3 })
-        .expect("root")
-        .start(v4(small()), &token())
-        .expect("a restart");
+    let report = Nft::open(Config {
+        layout: 3,
+        ..Config::default()
+    })
+    .expect("root")
+    .start(v4(small()), &token())
+    .expect("a restart");
     wrote(&report, 1);
     assert_eq!(nft(&["list", "tables"]), "table ip caracal\n");
 }

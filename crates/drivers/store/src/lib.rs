@@ -7,12 +7,16 @@
 //!
 //! **Invariant:** an `Ok` of a write means that the write is durable in the backend and later reads see it.
 
+mod apply;
 mod backoff;
+mod checked;
 mod error;
 mod meta;
 mod traits;
 
+pub use apply::{Applied, apply, ensure, modify};
 pub use backoff::Backoff;
+pub use checked::Checked;
 pub use error::StoreError;
 pub use meta::{
     check_key, check_preconditions, derived_uid, has_status, merge_for_status, merge_for_update, now, stamp,

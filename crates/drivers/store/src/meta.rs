@@ -137,7 +137,10 @@ pub fn unreadable(key: &ResourceKey) -> Option<Resource> {
 /// Whether the kind has a status of its own, which `update` keeps and `update_status` writes.
 #[must_use]
 pub fn has_status(kind: Kind) -> bool {
-    matches!(kind, Kind::Tier | Kind::IpPool | Kind::Node)
+    matches!(
+        kind,
+        Kind::Tier | Kind::IpPool | Kind::Node | Kind::KubeControllersConfiguration | Kind::CalicoNodeStatus
+    )
 }
 
 /// What an update stores: the new object with what the store keeps from the old one (`uid`, `creationTimestamp`, status).

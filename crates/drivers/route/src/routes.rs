@@ -266,9 +266,8 @@ impl Routes {
             return;
         };
         if !self.is_ours(&key, &route) {
-            // A stranger's: beside ours it may stand, in its place not.
             if replaced {
-                self.forget(&key);
+                self.on_replaced_by_stranger(key);
             }
             return;
         }
@@ -281,6 +280,21 @@ impl Routes {
             }
             _ => self.observe(key, route),
         }
+    }
+
+    /// A stranger's route beside ours may stand, in its place not. Which one it replaced is not told.
+    fn on_replaced_by_stranger(&mut self, key: RouteKey) {
+        let Some(desired) = self.tracker.desired(&key) else {
+            // If ours is still there, it is to be deleted as before.
+            return;
+        };
+        let other = self
+            .tracker
+            .observed(&key)
+            .filter(|observed| *observed != desired)
+            .cloned();
+        self.strays.extend(other.map(|other| (key, other)));
+        self.forget(&key);
     }
 
     fn on_route_gone(&mut self, message: &RouteMessage) {

@@ -33,6 +33,13 @@ impl Routes {
             self.read(rtnl)?;
             self.unread = false;
         }
+        // Deleting a stray may hit the right one instead: that is then written, whatever is believed to be there.
+        let contested: Vec<RouteKey> = self.strays.iter().map(|(key, _)| *key).collect();
+        for key in &contested {
+            if self.wanted.contains_key(key) {
+                self.forget(key);
+            }
+        }
         self.delete_strays(rtnl, report)?;
         let mut failed = Vec::new();
         for _ in 0..ROUNDS {

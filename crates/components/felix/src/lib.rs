@@ -1,12 +1,20 @@
-//! The node agent.
+//! The node agent: from the datastore to the kernel of one node.
+//!
+//! ```text
+//! syncer ──Event──► calc (policy, routes; one task) ──Batch──► dataplane (nft, routes, links; one thread)
+//!                      │                                            │
+//!                      └── settings, invalid objects                └── status ► files, agent API, health, metrics
+//! ```
+//!
+//! **Invariant:** nothing is written to the kernel before the first complete snapshot; what an agent before this one
+//! left stays in force until then, and is replaced without a gap.
 
-/// The component's command line; `args[0]` is the program's name. The result is the exit code.
-#[must_use]
-pub fn run(args: Vec<std::ffi::OsString>) -> i32 {
-    let name = args
-        .first()
-        .map(|a| a.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    eprintln!("{name}: this component is not in this version");
-    64
-}
+mod agent;
+mod calc;
+mod cli;
+mod dataplane;
+mod settings;
+mod start;
+mod status;
+
+pub use cli::run;

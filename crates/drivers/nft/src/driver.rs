@@ -234,6 +234,7 @@ impl<T: NftTx> Nft<T> {
         match load::send(&mut self.tx, batch, &mut Report::default()) {
             Ok(_) => Ok(()),
             Err(LoadError::Failed(e)) => Err(e),
+            Err(LoadError::Again) => Err(Error::NotStarted),
             Err(LoadError::Refused(refusals)) => Err(commit::gave_up(&refusals)),
         }
     }

@@ -163,6 +163,8 @@ pub struct FelixConfig {
     pub device_route_source: Option<Ipv4Addr>,
     pub device_route_source_v6: Option<Ipv6Addr>,
     pub remove_external_routes: bool,
+    /// Whether routes of pools without encapsulation are the agent's to write (`ProgramClusterRoutes`).
+    pub unencapsulated_routes: bool,
     /// `None`: no audit of routes.
     pub route_refresh_interval: Option<Duration>,
 
@@ -229,6 +231,10 @@ impl FelixConfig {
             device_route_source: r.ipv4("DeviceRouteSourceAddress"),
             device_route_source_v6: r.ipv6("DeviceRouteSourceAddressIPv6"),
             remove_external_routes: r.flag("RemoveExternalRoutes"),
+            unencapsulated_routes: matches!(
+                r.text("ProgramClusterRoutes").as_str(),
+                "Enabled" | "EnabledNoEncapOnly"
+            ),
             route_refresh_interval: r.interval("RouteRefreshInterval"),
             nat_port_range: r.port_range("NATPortRange"),
             nat_outgoing_address: r.ipv4("NATOutgoingAddress"),

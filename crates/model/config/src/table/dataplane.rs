@@ -85,7 +85,7 @@ const COMMON: &[Param] = &[
     p("NFTablesMode", "nftablesMode", Kind::OneOf(&["Auto", "Disabled", "Enabled"]), "Auto").spec(SpecRule::Exactly(&["Disabled", "Enabled", "Auto"])),
     p("NetlinkTimeoutSecs", "netlinkTimeout", Kind::Seconds, "10"),
     p("PolicySyncPathPrefix", "policySyncPathPrefix", Kind::Path, ""),
-    p("ProgramClusterRoutes", "programClusterRoutes", Kind::OneOf(&["Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly", "Enabled"]), "EnabledIPIPOnly").spec(SpecRule::Exactly(&["Enabled", "Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly"])),
+    p("ProgramClusterRoutes", "programClusterRoutes", Kind::OneOf(&["Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly", "Enabled"]), "EnabledIPIPOnly").spec(SpecRule::Exactly(&["Enabled", "Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly"])).supported(),
     p("RemoveExternalRoutes", "removeExternalRoutes", Kind::Bool, "true").supported(),
     p("RequireMTUFile", "requireMTUFile", Kind::Bool, "false"),
     p("RouteRefreshInterval", "routeRefreshInterval", Kind::Seconds, "90").supported(),

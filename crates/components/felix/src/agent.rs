@@ -1,0 +1,194 @@
+//! The agent API on its unix socket.
+
+use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use caracal_agent_api::{
+    API_VERSION,
+    v1::{
+        AppliedRevision, AwaitEndpointReply, AwaitEndpointRequest, DumpChunk, DumpRequest, Endpoint,
+        InfoReply, InfoRequest, InvalidObject, ListEndpointsReply, ListEndpointsRequest, ListInvalidReply,
+        ListInvalidRequest,
+        agent_server::{Agent, AgentServer},
+        dump_request::Table,
+    },
+};
+use caracal_ids::{NodeName, WorkloadId};
+use caracal_runtime::Shutdown;
+use tokio::{net::UnixListener, sync::oneshot};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::{Request, Response, Status as Code};
+
+use crate::status::{State, Status};
+
+/// The longest that one wait may take; a client that wants more asks again.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+
+/// The size of a part of a dump.
+const CHUNK: usize = 256 * 1024;
+
+/// A table that somebody wants to see, and where the text goes.
+pub(crate) struct DumpOrder {
+    pub(crate) table: Table,
+    pub(crate) reply: oneshot::Sender<String>,
+}
+
+/// Asks the owner of the tables for one of them.
+pub(crate) type DumpOrders = tokio::sync::mpsc::Sender<DumpOrder>;
+
+struct Service {
+    node: NodeName,
+    status: Arc<Status>,
+    dumps: DumpOrders,
+}
+
+fn state_text(state: &State) -> (&'static str, String) {
+    match state {
+        State::Up => ("up", String::new()),
+        State::Down(why) => ("down", why.clone()),
+        State::Error(why) => ("error", why.clone()),
+    }
+}
+
+#[tonic::async_trait]
+impl Agent for Service {
+    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoReply>, Code> {
+        Ok(Response::new(InfoReply {
+            api_version: API_VERSION,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.node.to_string(),
+            in_sync: self.status.in_sync(),
+            generation: self.status.generation(),
+            pid: std::process::id(),
+            applied: self
+                .status
+                .revisions()
+                .into_iter()
+                .map(|(kind, revision)| AppliedRevision {
+                    kind: kind.to_string(),
+                    revision,
+                })
+                .collect(),
+        }))
+    }
+
+    async fn await_endpoint(
+        &self,
+        request: Request<AwaitEndpointRequest>,
+    ) -> Result<Response<AwaitEndpointReply>, Code> {
+        let r = request.into_inner();
+        let id = WorkloadId::new(&r.namespace, &r.name);
+        let wait = Duration::from_millis(r.timeout_ms.into()).min(MAX_WAIT);
+        let outcome = self.status.await_endpoint(&id, &r.container_id, wait).await;
+        Ok(Response::new(AwaitEndpointReply {
+            in_force: outcome.is_ok(),
+            reason: outcome.err().unwrap_or_default(),
+        }))
+    }
+
+    async fn list_endpoints(
+        &self,
+        _: Request<ListEndpointsRequest>,
+    ) -> Result<Response<ListEndpointsReply>, Code> {
+        let endpoints = self.status.endpoints().into_iter().map(|(id, s)| {
+            let (state, reason) = state_text(&s.state);
+            Endpoint {
+                namespace: id.namespace.to_string(),
+                name: id.name.to_string(),
+                interface: s.interface,
+                container_id: s.container_id,
+                addresses: s.addresses,
+                state: state.to_owned(),
+                reason,
+            }
+        });
+        Ok(Response::new(ListEndpointsReply {
+            endpoints: endpoints.collect(),
+        }))
+    }
+
+    async fn list_invalid(&self, _: Request<ListInvalidRequest>) -> Result<Response<ListInvalidReply>, Code> {
+        let objects = self
+            .status
+            .invalid()
+            .into_iter()
+            .map(|(key, reason)| InvalidObject {
+                kind: key.kind.to_string(),
+                namespace: key.namespace.to_string(),
+                name: key.name.to_string(),
+                reason,
+            });
+        Ok(Response::new(ListInvalidReply {
+            objects: objects.collect(),
+        }))
+    }
+
+    type DumpStream = ReceiverStream<Result<DumpChunk, Code>>;
+
+    async fn dump(&self, request: Request<DumpRequest>) -> Result<Response<Self::DumpStream>, Code> {
+        let text = match request.into_inner().table() {
+            Table::Config => self.status.config(),
+            table => {
+                let (reply, answer) = oneshot::channel();
+                let order = DumpOrder { table, reply };
+                self.dumps
+                    .send(order)
+                    .await
+                    .map_err(|_| Code::unavailable("the agent is ending"))?;
+                answer
+                    .await
+                    .map_err(|_| Code::unavailable("the agent cannot show this table now"))?
+            }
+        };
+        let (sender, stream) = tokio::sync::mpsc::channel(4);
+        tokio::spawn(async move {
+            for part in text.as_bytes().chunks(CHUNK) {
+                // A client that went away wants no more.
+                if sender.send(Ok(DumpChunk { data: part.to_vec() })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Serves the API until the shutdown; the socket is root's only and is removed at the end.
+///
+/// # Errors
+/// When the socket cannot be made or the server breaks.
+pub(crate) async fn serve(
+    socket: String,
+    node: NodeName,
+    status: Arc<Status>,
+    dumps: DumpOrders,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let path = Path::new(&socket);
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    // What an agent before this one left behind. One agent per node is the rule of the service manager.
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(e).with_context(|| format!("removing the old socket {socket}"));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("listening on {socket}"))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("protecting {socket}"))?;
+    tonic::transport::Server::builder()
+        .add_service(AgentServer::new(Service { node, status, dumps }))
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            async move { shutdown.wait().await },
+        )
+        .await
+        .context("the agent API")?;
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e).with_context(|| format!("removing the socket {socket}")),
+    }
+}

@@ -1,0 +1,233 @@
+//! The owner of the engines: takes the feed's events in, hands coalesced deltas to the dataplane.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use caracal_api::{Kind, ResourceKey};
+use caracal_config::FelixConfig;
+use caracal_desired::Delta;
+use caracal_ids::NodeName;
+use caracal_runtime::{Reporter, Shutdown};
+use caracal_update::{Event, InSync, Update};
+use tokio::sync::mpsc;
+
+use crate::{dataplane, settings::Settings, status::Status};
+
+/// What the dataplane is told at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// Changes of the desired state, in order.
+    pub(crate) deltas: Vec<Delta>,
+    /// The parameters, when they changed.
+    pub(crate) config: Option<Box<FelixConfig>>,
+    /// With the first batch: the state is complete.
+    pub(crate) in_sync: Option<InSync>,
+    /// The highest revision seen of each kind that changed, where the datastore counts revisions.
+    pub(crate) revisions: BTreeMap<Kind, u64>,
+}
+
+/// Parameters that are read once, when the agent starts.
+const READ_ONCE: &[&str] = &[
+    "DatastoreType",
+    "EtcdEndpoints",
+    "FelixHostname",
+    "HealthEnabled",
+    "HealthHost",
+    "HealthPort",
+    "LogFormat",
+    "AgentSocket",
+    "LogSeverityScreen",
+    "PrometheusMetricsEnabled",
+    "PrometheusMetricsHost",
+    "PrometheusMetricsPort",
+    "RouteSource",
+];
+
+/// The engines with the configuration.
+pub(crate) struct Calc {
+    policy: caracal_policy::Engine,
+    routes: caracal_routes::Engine,
+    settings: Settings,
+    status: Arc<Status>,
+    in_sync: Option<InSync>,
+    config: Option<Box<FelixConfig>>,
+    started: bool,
+    revisions: BTreeMap<Kind, u64>,
+    seen_invalid: BTreeSet<ResourceKey>,
+    /// Objects that the feed could not read.
+    unreadable: BTreeSet<ResourceKey>,
+    /// What the datastore holds but nobody can read.
+    health: Reporter,
+}
+
+impl Calc {
+    pub(crate) fn new(node: &NodeName, settings: Settings, status: Arc<Status>, health: Reporter) -> Self {
+        Self {
+            policy: caracal_policy::Engine::new(node.clone()),
+            routes: caracal_routes::Engine::new(node.clone(), caracal_routes::RouteSource::CalicoIpam),
+            settings,
+            status,
+            in_sync: None,
+            config: None,
+            started: false,
+            revisions: BTreeMap::new(),
+            seen_invalid: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
+            health,
+        }
+    }
+
+    /// Runs until the feed ends or the shutdown is requested. One change goes through at once; what comes while the
+    /// dataplane is busy is gathered into one batch.
+    pub(crate) async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        dataplane: dataplane::Handle,
+        shutdown: Shutdown,
+    ) -> Result<(), String> {
+        let mut dirty = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.wait() => return Ok(()),
+                event = events.recv() => {
+                    let Some(event) = event else { return Err("the feed of updates ended".into()) };
+                    self.take(event);
+                    // What is there already belongs to the same batch.
+                    while let Ok(more) = events.try_recv() {
+                        self.take(more);
+                    }
+                    dirty = self.in_sync.is_some() || self.started;
+                }
+                slot = dataplane.ready(), if dirty => {
+                    let slot = slot.map_err(|()| "the dataplane ended".to_owned())?;
+                    dirty = false;
+                    if let Some(batch) = self.flush() {
+                        slot.send(batch);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Updates(updates) => updates.iter().for_each(|u| self.update(u)),
+            Event::InSync(token) => {
+                tracing::info!("the whole datastore has been read");
+                self.in_sync = Some(token);
+            }
+            Event::Unreadable { key, reason } => {
+                tracing::warn!(object = %key, reason, "this object cannot be read from the datastore");
+                self.status.set_invalid(key.clone(), Some(reason));
+                let kind = key.kind;
+                self.unreadable.insert(key);
+                self.count_invalid(kind);
+            }
+            Event::Disconnected(why) => {
+                tracing::warn!(why, "lost the datastore; what is in force stays");
+                self.health.report(self.started, format!("datastore: {why}"));
+            }
+            Event::Reconnected => {
+                tracing::info!("the datastore is back");
+                self.health.report(self.started, "in sync");
+            }
+        }
+    }
+
+    fn update(&mut self, update: &Update) {
+        if self.unreadable.remove(&update.key) {
+            self.status.set_invalid(update.key.clone(), None);
+        }
+        metrics::counter!("felix_calc_graph_updates_processed").increment(1);
+        self.policy.apply(update);
+        self.routes.apply(update);
+        let revision: Option<u64> = update
+            .value
+            .as_ref()
+            .and_then(|r| r.metadata().resource_version.as_ref()?.parse().ok());
+        if let Some(revision) = revision {
+            let highest = self.revisions.entry(update.key.kind).or_default();
+            *highest = revision.max(*highest);
+        }
+        if self.settings.apply(update) {
+            let changed = self.settings.refresh();
+            if !changed.is_empty() {
+                self.config_changed(&changed);
+            }
+        }
+    }
+
+    fn config_changed(&mut self, changed: &[&'static str]) {
+        for p in self.settings.problems() {
+            tracing::warn!("{p}");
+        }
+        let later: Vec<&str> = changed
+            .iter()
+            .copied()
+            .filter(|n| READ_ONCE.contains(n))
+            .collect();
+        if !later.is_empty() {
+            tracing::warn!(
+                parameters = later.join(", "),
+                "these take effect when the agent starts again"
+            );
+        }
+        tracing::info!(parameters = changed.join(", "), "the configuration changed");
+        self.status.set_config(self.settings.to_json().to_string());
+        self.config = Some(Box::new(self.settings.config()));
+    }
+
+    fn flush(&mut self) -> Option<Batch> {
+        let mut deltas = self.policy.flush();
+        deltas.extend(self.routes.flush());
+        metrics::counter!("felix_calc_graph_output_events").increment(deltas.len() as u64);
+        for delta in &deltas {
+            self.note_invalid(delta);
+        }
+        let revisions = std::mem::take(&mut self.revisions);
+        let batch = Batch {
+            deltas,
+            config: self.config.take(),
+            in_sync: self.in_sync.take(),
+            revisions,
+        };
+        if batch.in_sync.is_some() {
+            self.started = true;
+            self.health.report(true, "in sync");
+        }
+        let empty = batch.deltas.is_empty()
+            && batch.config.is_none()
+            && batch.in_sync.is_none()
+            && batch.revisions.is_empty();
+        (!empty).then_some(batch)
+    }
+
+    fn note_invalid(&mut self, delta: &Delta) {
+        match delta {
+            Delta::Invalid(i) => {
+                tracing::warn!(object = %i.key, reason = i.reason, "this object cannot be used");
+                self.seen_invalid.insert(i.key.clone());
+                self.status.set_invalid(i.key.clone(), Some(i.reason.clone()));
+                self.count_invalid(i.key.kind);
+            }
+            Delta::Valid(key) if self.seen_invalid.remove(key) => {
+                tracing::info!(object = %key, "this object can be used again, or is gone");
+                self.status.set_invalid(key.clone(), None);
+                self.count_invalid(key.kind);
+            }
+            _ => {}
+        }
+    }
+
+    fn count_invalid(&self, kind: Kind) {
+        let n = self
+            .seen_invalid
+            .union(&self.unreadable)
+            .filter(|k| k.kind == kind)
+            .count();
+        metrics::gauge!("caracal_invalid_objects", "kind" => kind.as_str()).set(n as f64);
+    }
+}

@@ -1,0 +1,148 @@
+//! Endpoint status files: one per endpoint that is up, for programs that follow Calico's.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use caracal_ids::WorkloadId;
+use serde_json::json;
+
+use crate::status::{EndpointStatus, State};
+
+/// The folder below `EndpointStatusPathPrefix`.
+const FOLDER: &str = "endpoint-status";
+
+/// Writes and removes the files.
+#[derive(Debug, Default)]
+pub(crate) struct StatusFiles {
+    dir: Option<PathBuf>,
+    written: BTreeSet<String>,
+    swept: bool,
+}
+
+impl StatusFiles {
+    /// Files below this prefix; none when absent.
+    pub(crate) fn set_prefix(&mut self, prefix: Option<&str>) {
+        let dir = prefix.map(|p| Path::new(p).join(FOLDER));
+        if dir != self.dir {
+            *self = Self {
+                dir,
+                ..Self::default()
+            };
+        }
+    }
+
+    /// The name of an endpoint's file: no `/` can be in it.
+    fn name(id: &WorkloadId) -> String {
+        format!("{} {}", id.namespace, id.name).replace('/', "%2F")
+    }
+
+    /// Makes the file of an endpoint right.
+    pub(crate) fn set(&mut self, id: &WorkloadId, status: &EndpointStatus) {
+        let name = Self::name(id);
+        if status.state != State::Up {
+            return self.remove_named(&name);
+        }
+        let Some(dir) = &self.dir else { return };
+        let content = json!({
+            "namespace": id.namespace,
+            "name": id.name,
+            "ifaceName": status.interface,
+            "containerID": status.container_id,
+            "ipNetworks": status.addresses,
+            "status": "up",
+        });
+        let outcome = std::fs::create_dir_all(dir)
+            .map_err(|e| e.to_string())
+            .and_then(|()| {
+                let path = dir.join(&name);
+                caracal_sys::write_atomic(&path, format!("{content}\n").as_bytes(), 0o644)
+                    .map_err(|e| e.to_string())
+            });
+        match outcome {
+            Ok(()) => {
+                self.written.insert(name);
+            }
+            Err(e) => tracing::warn!(file = name, "the endpoint's status file cannot be written: {e}"),
+        }
+    }
+
+    /// Removes the file of an endpoint that is gone.
+    pub(crate) fn remove(&mut self, id: &WorkloadId) {
+        self.remove_named(&Self::name(id));
+    }
+
+    fn remove_named(&mut self, name: &str) {
+        let Some(dir) = &self.dir else { return };
+        if self.written.remove(name)
+            && let Err(e) = caracal_sys::remove_optional(&dir.join(name))
+        {
+            tracing::warn!(file = name, "the endpoint's status file cannot be removed: {e}");
+        }
+    }
+
+    /// Once, after the first complete apply: removes what an agent before this one left of endpoints that are gone.
+    pub(crate) fn sweep(&mut self) {
+        if std::mem::replace(&mut self.swept, true) {
+            return;
+        }
+        let Some(dir) = &self.dir else { return };
+        let Ok(entries) = std::fs::read_dir(dir) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !self.written.contains(&name)
+                && let Err(e) = caracal_sys::remove_optional(&entry.path())
+            {
+                tracing::warn!(file = name, "an old status file cannot be removed: {e}");
+            }
+        }
+    }
+
+    /// Removes the whole folder.
+    pub(crate) fn remove_all(prefix: &str) -> std::io::Result<()> {
+        match std::fs::remove_dir_all(Path::new(prefix).join(FOLDER)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: State) -> EndpointStatus {
+        EndpointStatus {
+            interface: "cali1".into(),
+            container_id: "c".into(),
+            addresses: vec![],
+            state,
+        }
+    }
+
+    #[test]
+    fn only_endpoints_that_are_up_have_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join(FOLDER);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("left over"), "x").unwrap();
+        let mut files = StatusFiles::default();
+        files.set_prefix(dir.path().to_str());
+        let (a, b) = (WorkloadId::new("ns", "a"), WorkloadId::new("ns", "b"));
+        files.set(&a, &status(State::Up));
+        files.set(&b, &status(State::Down("no link".into())));
+        files.sweep();
+        let names = || -> Vec<String> {
+            std::fs::read_dir(&folder)
+                .unwrap()
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect()
+        };
+        assert_eq!(names(), ["ns a"]);
+        files.set(&a, &status(State::Error("refused".into())));
+        assert!(names().is_empty());
+    }
+}

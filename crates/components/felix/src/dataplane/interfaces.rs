@@ -1,0 +1,97 @@
+//! The host's interfaces: which are there, and the settings of those that are workloads'.
+
+use std::collections::BTreeMap;
+
+use caracal_link::{Event, Link, LinkError, Rtnl};
+use caracal_net::Family;
+use caracal_sys::{SysError, Sysctl};
+
+/// Links by name.
+#[derive(Debug, Default)]
+pub(crate) struct Interfaces {
+    links: BTreeMap<String, Link>,
+}
+
+impl Interfaces {
+    /// Reads all links.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub(crate) fn read(&mut self, rtnl: &mut Rtnl) -> Result<(), LinkError> {
+        self.links = rtnl.links()?.into_iter().map(|l| (l.name.clone(), l)).collect();
+        Ok(())
+    }
+
+    /// Follows an event; the names of links that came, went or changed between up and down.
+    pub(crate) fn on_event(&mut self, event: &Event) -> Vec<String> {
+        match event {
+            Event::Link(link) => {
+                let old_name = self
+                    .links
+                    .values()
+                    .find(|l| l.index == link.index)
+                    .map(|l| l.name.clone());
+                let mut changed = Vec::new();
+                if let Some(old) = old_name.filter(|n| *n != link.name) {
+                    self.links.remove(&old);
+                    changed.push(old);
+                }
+                let before = self.links.insert(link.name.clone(), link.clone());
+                let same =
+                    before.is_some_and(|b| b.index == link.index && b.up == link.up && b.mtu == link.mtu);
+                if !same {
+                    changed.push(link.name.clone());
+                }
+                changed
+            }
+            Event::LinkGone(link) => match self.links.get(&link.name) {
+                Some(l) if l.index == link.index => {
+                    self.links.remove(&link.name);
+                    vec![link.name.clone()]
+                }
+                _ => vec![],
+            },
+            _ => vec![],
+        }
+    }
+
+    /// Why a workload's interface cannot carry packets; `Ok` when it can.
+    pub(crate) fn usable(&self, name: &str) -> Result<(), String> {
+        match self.links.get(name) {
+            None => Err(format!("interface {name} does not exist")),
+            Some(l) if !l.up => Err(format!("interface {name} is down")),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// The host's settings without which nothing is forwarded.
+///
+/// # Errors
+/// When one cannot be written.
+pub(crate) fn prepare_host(ipv6: bool) -> Result<(), SysError> {
+    Sysctl::new(&["net", "ipv4", "ip_forward"])?.ensure("1")?;
+    let v6 = Sysctl::conf(Family::V6, "all", "forwarding")?;
+    if ipv6 && v6.exists() {
+        v6.ensure("1")?;
+    }
+    Ok(())
+}
+
+/// The settings of a workload's interface (`calico-components.md` §1.3).
+///
+/// # Errors
+/// When one cannot be written; also when the interface vanishes meanwhile.
+pub(crate) fn prepare_workload(name: &str, ipv6: bool) -> Result<(), SysError> {
+    let v4 = [("route_localnet", "1"), ("proxy_arp", "1"), ("forwarding", "1")];
+    for (setting, value) in v4 {
+        Sysctl::conf(Family::V4, name, setting)?.ensure(value)?;
+    }
+    Sysctl::neigh(Family::V4, name, "proxy_delay")?.ensure("0")?;
+    if ipv6 && Sysctl::conf(Family::V6, name, "forwarding")?.exists() {
+        for (setting, value) in [("accept_ra", "0"), ("proxy_ndp", "1"), ("forwarding", "1")] {
+            Sysctl::conf(Family::V6, name, setting)?.ensure(value)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,392 @@
+//! Routes and tunnel devices that follow from the desired state.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use caracal_api::EncapMode;
+use caracal_config::FelixConfig;
+use caracal_desired::{Delta, Host, Pool, RouteInfo, Vtep, WorkloadEndpoint};
+use caracal_ids::{NodeName, WorkloadId};
+use caracal_link::{Encapsulation, Rtnl, Vxlan, VxlanPeer, VxlanSpec, overhead};
+use caracal_net::{Cidr, Family, PerFamily};
+use caracal_route::{
+    ClusterContext, MAIN_TABLE, Ownership, PROTOCOL_CLUSTER, RouteError, RouteKey, Routes, Target,
+    cluster_route, workload_routes,
+};
+use caracal_update::InSync;
+
+/// Metrics of our routes: the kernel's defaults, so that the plugin's and the agent's routes are the same ones.
+const METRIC: PerFamily<u32> = PerFamily { v4: 0, v6: 1024 };
+
+/// Used where the uplink does not tell its MTU.
+const USUAL_MTU: u32 = 1500;
+
+fn device_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "vxlan.calico",
+        Family::V6 => "vxlan-v6.calico",
+    }
+}
+
+/// The network half of the dataplane.
+#[derive(Debug)]
+pub(crate) struct Network {
+    node: NodeName,
+    context: ClusterContext,
+    device_protocol: u8,
+    ipv6: bool,
+    vxlan_settings: (u32, u16, Option<bool>, PerFamily<Option<u16>>),
+    pub(crate) routes: Routes,
+    pub(crate) vxlan: PerFamily<Vxlan>,
+    workloads: BTreeMap<WorkloadId, Arc<WorkloadEndpoint>>,
+    infos: BTreeMap<Cidr, RouteInfo>,
+    on_node: BTreeMap<NodeName, BTreeSet<Cidr>>,
+    cluster_keys: BTreeMap<Cidr, RouteKey>,
+    vteps: BTreeMap<NodeName, Vtep>,
+    hosts: BTreeMap<NodeName, Host>,
+    pools: BTreeMap<Cidr, Pool>,
+    uplink_mtu: PerFamily<Option<u32>>,
+    devices_stale: bool,
+    /// Destinations whose route the kernel refused at the last apply, with its words.
+    failed: BTreeMap<Cidr, String>,
+}
+
+impl Network {
+    pub(crate) fn new(node: NodeName, config: &FelixConfig) -> Self {
+        let prefixes: Vec<&str> = config.interface_prefixes.iter().map(String::as_str).collect();
+        let ownership = Ownership::calico(
+            &prefixes,
+            config.device_route_protocol,
+            config.remove_external_routes,
+        );
+        let mut network = Self {
+            node,
+            context: ClusterContext {
+                table: MAIN_TABLE,
+                metric: METRIC,
+                protocol: PROTOCOL_CLUSTER,
+                vxlan: PerFamily::new(|f| device_name(f).to_owned()),
+                uplink: PerFamily::default(),
+                free_addresses: Target::Blackhole,
+                unencapsulated: false,
+            },
+            device_protocol: config.device_route_protocol,
+            ipv6: config.ipv6_support,
+            vxlan_settings: Default::default(),
+            routes: Routes::new(ownership),
+            vxlan: PerFamily::new(|f| Vxlan::new(device_name(f))),
+            workloads: BTreeMap::new(),
+            infos: BTreeMap::new(),
+            on_node: BTreeMap::new(),
+            cluster_keys: BTreeMap::new(),
+            vteps: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            uplink_mtu: PerFamily::default(),
+            devices_stale: true,
+            failed: BTreeMap::new(),
+        };
+        network.configure(config);
+        network
+    }
+
+    /// Takes parameters that may change while the agent runs.
+    pub(crate) fn configure(&mut self, config: &FelixConfig) {
+        self.ipv6 = config.ipv6_support;
+        self.vxlan_settings = (
+            config.vxlan_vni,
+            config.vxlan_port,
+            config.vxlan_enabled,
+            PerFamily {
+                v4: config.vxlan_mtu,
+                v6: config.vxlan_mtu_v6,
+            },
+        );
+        self.devices_stale = true;
+        let unencapsulated = config.unencapsulated_routes;
+        if unencapsulated != self.context.unencapsulated {
+            self.context.unencapsulated = unencapsulated;
+            self.recompute_all();
+        }
+    }
+
+    /// The workload endpoints of this node.
+    pub(crate) fn workloads(&self) -> &BTreeMap<WorkloadId, Arc<WorkloadEndpoint>> {
+        &self.workloads
+    }
+
+    /// Folds a delta in; deltas of policy are not its business.
+    pub(crate) fn fold(&mut self, delta: &Delta) {
+        match delta {
+            Delta::Workload(w) => self.set_workload(&w.id, Some(w.clone())),
+            Delta::WorkloadGone(id) => self.set_workload(id, None),
+            Delta::Route(r) => self.set_info(r.dst, Some(r.clone())),
+            Delta::RouteGone(dst) => self.set_info(*dst, None),
+            Delta::Vtep(v) => self.set_vtep(&v.node, Some(v.clone())),
+            Delta::VtepGone(node) => self.set_vtep(node, None),
+            Delta::Host(h) => {
+                self.hosts.insert(h.node.clone(), h.clone());
+                self.devices_stale |= h.node == self.node;
+            }
+            Delta::HostGone(node) => {
+                self.hosts.remove(node);
+                self.devices_stale |= *node == self.node;
+            }
+            Delta::Pool(p) => {
+                self.pools.insert(p.cidr, p.clone());
+                self.devices_stale = true;
+            }
+            Delta::PoolGone(cidr) => {
+                self.pools.remove(cidr);
+                self.devices_stale = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn set_workload(&mut self, id: &WorkloadId, new: Option<Arc<WorkloadEndpoint>>) {
+        let routes = |w: &WorkloadEndpoint, protocol| -> BTreeMap<_, _> {
+            workload_routes(w, MAIN_TABLE, METRIC, protocol).collect()
+        };
+        let old = match &new {
+            Some(w) => self.workloads.insert(id.clone(), w.clone()),
+            None => self.workloads.remove(id),
+        };
+        let old = old.map(|w| routes(&w, self.device_protocol)).unwrap_or_default();
+        let new = new.map(|w| routes(&w, self.device_protocol)).unwrap_or_default();
+        for key in old.keys().filter(|k| !new.contains_key(*k)) {
+            // Two endpoints can share an address for a moment: the other one's route stays.
+            match self.claimant(key.dst) {
+                Some((key, route)) => self.routes.set(key, route),
+                None => self.routes.remove(key),
+            }
+        }
+        for (key, route) in new {
+            self.routes.set(key, route);
+        }
+    }
+
+    /// The route of another endpoint that has this address.
+    fn claimant(&self, dst: Cidr) -> Option<(RouteKey, caracal_route::Route)> {
+        let has = |w: &&Arc<WorkloadEndpoint>| w.addresses.get(dst.family()).contains(&dst);
+        let other = self.workloads.values().find(has)?;
+        workload_routes(other, MAIN_TABLE, METRIC, self.device_protocol).find(|(k, _)| k.dst == dst)
+    }
+
+    fn set_info(&mut self, dst: Cidr, info: Option<RouteInfo>) {
+        let old = match &info {
+            Some(i) => self.infos.insert(dst, i.clone()),
+            None => self.infos.remove(&dst),
+        };
+        if let Some(node) = old.and_then(|o| o.node)
+            && let Some(set) = self.on_node.get_mut(&node)
+        {
+            set.remove(&dst);
+        }
+        if let Some(node) = info.and_then(|i| i.node) {
+            self.on_node.entry(node).or_default().insert(dst);
+        }
+        self.recompute(dst);
+    }
+
+    fn recompute(&mut self, dst: Cidr) {
+        let made = self.infos.get(&dst).and_then(|info| {
+            let vtep = info.node.as_ref().and_then(|n| self.vteps.get(n));
+            cluster_route(info, vtep, &self.context)
+        });
+        match made {
+            Some((key, route)) => {
+                if let Some(old) = self.cluster_keys.insert(dst, key).filter(|old| *old != key) {
+                    self.routes.remove(&old);
+                }
+                self.routes.set(key, route);
+            }
+            None => {
+                if let Some(key) = self.cluster_keys.remove(&dst) {
+                    self.routes.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn recompute_all(&mut self) {
+        let all: Vec<Cidr> = self.infos.keys().copied().collect();
+        all.into_iter().for_each(|dst| self.recompute(dst));
+    }
+
+    fn set_vtep(&mut self, node: &NodeName, vtep: Option<Vtep>) {
+        if *node == self.node {
+            self.devices_stale = true;
+        } else {
+            for family in Family::BOTH {
+                let peer = vtep.as_ref().and_then(|v| {
+                    let mac = (*v.mac.get(family))?;
+                    let tunnel = (*v.tunnel_addr.get(family))?;
+                    let underlay = (*v.underlay.get(family))?;
+                    Some(VxlanPeer {
+                        mac,
+                        tunnel,
+                        underlay,
+                    })
+                });
+                match peer {
+                    Some(p) => self.vxlan.get_mut(family).set_peer(node.as_str(), p),
+                    None => self.vxlan.get_mut(family).remove_peer(node.as_str()),
+                }
+            }
+        }
+        match vtep {
+            Some(v) => self.vteps.insert(node.clone(), v),
+            None => self.vteps.remove(node),
+        };
+        let dsts: Vec<Cidr> = self.on_node.get(node).into_iter().flatten().copied().collect();
+        dsts.into_iter().for_each(|dst| self.recompute(dst));
+    }
+
+    /// Addresses or links changed: look for the uplink again.
+    pub(crate) fn uplink_may_have_changed(&mut self) {
+        self.devices_stale = true;
+    }
+
+    fn uses_vxlan(&self, family: Family) -> bool {
+        let by_pools = self
+            .pools
+            .values()
+            .any(|p| p.cidr.family() == family && p.vxlan != EncapMode::Never);
+        (family == Family::V4 || self.ipv6) && self.vxlan_settings.2.unwrap_or(by_pools)
+    }
+
+    /// The MTU that pods should use: what the uplink carries less what encapsulation adds.
+    pub(crate) fn pod_mtu(&self) -> u32 {
+        let per_family = Family::BOTH.iter().filter_map(|f| {
+            let uplink = (*self.uplink_mtu.get(*f))?;
+            Some(if self.uses_vxlan(*f) {
+                self.device_mtu(*f, uplink)
+            } else {
+                uplink
+            })
+        });
+        per_family.min().unwrap_or(USUAL_MTU)
+    }
+
+    fn device_mtu(&self, family: Family, uplink: u32) -> u32 {
+        let configured = self.vxlan_settings.3.get(family).map(u32::from);
+        configured.unwrap_or_else(|| uplink.saturating_sub(overhead(Encapsulation::Vxlan(family))))
+    }
+
+    /// Finds the uplinks and says what the tunnel devices should be. Cheap when nothing changed.
+    fn refresh_devices(&mut self, rtnl: &mut Rtnl) -> Result<(), caracal_link::LinkError> {
+        if !self.devices_stale {
+            return Ok(());
+        }
+        let mut uplinks: PerFamily<Option<String>> = PerFamily::default();
+        for family in Family::BOTH {
+            let own = self
+                .hosts
+                .get(&self.node)
+                .and_then(|h| *h.addr.get(family))
+                .map(|a| a.addr);
+            let index = match own {
+                Some(addr) => rtnl.link_with_address(addr)?,
+                None => None,
+            };
+            let link = match index {
+                Some(index) => rtnl.link(index)?,
+                None => None,
+            };
+            *self.uplink_mtu.get_mut(family) = link.as_ref().map(|l| l.mtu);
+            *uplinks.get_mut(family) = link.map(|l| l.name);
+            let spec = self.device_spec(family, own);
+            self.vxlan.get_mut(family).set_device(spec);
+        }
+        self.devices_stale = false;
+        if uplinks != self.context.uplink {
+            self.context.uplink = uplinks;
+            self.recompute_all();
+        }
+        Ok(())
+    }
+
+    fn device_spec(&self, family: Family, own: Option<std::net::IpAddr>) -> Option<VxlanSpec> {
+        if !self.uses_vxlan(family) {
+            return None;
+        }
+        let vtep = self.vteps.get(&self.node)?;
+        // Without a tunnel address the device would answer for nothing.
+        let address = (*vtep.tunnel_addr.get(family))?;
+        let (vni, port, ..) = self.vxlan_settings;
+        Some(VxlanSpec {
+            name: device_name(family).to_owned(),
+            vni,
+            port,
+            local: own?,
+            mac: (*vtep.mac.get(family))?,
+            mtu: self.device_mtu(family, (*self.uplink_mtu.get(family)).unwrap_or(USUAL_MTU)),
+            address: Some(address),
+        })
+    }
+
+    /// Makes the kernel's devices and routes what is desired. What failed is told and tried again later.
+    pub(crate) fn apply(&mut self, rtnl: &mut Rtnl, token: &InSync) -> Vec<String> {
+        let mut errors = Vec::new();
+        if let Err(e) = self.refresh_devices(rtnl) {
+            errors.push(e.to_string());
+        }
+        for family in Family::BOTH {
+            let driver = self.vxlan.get_mut(family);
+            if driver.is_pending() {
+                let report = driver.apply(rtnl, token);
+                errors.extend(report.errors.iter().map(ToString::to_string));
+            }
+        }
+        if self.routes.is_pending() {
+            let report = self.routes.apply(rtnl, token);
+            self.failed.clear();
+            for e in &report.errors {
+                if let RouteError::Write { key, .. } = e {
+                    self.failed.insert(key.dst, e.to_string());
+                }
+                errors.push(e.to_string());
+            }
+            metrics::gauge!("felix_route_table_num_routes").set(self.routes.wanted().len() as f64);
+        }
+        errors
+    }
+
+    /// Why the kernel refused a route to one of the endpoint's addresses, if it did.
+    pub(crate) fn refused(&self, w: &WorkloadEndpoint) -> Option<&String> {
+        w.addresses
+            .v4
+            .iter()
+            .chain(&w.addresses.v6)
+            .find_map(|a| self.failed.get(a))
+    }
+
+    /// Whether an apply has anything to do.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.devices_stale
+            || self.routes.is_pending()
+            || Family::BOTH.iter().any(|f| self.vxlan.get(*f).is_pending())
+    }
+
+    /// What is desired, for people.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let routes: Vec<String> = self
+            .routes
+            .wanted()
+            .iter()
+            .map(|(k, r)| format!("{} {r}", k.dst))
+            .collect();
+        let waiting: Vec<String> = self.routes.waiting().map(|(k, _)| k.dst.to_string()).collect();
+        serde_json::json!({
+            "destinations": self.infos.values().collect::<Vec<_>>(),
+            "vteps": self.vteps.values().collect::<Vec<_>>(),
+            "hosts": self.hosts.values().collect::<Vec<_>>(),
+            "pools": self.pools.values().collect::<Vec<_>>(),
+            "routes": routes,
+            "routesWaitingForTheirLink": waiting,
+        })
+    }
+}

@@ -1,0 +1,505 @@
+//! The dataplane's loop.
+
+use std::{
+    collections::BTreeSet,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use caracal_agent_api::v1::dump_request::Table;
+use caracal_config::FelixConfig;
+use caracal_desired::{Delta, WorkloadEndpoint};
+use caracal_ids::WorkloadId;
+use caracal_link::{Groups, Monitor, Rtnl};
+use caracal_net::Family;
+use caracal_nft::{Config as NftConfig, Nft, Wait};
+use caracal_route::{Ownership, Routes};
+use caracal_rules::Compiler;
+use caracal_runtime::{Reporter, Shutdown};
+use caracal_update::InSync;
+use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
+
+use super::{
+    Parts,
+    convert::rules_config,
+    files::StatusFiles,
+    interfaces::{Interfaces, prepare_host, prepare_workload},
+    network::Network,
+};
+use crate::{
+    agent::DumpOrder,
+    calc::Batch,
+    status::{Applied, EndpointStatus, State, Status},
+};
+
+/// What failed is tried again after this long, then twice as long, up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How often the loop shows that it is alive when nothing happens.
+const ALIVE: Duration = Duration::from_secs(10);
+
+struct Worker {
+    config: FelixConfig,
+    status: Arc<Status>,
+    health: Reporter,
+    compiler: Compiler,
+    nft: Nft,
+    nft_started: bool,
+    rtnl: Rtnl,
+    monitor: Monitor,
+    network: Network,
+    interfaces: Interfaces,
+    files: StatusFiles,
+    token: Option<InSync>,
+    /// Endpoints whose status has to be looked at.
+    touched: BTreeSet<WorkloadId>,
+    gone: Vec<WorkloadId>,
+    /// Endpoints that something was refused for; looked at again with each apply.
+    refused: BTreeSet<WorkloadId>,
+    applied: Applied,
+    errors: Vec<String>,
+    retry: Option<(Instant, Duration)>,
+    next_audit: Option<Instant>,
+    next_route_audit: Option<Instant>,
+    mtu_written: Option<u32>,
+}
+
+/// Runs until the shutdown or until the calculation ends.
+pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow::Result<()> {
+    let Parts {
+        node,
+        config,
+        status,
+        health,
+        dumps,
+        shutdown,
+    } = parts;
+    if let Err(e) = prepare_host(config.ipv6_support) {
+        tracing::warn!("forwarding cannot be switched on: {e}");
+    }
+    let rtnl = Rtnl::open()?;
+    let groups = Groups {
+        links: true,
+        addresses: true,
+        routes: true,
+        neighbours: true,
+    };
+    let mut monitor = Monitor::open(groups)?;
+    monitor.ignore(&rtnl);
+    let mut worker = Worker {
+        compiler: Compiler::new(rules_config(&config)),
+        nft: Nft::open(NftConfig::default())?,
+        nft_started: false,
+        rtnl,
+        monitor,
+        network: Network::new(node, &config),
+        interfaces: Interfaces::default(),
+        files: StatusFiles::default(),
+        token: None,
+        touched: BTreeSet::new(),
+        gone: Vec::new(),
+        refused: BTreeSet::new(),
+        applied: Applied::default(),
+        errors: Vec::new(),
+        retry: None,
+        next_audit: None,
+        next_route_audit: None,
+        mtu_written: None,
+        config,
+        status,
+        health,
+    };
+    worker.interfaces.read(&mut worker.rtnl)?;
+    worker.schedule_audits();
+    worker
+        .files
+        .set_prefix(worker.config.endpoint_status_path_prefix.as_deref());
+    worker
+        .health
+        .report(false, "waiting for the first complete state");
+    worker.serve(batches, dumps, shutdown).await
+}
+
+/// A descriptor of the same socket, registered with the event loop.
+#[allow(unsafe_code, reason = "tokio has no safe way to register a descriptor")]
+fn watch(fd: BorrowedFd<'_>) -> anyhow::Result<AsyncFd<OwnedFd>> {
+    let own = fd.try_clone_to_owned().context("duplicating a descriptor")?;
+    // SAFETY: the descriptor is owned by the registration, so it stays open and the same one until it is dropped.
+    let registered = unsafe { AsyncFd::register(own) };
+    Ok(registered.map_err(std::io::Error::from)?)
+}
+
+/// Waits until the descriptor is readable, once.
+async fn readable(fd: &AsyncFd<OwnedFd>) -> std::io::Result<()> {
+    fd.readable().await.map(|mut guard| guard.clear_ready())
+}
+
+impl Worker {
+    async fn serve(
+        &mut self,
+        mut batches: mpsc::Receiver<Batch>,
+        mut dumps: mpsc::Receiver<DumpOrder>,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<()> {
+        let links = watch(self.monitor.as_fd()).context("watching the links")?;
+        let mut tables: Option<(RawFd, AsyncFd<OwnedFd>)> = None;
+        loop {
+            if let Some(fd) = self.nft.events()
+                && tables
+                    .as_ref()
+                    .is_none_or(|(number, _)| *number != fd.as_raw_fd())
+            {
+                tables = Some((fd.as_raw_fd(), watch(fd).context("watching nftables")?));
+            }
+            let wake = self.next_wake();
+            tokio::select! {
+                biased;
+                () = shutdown.wait() => return Ok(()),
+                batch = batches.recv() => match batch {
+                    Some(batch) => self.take(batch),
+                    None if shutdown.requested() => return Ok(()),
+                    None => anyhow::bail!("the calculation ended"),
+                },
+                outcome = readable(&links) => {
+                    outcome.context("watching the links")?;
+                    self.follow_links()?;
+                }
+                outcome = async { match &tables { Some((_, t)) => readable(t).await, None => std::future::pending().await } } => {
+                    outcome.context("watching nftables")?;
+                    self.follow_tables();
+                }
+                Some(order) = dumps.recv() => self.show(order),
+                () = sleep_until(wake.into()) => self.on_time(),
+            }
+            self.apply();
+        }
+    }
+
+    /// The next moment at which something is due.
+    fn next_wake(&self) -> Instant {
+        let due = [self.retry.map(|(t, _)| t), self.next_audit, self.next_route_audit];
+        due.into_iter()
+            .flatten()
+            .chain([Instant::now() + ALIVE])
+            .min()
+            .unwrap_or_else(Instant::now)
+    }
+
+    fn schedule_audits(&mut self) {
+        let now = Instant::now();
+        self.next_audit = self.config.nft_refresh_interval.map(|i| now + i);
+        self.next_route_audit = self.config.route_refresh_interval.map(|i| now + i);
+    }
+
+    fn on_time(&mut self) {
+        self.health.alive();
+        let now = Instant::now();
+        if self.next_audit.is_some_and(|t| t <= now) {
+            self.next_audit = self.config.nft_refresh_interval.map(|i| now + i);
+            if self.nft_started {
+                self.nft.retry_refused();
+                let outcome = self.nft.audit();
+                self.note(outcome.map_err(|e| e.to_string()));
+            }
+        }
+        if self.next_route_audit.is_some_and(|t| t <= now) {
+            self.next_route_audit = self.config.route_refresh_interval.map(|i| now + i);
+            if self.token.is_some() {
+                self.network.routes.resync();
+            }
+        }
+        if self.nft_started {
+            self.follow_tables();
+        }
+    }
+
+    fn note(&mut self, outcome: Result<(), String>) {
+        if let Err(e) = outcome {
+            self.errors.push(e);
+        }
+    }
+
+    fn take(&mut self, batch: Batch) {
+        metrics::histogram!("felix_int_dataplane_msg_batch_size").record(batch.deltas.len() as f64);
+        for delta in &batch.deltas {
+            self.compiler.apply(delta);
+            match delta {
+                Delta::Workload(w) => {
+                    self.touched.insert(w.id.clone());
+                    self.gone.retain(|id| *id != w.id);
+                }
+                Delta::WorkloadGone(id) => {
+                    self.touched.remove(id);
+                    self.gone.push(id.clone());
+                }
+                _ => {}
+            }
+            self.network.fold(delta);
+        }
+        self.applied.revisions.extend(batch.revisions);
+        if let Some(config) = batch.config {
+            self.compiler.set_config(rules_config(&config));
+            self.network.configure(&config);
+            self.files
+                .set_prefix(config.endpoint_status_path_prefix.as_deref());
+            let intervals = |c: &FelixConfig| (c.nft_refresh_interval, c.route_refresh_interval);
+            let reschedule = intervals(&config) != intervals(&self.config);
+            self.config = *config;
+            if reschedule {
+                self.schedule_audits();
+            }
+            self.touched.extend(self.network.workloads().keys().cloned());
+        }
+        if batch.in_sync.is_some() {
+            self.token = batch.in_sync;
+        }
+        self.applied.dirty = true;
+    }
+
+    fn follow_links(&mut self) -> anyhow::Result<()> {
+        let mut changed = BTreeSet::new();
+        for event in self.monitor.drain()? {
+            if event == caracal_link::Event::Overrun {
+                tracing::info!("link events were lost; reading again");
+                self.interfaces.read(&mut self.rtnl)?;
+                self.touched.extend(self.network.workloads().keys().cloned());
+                self.network.uplink_may_have_changed();
+            }
+            match &event {
+                caracal_link::Event::Address(_) | caracal_link::Event::AddressGone(_) => {
+                    self.network.uplink_may_have_changed();
+                }
+                _ => changed.extend(self.interfaces.on_event(&event)),
+            }
+            self.network.routes.on_event(&event);
+            for family in Family::BOTH {
+                self.network.vxlan.get_mut(family).on_event(&event);
+            }
+        }
+        if !changed.is_empty() {
+            let of = |w: &Arc<WorkloadEndpoint>| changed.contains(&*w.interface);
+            let ids = self
+                .network
+                .workloads()
+                .values()
+                .filter(|w| of(w))
+                .map(|w| w.id.clone());
+            self.touched.extend(ids.collect::<Vec<_>>());
+            let ours = |name: &String| {
+                self.config
+                    .interface_prefixes
+                    .iter()
+                    .any(|p| name.starts_with(p.as_str()))
+            };
+            if changed.iter().any(|n| !ours(n)) {
+                self.network.uplink_may_have_changed();
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_tables(&mut self) {
+        let outcome = match self.nft.wait(Wait::No) {
+            Ok(true) => self.nft.repair().map(|report| {
+                if report.messages > 0 {
+                    tracing::info!(messages = report.messages, "others changed our tables; repaired");
+                    metrics::counter!("caracal_nft_repairs").increment(1);
+                }
+            }),
+            Ok(false) => Ok(()),
+            Err(e) => Err(e),
+        };
+        self.note(outcome.map_err(|e| e.to_string()));
+    }
+
+    /// Brings the kernel to the desired state and tells those who wait. Does nothing before the state is complete.
+    fn apply(&mut self) {
+        let Some(token) = self.token.clone() else { return };
+        let retry_due = self.retry.is_some_and(|(t, _)| t <= Instant::now());
+        let work = self.applied.dirty || !self.touched.is_empty() || self.network.is_pending();
+        if !work && !retry_due && self.errors.is_empty() {
+            return;
+        }
+        // After a failure, only news or the time brings another try.
+        if !self.applied.dirty && self.touched.is_empty() && !retry_due && self.retry.is_some() {
+            return;
+        }
+        let start = Instant::now();
+        self.apply_policy(&token, retry_due);
+        for id in &self.touched {
+            let Some(w) = self.network.workloads().get(id) else {
+                continue;
+            };
+            if self.interfaces.usable(&w.interface).is_ok()
+                && let Err(e) = prepare_workload(&w.interface, self.config.ipv6_support)
+            {
+                // The interface may have gone a moment ago; its event will tell.
+                tracing::debug!(interface = %w.interface, "settings: {e}");
+            }
+        }
+        let errors = self.network.apply(&mut self.rtnl, &token);
+        self.errors.extend(errors);
+        self.write_mtu();
+        self.publish();
+        metrics::histogram!("felix_int_dataplane_apply_time_seconds").record(start.elapsed().as_secs_f64());
+        self.conclude();
+    }
+
+    fn apply_policy(&mut self, token: &InSync, retry_due: bool) {
+        let outcome = if self.nft_started {
+            let deltas = self.compiler.flush();
+            if deltas.v4.is_empty() && deltas.v6.is_empty() && !retry_due {
+                return;
+            }
+            self.nft.apply(deltas, token)
+        } else {
+            // What has been flushed since is part of the full state.
+            let full = self.compiler.full_state();
+            self.nft.start(full, token)
+        };
+        match outcome {
+            Ok(report) => {
+                if !self.nft_started {
+                    tracing::info!(
+                        messages = report.messages,
+                        loads = report.loads,
+                        "policy is in force"
+                    );
+                }
+                self.nft_started = true;
+                for p in &report.problems {
+                    tracing::warn!(family = %p.family, object = %p.object, why = p.why, "not as asked for in the kernel");
+                }
+                metrics::gauge!("caracal_nft_problems").set(report.problems.len() as f64);
+            }
+            Err(e) => self.errors.push(e.to_string()),
+        }
+    }
+
+    fn write_mtu(&mut self) {
+        let mtu = self.network.pod_mtu();
+        if self.mtu_written == Some(mtu) {
+            return;
+        }
+        let path = std::path::Path::new(caracal_sys::DEFAULT_MTU_FILE);
+        match caracal_sys::write_mtu_file(path, mtu) {
+            Ok(_) => self.mtu_written = Some(mtu),
+            Err(e) => self.errors.push(e.to_string()),
+        }
+    }
+
+    /// Tells the state of the endpoints that changed.
+    fn publish(&mut self) {
+        if !self.nft_started {
+            return;
+        }
+        let mut set = Vec::new();
+        let again = std::mem::take(&mut self.refused);
+        for id in std::mem::take(&mut self.touched).into_iter().chain(again) {
+            let Some(w) = self.network.workloads().get(&id) else {
+                continue;
+            };
+            let state = match (self.interfaces.usable(&w.interface), self.network.refused(w)) {
+                (Err(why), _) => State::Down(why),
+                (Ok(()), Some(why)) => State::Error(why.clone()),
+                (Ok(()), None) => State::Up,
+            };
+            if matches!(state, State::Error(_)) {
+                self.refused.insert(id.clone());
+            }
+            let addresses = w
+                .addresses
+                .v4
+                .iter()
+                .chain(&w.addresses.v6)
+                .map(ToString::to_string)
+                .collect();
+            let status = EndpointStatus {
+                interface: w.interface.to_string(),
+                container_id: w.container_id.to_string(),
+                addresses,
+                state,
+            };
+            self.files.set(&id, &status);
+            set.push((id, status));
+        }
+        let gone = std::mem::take(&mut self.gone);
+        gone.iter().for_each(|id| self.files.remove(id));
+        self.files.sweep();
+        self.applied.dirty = false;
+        self.status.applied(set, &gone, &self.applied);
+    }
+
+    /// Reports errors and plans the next try.
+    fn conclude(&mut self) {
+        let errors = std::mem::take(&mut self.errors);
+        metrics::gauge!("felix_int_dataplane_failures").set(errors.len() as f64);
+        if errors.is_empty() {
+            self.retry = None;
+            self.health.report(true, "in sync");
+            return;
+        }
+        for e in &errors {
+            tracing::warn!("{e}; trying again");
+        }
+        let pause = self.retry.map_or(RETRY.0, |(_, p)| (p * 2).min(RETRY.1));
+        self.retry = Some((Instant::now() + pause, pause));
+        self.health.report(
+            self.nft_started,
+            format!("{} failures, the first: {}", errors.len(), errors[0]),
+        );
+    }
+
+    fn show(&mut self, order: DumpOrder) {
+        let text = match order.table {
+            Table::Ruleset => Family::BOTH
+                .iter()
+                .map(|f| {
+                    caracal_rules::ir::render(
+                        *f,
+                        self.nft.table(*f).unwrap_or("caracal"),
+                        self.nft.desired(*f),
+                    )
+                })
+                .collect::<Vec<_>>()
+                .join("\n"),
+            Table::Desired => {
+                let workloads: Vec<&WorkloadEndpoint> =
+                    self.network.workloads().values().map(AsRef::as_ref).collect();
+                serde_json::json!({ "workloads": workloads, "network": self.network.to_json() }).to_string()
+            }
+            Table::Config => return,
+        };
+        // Who asked may have gone.
+        let _ = order.reply.send(text);
+    }
+}
+
+/// Removes everything that an agent of this kind puts into the kernel and the file system of its node.
+///
+/// # Errors
+/// What could not be removed.
+pub(crate) fn cleanup(config: &FelixConfig) -> anyhow::Result<()> {
+    Nft::open(NftConfig::default())?.cleanup()?;
+    let mut rtnl = Rtnl::open()?;
+    for device in ["vxlan.calico", "vxlan-v6.calico"] {
+        rtnl.remove_vxlan(device)?;
+    }
+    let prefixes: Vec<&str> = config.interface_prefixes.iter().map(String::as_str).collect();
+    // An empty desired state is complete: everything of ours goes.
+    let mut routes = Routes::new(Ownership::calico(&prefixes, config.device_route_protocol, false));
+    let report = routes.apply(&mut rtnl, &InSync::after_complete_snapshot());
+    if let Some(e) = report.errors.first() {
+        anyhow::bail!(
+            "{} routes could not be removed, the first: {e}",
+            report.errors.len()
+        );
+    }
+    if let Some(prefix) = &config.endpoint_status_path_prefix {
+        StatusFiles::remove_all(prefix).context("removing the endpoint status files")?;
+    }
+    caracal_sys::remove_optional(std::path::Path::new(caracal_sys::DEFAULT_MTU_FILE))?;
+    Ok(())
+}

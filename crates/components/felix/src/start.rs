@@ -1,0 +1,184 @@
+//! The agent's tasks, put together.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use caracal_api::{Kind, Resource, ResourceKey};
+use caracal_config::{DatastoreType, FelixConfig};
+use caracal_datastore::Settings as DatastoreSettings;
+use caracal_runtime::{
+    Health, Shutdown, Supervisor, TaskEnd, install_metrics, on_signals, serve_health, serve_metrics,
+};
+use caracal_store::{Backoff, Store, StoreError};
+use caracal_syncer::{Syncer, felix_sources};
+use tokio::sync::mpsc;
+
+use crate::{agent, calc::Calc, dataplane, settings::Settings, status::Status};
+
+/// A part that has not shown itself for this long is dead.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Runs the agent until it is asked to end.
+///
+/// # Errors
+/// What broke.
+pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> anyhow::Result<()> {
+    let local = settings.config();
+    let store = connect(&local, datastore)?;
+    tracing::info!(node = %settings.node(), datastore = store.describe(), "starting");
+    let shutdown = Shutdown::new();
+    let health = Health::new();
+    let mut tasks = Supervisor::new(shutdown.clone());
+    tasks.spawn("signals", on_signals(shutdown.clone()));
+    // Asked for by environment or file, health is served before the datastore answers.
+    let early = local.health_enabled;
+    if early {
+        spawn_health(&mut tasks, &local, &health, &shutdown);
+    }
+    let waiting = health.register("Datastore", None);
+    waiting.report(false, "not read yet");
+    tokio::select! {
+        outcome = load(&mut settings, store.as_ref()) => outcome?,
+        () = shutdown.wait() => return finish(tasks).await,
+    }
+    waiting.report(true, "configuration read");
+    let config = settings.config();
+    if config.health_enabled && !early {
+        spawn_health(&mut tasks, &config, &health, &shutdown);
+    }
+    if config.prometheus_metrics_enabled {
+        let handle = install_metrics().map_err(anyhow::Error::msg).context("metrics")?;
+        let (host, port) = (
+            config.prometheus_metrics_host.clone().unwrap_or_default(),
+            config.prometheus_metrics_port,
+        );
+        let shutdown = shutdown.clone();
+        tasks.spawn("metrics", async move {
+            serve_metrics(&host, port, handle, shutdown).await
+        });
+    }
+    wire(&mut tasks, settings, store, &health, &shutdown)?;
+    finish(tasks).await
+}
+
+fn wire(
+    tasks: &mut Supervisor,
+    settings: Settings,
+    store: Arc<dyn Store>,
+    health: &Health,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let config = settings.config();
+    let node = settings.node().clone();
+    let status = Arc::new(Status::default());
+    status.set_config(settings.to_json().to_string());
+    let (dumps, dump_orders) = mpsc::channel(4);
+    let parts = dataplane::Parts {
+        node: node.clone(),
+        config: config.clone(),
+        status: status.clone(),
+        health: health.register("InternalDataplaneMainLoop", Some(PATIENCE)),
+        dumps: dump_orders,
+        shutdown: shutdown.clone(),
+    };
+    let (handle, end) = dataplane::spawn(parts).context("starting the dataplane's thread")?;
+    tasks.spawn("dataplane", async move {
+        end.await
+            .unwrap_or_else(|_| Err("its thread panicked".to_owned()))
+    });
+    let (syncer, events) = Syncer::new(store, felix_sources());
+    let stop = shutdown.clone();
+    tasks.spawn("syncer", async move {
+        tokio::select! {
+            () = syncer.run() => if stop.requested() { Ok(()) } else { Err("it ended") },
+            () = stop.wait() => Ok(()),
+        }
+    });
+    let calc = Calc::new(
+        &node,
+        settings,
+        status.clone(),
+        health.register("CalculationGraph", None),
+    );
+    let stop = shutdown.clone();
+    tasks.spawn("calculation", calc.run(events, handle, stop));
+    let stop = shutdown.clone();
+    tasks.spawn("agent API", async move {
+        agent::serve(config.agent_socket, node, status, dumps, stop)
+            .await
+            .map_err(|e| format!("{e:#}"))
+    });
+    Ok(())
+}
+
+async fn finish(tasks: Supervisor) -> anyhow::Result<()> {
+    match tasks.run().await {
+        TaskEnd::Clean => Ok(()),
+        TaskEnd::Broken { task, why } => anyhow::bail!("{task}: {why}"),
+    }
+}
+
+fn spawn_health(tasks: &mut Supervisor, config: &FelixConfig, health: &Health, shutdown: &Shutdown) {
+    let (host, port) = (config.health_host.clone(), config.health_port);
+    let (health, shutdown) = (health.clone(), shutdown.clone());
+    tasks.spawn("health", async move {
+        serve_health(&host, port, health, shutdown).await
+    });
+}
+
+/// The datastore that the agent's own parameters name, else the one that every program here uses.
+fn connect(config: &FelixConfig, file: Option<&Path>) -> anyhow::Result<Arc<dyn Store>> {
+    if config.datastore_type == Some(DatastoreType::Kubernetes) {
+        anyhow::bail!("FELIX_DATASTORETYPE=kubernetes: this version reads etcd and the embedded store only");
+    }
+    if config.etcd_endpoints.is_empty() {
+        let (_, store) = caracal_datastore::from_process(file)?;
+        return Ok(store);
+    }
+    let settings = DatastoreSettings::Etcd {
+        endpoints: config.etcd_endpoints.clone(),
+    };
+    Ok(caracal_datastore::connect(&settings)?)
+}
+
+/// Reads the configuration from the datastore and waits until the cluster says that it is ready.
+async fn load(settings: &mut Settings, store: &dyn Store) -> anyhow::Result<()> {
+    let mut backoff = Backoff::default();
+    loop {
+        match settings.load(store).await {
+            Ok(()) => {}
+            Err(e) if e.is_transient() => {
+                tracing::warn!("{e}; trying again");
+                tokio::time::sleep(backoff.wait()).await;
+                continue;
+            }
+            Err(e) => return Err(e).context("reading the configuration from the datastore"),
+        }
+        if ready(store).await? {
+            break;
+        }
+        tracing::warn!(
+            "ClusterInformation says that the datastore is not ready (datastoreReady: false); waiting"
+        );
+        tokio::time::sleep(backoff.wait()).await;
+    }
+    for p in settings.problems() {
+        tracing::warn!("{p}");
+    }
+    let fatal = settings.fatal();
+    anyhow::ensure!(fatal.is_empty(), "{}", fatal.join("\n"));
+    Ok(())
+}
+
+async fn ready(store: &dyn Store) -> anyhow::Result<bool> {
+    match store
+        .get(&ResourceKey::global(Kind::ClusterInformation, "default"))
+        .await
+    {
+        Ok(Resource::ClusterInformation(o)) => Ok(o.spec.datastore_ready != Some(false)),
+        // Nobody has made it yet: whoever prepares the nodes will.
+        Ok(_) | Err(StoreError::NotFound(_)) => Ok(true),
+        Err(e) if e.is_transient() => Ok(false),
+        Err(e) => Err(e).context("reading ClusterInformation"),
+    }
+}

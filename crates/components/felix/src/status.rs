@@ -1,0 +1,220 @@
+//! What the agent knows about the state of its endpoints, shared between the dataplane's thread and those who ask.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use caracal_api::{Kind, ResourceKey};
+use caracal_ids::WorkloadId;
+use tokio::sync::watch;
+
+/// How an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Policy and routes are in force.
+    Up,
+    /// Policy is in force; the interface is missing or down.
+    Down(String),
+    /// The kernel refused something that the endpoint needs.
+    Error(String),
+}
+
+/// An endpoint of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EndpointStatus {
+    pub(crate) interface: String,
+    pub(crate) container_id: String,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) state: State,
+}
+
+/// What an apply brought into force.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Applied {
+    /// Whether there is something that has not been told yet.
+    pub(crate) dirty: bool,
+    /// The highest revision of each kind, where the datastore counts revisions.
+    pub(crate) revisions: BTreeMap<Kind, u64>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    endpoints: BTreeMap<WorkloadId, EndpointStatus>,
+    revisions: BTreeMap<Kind, u64>,
+    config: String,
+    invalid: BTreeMap<ResourceKey, String>,
+    in_sync: bool,
+}
+
+/// The shared state. Every change raises the generation, which can be waited for.
+#[derive(Debug)]
+pub(crate) struct Status {
+    inner: Mutex<Inner>,
+    generation: watch::Sender<u64>,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            inner: Mutex::default(),
+            generation: watch::channel(0).0,
+        }
+    }
+}
+
+impl Status {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Plain data: a panic elsewhere leaves nothing half done that matters.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the changes of one apply: endpoints that are there now, and those that are gone.
+    pub(crate) fn applied(
+        &self,
+        set: Vec<(WorkloadId, EndpointStatus)>,
+        gone: &[WorkloadId],
+        what: &Applied,
+    ) {
+        {
+            let mut inner = self.lock();
+            for id in gone {
+                inner.endpoints.remove(id);
+            }
+            inner.endpoints.extend(set);
+            inner.revisions.clone_from(&what.revisions);
+            inner.in_sync = true;
+        }
+        self.generation.send_modify(|g| *g += 1);
+    }
+
+    /// Notes that an object cannot be used, or can again.
+    pub(crate) fn set_invalid(&self, key: ResourceKey, reason: Option<String>) {
+        let mut inner = self.lock();
+        match reason {
+            Some(r) => inner.invalid.insert(key, r),
+            None => inner.invalid.remove(&key),
+        };
+    }
+
+    /// Whether the first complete apply has been done.
+    pub(crate) fn in_sync(&self) -> bool {
+        self.lock().in_sync
+    }
+
+    /// The highest revision in force of each kind.
+    pub(crate) fn revisions(&self) -> BTreeMap<Kind, u64> {
+        self.lock().revisions.clone()
+    }
+
+    /// Keeps the parameters in force, as JSON.
+    pub(crate) fn set_config(&self, json: String) {
+        self.lock().config = json;
+    }
+
+    /// The parameters in force, as JSON.
+    pub(crate) fn config(&self) -> String {
+        self.lock().config.clone()
+    }
+
+    /// The number of applies.
+    pub(crate) fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
+    /// The endpoints.
+    pub(crate) fn endpoints(&self) -> Vec<(WorkloadId, EndpointStatus)> {
+        self.lock()
+            .endpoints
+            .iter()
+            .map(|(id, s)| (id.clone(), s.clone()))
+            .collect()
+    }
+
+    /// The objects that cannot be used.
+    pub(crate) fn invalid(&self) -> Vec<(ResourceKey, String)> {
+        self.lock()
+            .invalid
+            .iter()
+            .map(|(k, r)| (k.clone(), r.clone()))
+            .collect()
+    }
+
+    fn in_force(&self, id: &WorkloadId, container: &str) -> Result<(), String> {
+        let inner = self.lock();
+        if !inner.in_sync {
+            return Err("the agent has not read the whole datastore yet".into());
+        }
+        match inner.endpoints.get(id) {
+            None => Err("the agent has not seen the endpoint yet".into()),
+            Some(s) if s.container_id != container => Err(format!(
+                "the agent still has the endpoint of container {}",
+                s.container_id
+            )),
+            Some(s) => match &s.state {
+                State::Up => Ok(()),
+                State::Down(why) | State::Error(why) => Err(why.clone()),
+            },
+        }
+    }
+
+    /// Waits until the endpoint of that container is up.
+    ///
+    /// # Errors
+    /// What is missing, when the time is up.
+    pub(crate) async fn await_endpoint(
+        &self,
+        id: &WorkloadId,
+        container: &str,
+        timeout: Duration,
+    ) -> Result<(), String> {
+        let mut changes = self.generation.subscribe();
+        let deadline = tokio::time::Instant::now() + timeout;
+        loop {
+            changes.mark_unchanged();
+            let Err(why) = self.in_force(id, container) else {
+                return Ok(());
+            };
+            match tokio::time::timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Err(why),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn up(container: &str) -> EndpointStatus {
+        EndpointStatus {
+            interface: "cali1".into(),
+            container_id: container.into(),
+            addresses: vec![],
+            state: State::Up,
+        }
+    }
+
+    #[tokio::test]
+    async fn waits_for_this_container_only() {
+        let status = Arc::new(Status::default());
+        let id = WorkloadId::new("ns", "w");
+        status.applied(vec![(id.clone(), up("old"))], &[], &Applied::default());
+        let short = Duration::from_millis(5);
+        let e = status.await_endpoint(&id, "new", short).await.unwrap_err();
+        assert!(e.contains("old"), "{e}");
+        let waiting = {
+            let (status, id) = (status.clone(), id.clone());
+            tokio::spawn(async move { status.await_endpoint(&id, "new", Duration::from_secs(30)).await })
+        };
+        tokio::task::yield_now().await;
+        status.applied(vec![(id.clone(), up("new"))], &[], &Applied::default());
+        assert_eq!(waiting.await.unwrap(), Ok(()));
+        status.applied(vec![], std::slice::from_ref(&id), &Applied::default());
+        assert!(status.await_endpoint(&id, "new", short).await.is_err());
+    }
+}

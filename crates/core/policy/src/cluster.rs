@@ -14,7 +14,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::{
-    index::{Content, LabelIndex},
+    index::{Content, Frame, LabelIndex},
     sets::{Live, SetTable},
     store::Slab,
     vocabulary::Vocabulary,
@@ -114,7 +114,7 @@ impl Cluster {
         let known = self.find(voc, key);
         if let Some(id) = known
             && self.items[id].nets[..] == nets[..]
-            && self.find_class(&content) == Some(self.items[id].class)
+            && self.index.find(&content) == Some(self.items[id].class)
         {
             return;
         }
@@ -139,10 +139,6 @@ impl Cluster {
                 self.remember_nets(id);
             }
         }
-    }
-
-    fn find_class(&self, content: &Content<Ports>) -> Option<u32> {
-        self.index.find(content)
     }
 
     fn replace(&mut self, voc: &Vocabulary, id: u32, class: u32, nets: Box<[Cidr]>) {
@@ -256,7 +252,7 @@ impl Cluster {
         match live.port {
             None => members.extend(nets.iter().filter(|n| !same_net(n)).map(|n| IpSetMember::Net(*n))),
             Some(port) => {
-                let ports = &self.index.class(*class).content.extra;
+                let ports = self.index.extra(*class);
                 let left = nets.iter().filter(|n| !same(n));
                 members.extend(left.flat_map(|n| port_members(n, ports, port)));
             }
@@ -296,7 +292,9 @@ impl Cluster {
                 && item.nets.binary_search(&net).is_ok()
                 && match live.port {
                     None => true,
-                    Some(port) => port_members(&net, &class.content.extra, port).any(|m| m == *member),
+                    Some(port) => {
+                        port_members(&net, self.index.extra(item.class), port).any(|m| m == *member)
+                    }
                 }
         })
     }
@@ -351,11 +349,16 @@ impl Cluster {
         let port = key.port.as_ref().map(|p| (p.proto, voc.word(&p.name)));
         let mut members = Vec::new();
         for class in self.index.classes_of(selector) {
-            let class = self.index.class(class);
-            let nets = class.items.iter().flat_map(|item| &self.items[*item].nets);
+            let ports = self.index.extra(class);
+            let nets = self
+                .index
+                .class(class)
+                .items
+                .iter()
+                .flat_map(|item| &self.items[*item].nets);
             match port {
                 None => members.extend(nets.map(|n| IpSetMember::Net(*n))),
-                Some(port) => members.extend(nets.flat_map(|n| port_members(n, &class.content.extra, port))),
+                Some(port) => members.extend(nets.flat_map(|n| port_members(n, ports, port))),
             }
         }
         *self.sets.live_mut(set) = Some(Live {
@@ -395,10 +398,7 @@ impl Cluster {
     /// Every word in use, for the vocabulary's clean-up.
     pub(crate) fn symbols(&self) -> impl Iterator<Item = Symbol> + '_ {
         let namespaces = self.items.iter().map(|(_, item)| item.namespace);
-        let ports = self.index.class_ids().flat_map(|c| {
-            let ports = &self.index.class(c).content.extra;
-            ports.iter().map(|p| p.name)
-        });
+        let ports = self.index.extras().flatten().map(|p| p.name);
         let wanted = self.sets.iter().filter_map(|e| Some(e.live.as_ref()?.port?.1));
         self.index.symbols().chain(namespaces).chain(ports).chain(wanted)
     }
@@ -416,13 +416,19 @@ fn port_members(
     fitting.filter_map(move |p| Some(IpSetMember::IpPort(addr?, p.proto, p.port)))
 }
 
-/// A label set's content for the index.
-pub(crate) fn content(own: LabelSet, profiles: Box<[Symbol]>, mut ports: Vec<Port>) -> Content<Ports> {
+/// What the index needs to know of a member.
+pub(crate) fn content(
+    own: LabelSet,
+    forced: LabelSet,
+    profiles: Box<[Symbol]>,
+    mut ports: Vec<Port>,
+) -> Content<Ports> {
     ports.sort_unstable();
     ports.dedup();
-    Content {
-        own,
+    let frame = Frame {
+        forced,
         profiles,
         extra: ports.into_boxed_slice(),
-    }
+    };
+    Content { own, frame }
 }

@@ -245,14 +245,9 @@ impl Engine {
         let before = match endpoint {
             Some((bare, member)) => {
                 bare.profiles().iter().for_each(|p| self.profiles.join(p));
-                let content = &member.content;
-                self.local.put(
-                    &self.voc,
-                    key,
-                    content.own.clone(),
-                    content.profiles.clone(),
-                    bare,
-                )
+                let (own, frame) = (&member.content.own, &member.content.frame);
+                let labels = (own.clone(), frame.forced.clone(), frame.profiles.clone());
+                self.local.put(&self.voc, key, labels, bare)
             }
             None => self.local.remove(&self.voc, key),
         };

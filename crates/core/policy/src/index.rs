@@ -4,6 +4,7 @@
 //! finds its candidates among the selectors, and a selector among the classes, through what the selector demands of
 //! labels ([`plan`]), so that a change costs what it touches.
 
+mod frames;
 mod plan;
 
 use std::hash::{BuildHasher, Hash};
@@ -12,30 +13,34 @@ use caracal_selector::{Compiled, LabelSet, Selector, Symbol};
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
+pub(crate) use crate::index::frames::Frame;
 use crate::{
-    index::plan::{Plan, Postings, Registry},
+    index::{
+        frames::Frames,
+        plan::{Plan, Postings, Registry},
+    },
     store::{IdSet, Map, Set, Slab},
-    vocabulary::Vocabulary,
+    vocabulary::{View, Vocabulary},
 };
 
 /// All that counts about a thing but its identity.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 pub(crate) struct Content<X> {
     pub(crate) own: LabelSet,
-    pub(crate) profiles: Box<[Symbol]>,
-    pub(crate) extra: X,
+    pub(crate) frame: Frame<X>,
 }
 
-/// Things with the same content.
+/// Things with the same content. Short, because every thing may have a label of its own.
 #[derive(Debug)]
-pub(crate) struct Class<X> {
-    pub(crate) content: Content<X>,
+pub(crate) struct Class {
+    own: LabelSet,
+    frame: u32,
     /// The selectors that match, sorted.
     pub(crate) selectors: SmallVec<[u32; 4]>,
     pub(crate) items: SmallVec<[u32; 2]>,
 }
 
-impl<X> Class<X> {
+impl Class {
     pub(crate) fn matches(&self, selector: u32) -> bool {
         self.selectors.binary_search(&selector).is_ok()
     }
@@ -59,10 +64,10 @@ pub(crate) struct Turn {
 }
 
 pub(crate) struct LabelIndex<X> {
-    classes: Slab<Class<X>>,
+    classes: Slab<Class>,
+    frames: Frames<X>,
     by_content: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
-    by_profile: Map<Symbol, IdSet>,
     postings: Postings,
     selectors: Slab<Watched>,
     by_selector: Map<Selector, u32>,
@@ -78,7 +83,7 @@ impl<X: Eq + Hash> LabelIndex<X> {
             classes: Slab::default(),
             by_content: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
-            by_profile: Map::default(),
+            frames: Frames::default(),
             postings: Postings::default(),
             selectors: Slab::default(),
             by_selector: Map::default(),
@@ -87,11 +92,11 @@ impl<X: Eq + Hash> LabelIndex<X> {
         }
     }
 
-    pub(crate) fn class(&self, class: u32) -> &Class<X> {
+    pub(crate) fn class(&self, class: u32) -> &Class {
         &self.classes[class]
     }
 
-    pub(crate) fn try_class(&self, class: u32) -> Option<&Class<X>> {
+    pub(crate) fn try_class(&self, class: u32) -> Option<&Class> {
         self.classes.get(class)
     }
 
@@ -99,39 +104,56 @@ impl<X: Eq + Hash> LabelIndex<X> {
         self.classes.iter().map(|(id, _)| id)
     }
 
+    /// The extra facts of a class.
+    pub(crate) fn extra(&self, class: u32) -> &X {
+        &self.frames.get(self.classes[class].frame).extra
+    }
+
+    fn view<'a>(&'a self, voc: &'a Vocabulary, class: &'a Class) -> View<'a> {
+        let frame = self.frames.get(class.frame);
+        voc.view(&frame.forced, &class.own, &frame.profiles)
+    }
+
     pub(crate) fn find(&self, content: &Content<X>) -> Option<u32> {
-        let hash = self.hasher.hash_one(content);
-        let found = self
-            .by_content
-            .find(hash, |id| self.classes[*id].content == *content);
+        self.find_in(&content.own, self.frames.find(&content.frame)?)
+    }
+
+    fn find_in(&self, own: &LabelSet, frame: u32) -> Option<u32> {
+        let found = self.by_content.find(self.hasher.hash_one((own, frame)), |id| {
+            let class = &self.classes[*id];
+            class.frame == frame && class.own == *own
+        });
         found.copied()
     }
 
     /// The class of a content, made (and matched) if there is none.
     pub(crate) fn find_or_make(&mut self, voc: &Vocabulary, content: Content<X>) -> u32 {
-        if let Some(id) = self.find(&content) {
+        let frame = self.frames.find_or_make(content.frame);
+        let own = content.own;
+        if let Some(id) = self.find_in(&own, frame) {
             return id;
         }
-        let hash = self.hasher.hash_one(&content);
-        let flat = voc.view(&content.own, &content.profiles).flatten();
-        let selectors = self.selectors_matching(voc, &flat);
-        let parents: SmallVec<[Symbol; 4]> = content.profiles.iter().copied().collect();
-        let id = self.classes.insert(Class {
-            content,
-            selectors: selectors.clone(),
+        let hash = self.hasher.hash_one((&own, frame));
+        let mut class = Class {
+            own,
+            frame,
+            selectors: SmallVec::new(),
             items: SmallVec::new(),
-        });
-        for profile in parents {
-            self.by_profile.entry(profile).or_default().insert(id);
-        }
+        };
+        let flat = self.view(voc, &class).flatten();
+        class.selectors = self.selectors_matching(voc, &flat);
+        let id = self.classes.insert(class);
+        self.frames.join(frame, id);
         self.postings.add(id, &flat);
-        for selector in selectors {
+        for selector in self.classes[id].selectors.clone() {
             self.selectors[selector].classes.insert(id);
             self.stir(selector);
         }
         let (hasher, classes) = (&self.hasher, &self.classes);
-        self.by_content
-            .insert_unique(hash, id, |held| hasher.hash_one(&classes[*held].content));
+        self.by_content.insert_unique(hash, id, |held| {
+            let class = &classes[*held];
+            hasher.hash_one((&class.own, class.frame))
+        });
         id
     }
 
@@ -154,24 +176,16 @@ impl<X: Eq + Hash> LabelIndex<X> {
         if !self.classes[id].items.is_empty() {
             return;
         }
-        let hash = self.hasher.hash_one(&self.classes[id].content);
-        if let Ok(entry) = self.by_content.find_entry(hash, |held| *held == id) {
-            entry.remove();
-        }
+        let flat = self.view(voc, &self.classes[id]).flatten();
+        self.postings.remove(id, &flat);
         let Some(class) = self.classes.remove(id) else {
             return;
         };
-        let content = &class.content;
-        self.postings
-            .remove(id, &voc.view(&content.own, &content.profiles).flatten());
-        for profile in &content.profiles {
-            if let Some(children) = self.by_profile.get_mut(profile) {
-                children.remove(id);
-                if children.is_empty() {
-                    self.by_profile.remove(profile);
-                }
-            }
+        let hash = self.hasher.hash_one((&class.own, class.frame));
+        if let Ok(entry) = self.by_content.find_entry(hash, |held| *held == id) {
+            entry.remove();
         }
+        self.frames.leave(class.frame, id);
         for selector in class.selectors {
             self.selectors[selector].classes.remove(id);
             self.stir(selector);
@@ -199,8 +213,7 @@ impl<X: Eq + Hash> LabelIndex<X> {
         let plan = Plan::choose(selector, voc, &self.postings);
         let mut matching: Vec<u32> = Vec::new();
         let mut consider = |class: u32| {
-            let content = &self.classes[class].content;
-            if program.matches(&voc.view(&content.own, &content.profiles), &voc.interner) {
+            if program.matches(&self.view(voc, &self.classes[class]), &voc.interner) {
                 matching.push(class);
             }
         };
@@ -270,15 +283,9 @@ impl<X: Eq + Hash> LabelIndex<X> {
 
     /// First half of a change of a profile's labels: takes its classes, which are returned, out of the postings.
     pub(crate) fn lift(&mut self, voc: &Vocabulary, profile: Symbol) -> Vec<u32> {
-        let children: Vec<u32> = self
-            .by_profile
-            .get(&profile)
-            .into_iter()
-            .flat_map(IdSet::iter)
-            .collect();
+        let children: Vec<u32> = self.frames.classes_with(profile).collect();
         for id in &children {
-            let content = &self.classes[*id].content;
-            let flat = voc.view(&content.own, &content.profiles).flatten();
+            let flat = self.view(voc, &self.classes[*id]).flatten();
             self.postings.remove(*id, &flat);
         }
         children
@@ -288,8 +295,7 @@ impl<X: Eq + Hash> LabelIndex<X> {
     pub(crate) fn lower(&mut self, voc: &Vocabulary, children: &[u32]) -> Vec<Turn> {
         let mut turns = Vec::new();
         for id in children {
-            let content = &self.classes[*id].content;
-            let flat = voc.view(&content.own, &content.profiles).flatten();
+            let flat = self.view(voc, &self.classes[*id]).flatten();
             self.postings.add(*id, &flat);
             let now = self.selectors_matching(voc, &flat);
             let before = &self.classes[*id].selectors;
@@ -331,12 +337,20 @@ impl<X: Eq + Hash> LabelIndex<X> {
         }
     }
 
+    /// The extra facts of all classes.
+    pub(crate) fn extras(&self) -> impl Iterator<Item = &X> {
+        self.frames.iter().map(|f| &f.extra)
+    }
+
     /// Every word in use, for the vocabulary's clean-up.
     pub(crate) fn symbols(&self) -> impl Iterator<Item = Symbol> + '_ {
+        let frames = self.frames.iter();
+        let shared = frames.flat_map(|f| f.forced.symbols().chain(f.profiles.iter().copied()));
         let things = self
             .classes
             .iter()
-            .flat_map(|(_, c)| c.content.own.symbols().chain(c.content.profiles.iter().copied()));
+            .flat_map(|(_, c)| c.own.symbols())
+            .chain(shared);
         things.chain(self.selectors.iter().flat_map(|(_, s)| s.program.symbols()))
     }
 }

@@ -8,7 +8,7 @@ use caracal_ids::ProfileName;
 use caracal_selector::{LabelSet, Selector, Symbol};
 
 use crate::{
-    index::{Content, LabelIndex},
+    index::{Content, Frame, LabelIndex},
     policy::Standing,
     store::{Map, Set, Slab},
     vocabulary::Vocabulary,
@@ -110,8 +110,7 @@ impl Local {
         &mut self,
         voc: &Vocabulary,
         key: &ResourceKey,
-        labels: LabelSet,
-        profiles: Box<[Symbol]>,
+        (labels, forced, profiles): (LabelSet, LabelSet, Box<[Symbol]>),
         bare: Endpoint,
     ) -> Vec<ProfileName> {
         let at = match self.by_key.get(key) {
@@ -130,8 +129,11 @@ impl Local {
             voc,
             Content {
                 own: labels,
-                profiles,
-                extra: bare.is_host(),
+                frame: Frame {
+                    forced,
+                    profiles,
+                    extra: bare.is_host(),
+                },
             },
         );
         let place = self.index.add_item(class, at);
@@ -228,7 +230,7 @@ impl Local {
     fn reach_now(&self, selector: u32) -> Reach {
         let mut reach = Reach::default();
         for class in self.index.classes_of(selector) {
-            match self.index.class(class).content.extra {
+            match *self.index.extra(class) {
                 true => reach.hosts = true,
                 false => reach.workloads = true,
             }

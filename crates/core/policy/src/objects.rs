@@ -35,25 +35,19 @@ pub(crate) fn workload(
     if spec.ip_networks.is_empty() {
         return None;
     }
-    // A pod chooses its labels, but not what it is: these come last and so win.
+    // A pod chooses its labels, but not what it is.
     let forced = [
         (NAMESPACE, &*key.namespace),
         (ORCHESTRATOR, &spec.orchestrator),
         (SERVICE_ACCOUNT, &spec.service_account_name),
     ];
-    let own = object
-        .metadata
-        .labels
-        .iter()
-        .map(|(k, v)| (k.as_str(), v.as_str()));
-    let labels = LabelSet::new(
-        &mut voc.interner,
-        own.chain(forced.into_iter().filter(|(_, value)| !value.is_empty())),
-    );
+    let forced = forced.into_iter().filter(|(_, value)| !value.is_empty());
+    let forced = LabelSet::new(&mut voc.interner, forced);
+    let own = LabelSet::new(&mut voc.interner, &object.metadata.labels);
     let profiles = spec.profiles.iter().map(|p| voc.word(p)).collect();
     let ports = named_ports(voc, spec.ports.iter().map(PortLine::from), faults);
     Some(Member {
-        content: content(labels, profiles, ports),
+        content: content(own, forced, profiles, ports),
         nets: nets(&spec.ip_networks, "spec.ipNetworks", faults),
     })
 }
@@ -66,7 +60,7 @@ pub(crate) fn host(voc: &mut Vocabulary, object: &Object<HostEndpointSpec>, faul
     let ports = named_ports(voc, spec.ports.iter().map(PortLine::from), faults);
     let addresses = addresses(&spec.expected_ips, "spec.expectedIPs", faults);
     Member {
-        content: content(labels, profiles, ports),
+        content: content(labels, LabelSet::default(), profiles, ports),
         nets: addresses.into_iter().map(Cidr::host).collect(),
     }
 }
@@ -85,14 +79,11 @@ pub(crate) fn network_set(
             "the label is not allowed here, and ignored: it follows from the object's namespace",
         ));
     }
-    let own = labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-    let forced = key.namespace().map(|namespace| (NAMESPACE, namespace));
-    let own = LabelSet::new(
-        &mut voc.interner,
-        own.filter(|(name, _)| *name != NAMESPACE).chain(forced),
-    );
+    let own = labels.iter().filter(|(name, _)| *name != NAMESPACE);
+    let own = LabelSet::new(&mut voc.interner, own);
+    let forced = LabelSet::new(&mut voc.interner, key.namespace().map(|ns| (NAMESPACE, ns)));
     Member {
-        content: content(own, Box::default(), Vec::new()),
+        content: content(own, forced, Box::default(), Vec::new()),
         nets: nets(texts, "spec.nets", faults),
     }
 }

@@ -101,10 +101,10 @@ impl<'a> Compiler<'a> {
         // A packet to a port of such a set is a packet to something selected. A number says nothing of the address.
         let told_by_ports = !named.is_empty() && ports.is_empty();
         if let Some(positive) = scope.positive.filter(|_| !told_by_ports) {
-            side.ip_sets.push(self.set(positive, None));
+            side.ip_sets = vec![self.set(positive, None)];
         }
         if let Some(negative) = scope.negative {
-            side.not_ip_sets.push(self.set(negative, None));
+            side.not_ip_sets = vec![self.set(negative, None)];
         }
         side.ports = ports;
         side.not_ports = not_ports;
@@ -224,7 +224,11 @@ fn ports<'a>(
             field,
             "ports need a protocol: set the rule's protocol to TCP, UDP or SCTP",
         )),
-        _ => Ok((numbers, names)),
+        _ => {
+            // There may be ten thousand policies.
+            numbers.shrink_to_fit();
+            Ok((numbers, names))
+        }
     }
 }
 

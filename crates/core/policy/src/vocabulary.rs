@@ -30,11 +30,17 @@ impl Vocabulary {
         }
     }
 
-    /// The labels of an endpoint over those that its profiles hand down, first profile first.
-    pub(crate) fn view<'a>(&'a self, own: &'a LabelSet, parents: &'a [Symbol]) -> View<'a> {
+    /// Forced labels over own ones over those that the profiles hand down, first profile first.
+    pub(crate) fn view<'a>(
+        &'a self,
+        forced: &'a LabelSet,
+        own: &'a LabelSet,
+        profiles: &'a [Symbol],
+    ) -> View<'a> {
         View {
+            forced,
             own,
-            parents,
+            profiles,
             inherited: &self.inherited,
         }
     }
@@ -57,25 +63,26 @@ impl Vocabulary {
 
 /// Labels in layers.
 pub(crate) struct View<'a> {
+    forced: &'a LabelSet,
     own: &'a LabelSet,
-    parents: &'a [Symbol],
+    profiles: &'a [Symbol],
     inherited: &'a Map<Symbol, LabelSet>,
 }
 
 impl View<'_> {
     /// Every label with the value that counts.
     pub(crate) fn flatten(&self) -> LabelSet {
-        let layers = self.parents.iter().rev().filter_map(|p| self.inherited.get(p));
+        let handed_down = self.profiles.iter().rev().filter_map(|p| self.inherited.get(p));
         // The last value of a name wins, so the weakest layer comes first.
-        LabelSet::from_symbols(layers.flat_map(LabelSet::iter).chain(self.own.iter()))
+        let layers = handed_down.chain([self.own, self.forced]);
+        LabelSet::from_symbols(layers.flat_map(LabelSet::iter))
     }
 }
 
 impl Labels for View<'_> {
     fn get(&self, key: Symbol) -> Option<Symbol> {
-        self.own
-            .get(key)
-            .or_else(|| self.parents.iter().find_map(|p| self.inherited.get(p)?.get(key)))
+        let here = self.forced.get(key).or_else(|| self.own.get(key));
+        here.or_else(|| self.profiles.iter().find_map(|p| self.inherited.get(p)?.get(key)))
     }
 }
 
@@ -84,22 +91,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_labels_hide_those_of_profiles_and_earlier_profiles_later_ones() {
+    fn upper_layers_hide_lower_ones() {
         let mut voc = Vocabulary::default();
         let (p, q, missing) = (voc.word("p"), voc.word("q"), voc.word("missing"));
         let first = LabelSet::new(&mut voc.interner, [("a", "p"), ("b", "p")]);
         let second = LabelSet::new(&mut voc.interner, [("b", "q"), ("c", "q")]);
         voc.set_labels(p, first);
         voc.set_labels(q, second);
-        let own = LabelSet::new(&mut voc.interner, [("a", "own")]);
+        let own = LabelSet::new(&mut voc.interner, [("a", "own"), ("d", "own")]);
+        let forced = LabelSet::new(&mut voc.interner, [("d", "forced")]);
         let parents = [missing, p, q];
-        let view = voc.view(&own, &parents);
+        let view = voc.view(&forced, &own, &parents);
         let flat = view.flatten();
-        for (name, value) in [("a", "own"), ("b", "p"), ("c", "q")] {
+        for (name, value) in [("a", "own"), ("b", "p"), ("c", "q"), ("d", "forced")] {
             let key = voc.interner.lookup(name).unwrap();
             let value = voc.interner.lookup(value);
             assert_eq!((view.get(key), flat.get(key)), (value, value), "{name}");
         }
-        assert_eq!(flat.len(), 3);
+        assert_eq!(flat.len(), 4);
     }
 }

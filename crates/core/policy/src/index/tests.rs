@@ -5,8 +5,11 @@ use super::*;
 fn content(voc: &mut Vocabulary, labels: &[(&str, &str)], profiles: &[&str]) -> Content<()> {
     Content {
         own: LabelSet::new(&mut voc.interner, labels.iter().copied()),
-        profiles: profiles.iter().map(|p| voc.word(p)).collect(),
-        extra: (),
+        frame: Frame {
+            forced: LabelSet::default(),
+            profiles: profiles.iter().map(|p| voc.word(p)).collect(),
+            extra: (),
+        },
     }
 }
 
@@ -149,7 +152,7 @@ fn nothing_is_left_when_all_is_released() {
     assert!(matched(&index, id).is_empty());
     assert!(!index.detach(id, 1));
     assert!(index.detach(id, 2));
-    assert!(index.by_content.is_empty() && index.by_profile.is_empty() && index.by_selector.is_empty());
+    assert!(index.by_content.is_empty() && index.frames.is_empty() && index.by_selector.is_empty());
     assert_eq!((index.classes.len(), index.selectors.len()), (0, 0));
     assert_eq!(index.registry.candidates(&LabelSet::default()).count(), 0);
 }

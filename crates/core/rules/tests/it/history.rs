@@ -161,7 +161,7 @@ fn fold(table: &mut TableState, deltas: Vec<TableDelta>) -> Result<(), TestCaseE
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(crate::world::cases(200))]
 
     #[test]
     fn deltas_lead_to_what_scratch_makes(

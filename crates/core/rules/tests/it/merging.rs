@@ -1,1 +1,240 @@
+//! What becomes of many rules, and what a small change costs.
 
+use std::sync::Arc;
+
+use caracal_api::{Action, TierDefaultAction};
+use caracal_desired::{
+    Delta, IpSet, IpSetKind, IpSetMember, Policy, Rule, TierPolicies, WorkloadEndpoint,
+};
+use caracal_ids::{IpSetId, TierName};
+use caracal_net::{Cidr, PerFamily, PortRange, Proto};
+use caracal_rules::{
+    Compiler, RulesConfig,
+    ir::{ChainName, TableDelta, TableState, render},
+};
+
+use crate::world::{interface, policy_id, set_id, workload_id};
+
+fn ports(action: Action, first: u16, last: u16) -> Rule {
+    let mut r = Rule::new(action);
+    r.protocol = Some(Proto::TCP);
+    r.dst.ports = vec![PortRange { first, last }];
+    r
+}
+
+fn nets(action: Action, net: &str) -> Rule {
+    let mut r = Rule::new(action);
+    r.src.nets = vec![net.parse().unwrap()];
+    r
+}
+
+fn policy(n: usize, ingress: Vec<Rule>) -> Delta {
+    Delta::Policy(Arc::new(Policy {
+        id: policy_id(n),
+        tier: TierName::default_tier(),
+        ingress,
+        egress: vec![],
+        untracked: false,
+        pre_dnat: false,
+    }))
+}
+
+fn endpoint(n: usize, policies: std::ops::Range<usize>) -> Delta {
+    let mut addresses = PerFamily::<Vec<Cidr>>::default();
+    addresses.v4 = vec!["10.0.0.1/32".parse().unwrap()];
+    Delta::Workload(Arc::new(WorkloadEndpoint {
+        id: workload_id(n),
+        interface: interface(n).into(),
+        container_id: "".into(),
+        mac: None,
+        addresses,
+        nats: vec![],
+        allowed_sources: vec![],
+        tiers: vec![TierPolicies {
+            name: TierName::default_tier(),
+            default_action: TierDefaultAction::Deny,
+            ingress: policies.map(policy_id).collect(),
+            egress: vec![],
+        }],
+        profiles: vec![],
+        qos: None,
+    }))
+}
+
+struct Node {
+    compiler: Compiler,
+    table: TableState,
+}
+
+impl Node {
+    fn new(deltas: &[Delta]) -> Self {
+        let mut node = Self {
+            compiler: Compiler::new(RulesConfig::default()),
+            table: TableState::default(),
+        };
+        node.apply(deltas);
+        node
+    }
+
+    /// Takes changes in; what they did to the IPv4 table.
+    fn apply(&mut self, deltas: &[Delta]) -> Vec<TableDelta> {
+        self.compiler.apply_all(deltas);
+        let changes = self.compiler.flush().v4;
+        self.table.apply_all(changes.clone()).unwrap();
+        changes
+    }
+
+    /// The rules of the only list of the default tier, as text.
+    fn rules(&self) -> Vec<String> {
+        let is_list = |n: &ChainName| n.as_str().starts_with("tw-default-");
+        let mut lists = self.table.chains.iter().filter(|(n, _)| is_list(n));
+        let (name, chain) = lists.next().unwrap();
+        assert!(lists.next().is_none(), "one list only");
+        let only = TableState {
+            chains: [(name.clone(), chain.clone())].into(),
+            ..TableState::default()
+        };
+        let text = render(caracal_net::Family::V4, "t", &only);
+        let lines = text.lines().map(str::trim).filter(|l| l.contains(" comment "));
+        lines.map(str::to_owned).collect()
+    }
+
+    fn elements(&self, set_starts: &str) -> Vec<String> {
+        let mut sets = self.table.sets.iter().filter(|(n, _)| n.as_str().starts_with(set_starts));
+        let (_, set) = sets.next().unwrap();
+        assert!(sets.next().is_none(), "one set only");
+        set.elements.keys().map(ToString::to_string).collect()
+    }
+}
+
+fn only_elements(changes: &[TableDelta]) -> usize {
+    let count = |d: &TableDelta| match d {
+        TableDelta::AddElements(_, e) => e.len(),
+        TableDelta::DeleteElements(_, k) => k.len(),
+        other => panic!("more than elements: {other:?}"),
+    };
+    changes.iter().map(count).sum()
+}
+
+#[test]
+fn rules_that_differ_in_one_list_become_one() {
+    let mut deltas = vec![endpoint(0, 2..52)];
+    for n in 2..52 {
+        let number = u16::try_from(n).unwrap();
+        let net = format!("172.16.{n}.0/24");
+        let first = 1000 + 20 * number;
+        let rules = vec![ports(Action::Allow, 80, 80), nets(Action::Allow, &net), ports(Action::Allow, first, first + 10)];
+        deltas.push(policy(n, rules));
+    }
+    let mut node = Node::new(&deltas);
+    let rules = node.rules();
+    assert_eq!(rules.len(), 3, "{rules:#?}");
+    assert!(rules[0].contains("comment \"gnp/p2 rule 0 +99\""), "{rules:#?}");
+    assert!(rules[1].contains("comment \"gnp/p2 rule 1 +49\""), "{rules:#?}");
+    assert_eq!(node.elements("dport-").len(), 51);
+    assert_eq!(node.elements("src-"), ["172.16.2.0-172.16.51.255"]);
+
+    let mut change = |rules| only_elements(&node.apply(&[policy(9, rules)]));
+    let with = |net, first, last| {
+        vec![ports(Action::Allow, 80, 80), nets(Action::Allow, net), ports(Action::Allow, first, last)]
+    };
+    assert_eq!(change(with("172.16.9.0/24", 40_000, 40_010)), 2, "a range moves");
+    assert_eq!(change(with("172.16.9.0/25", 40_000, 40_010)), 3, "a prefix shrinks");
+    assert_eq!(change(with("172.16.9.0/25", 40_000, 40_010)), 0, "nothing changes");
+}
+
+#[test]
+fn a_policy_alone_changes_by_elements_too() {
+    let mut node = Node::new(&[endpoint(0, 2..3), policy(2, vec![ports(Action::Allow, 100, 110)])]);
+    assert_eq!(only_elements(&node.apply(&[policy(2, vec![ports(Action::Allow, 200, 210)])])), 2);
+    assert_eq!(node.elements("dport-"), ["200-210"]);
+    node.apply(&[policy(2, vec![ports(Action::Allow, 80, 80)])]);
+    assert!(node.rules()[0].contains("th dport 80"), "{:?}", node.rules());
+}
+
+#[test]
+fn only_neighbours_of_one_verdict_merge() {
+    let one = |rules| Node::new(&[endpoint(0, 2..3), policy(2, rules)]).rules().len() - 1;
+    let allow = |n| ports(Action::Allow, n, n);
+    let deny = |n| ports(Action::Deny, n, n);
+    assert_eq!(one(vec![allow(1), allow(2), allow(3)]), 1);
+    assert_eq!(one(vec![allow(1), deny(2), allow(3)]), 3);
+    assert_eq!(one(vec![allow(1), Rule::new(Action::Log), allow(3)]), 3);
+    assert_eq!(one(vec![allow(1), allow(1), deny(1), deny(1)]), 2, "equal ones are one");
+    assert_eq!(one(vec![allow(1), nets(Action::Allow, "10.0.0.0/8"), allow(3)]), 2);
+    let both = |net, port| Rule { src: nets(Action::Allow, net).src, ..allow(port) };
+    let square = vec![both("10.0.0.0/8", 1), both("11.1.0.0/16", 1), both("10.0.0.0/8", 2), both("11.1.0.0/16", 2)];
+    assert_eq!(one(square), 1);
+    assert_eq!(one(vec![both("10.0.0.0/8", 1), both("11.1.0.0/16", 2)]), 2, "two lists differ");
+}
+
+#[test]
+fn nothing_is_written_behind_a_rule_that_decides_all() {
+    let rules = vec![Rule::new(Action::Allow), ports(Action::Deny, 1, 1)];
+    let node = Node::new(&[endpoint(0, 2..4), policy(2, rules), policy(3, vec![])]);
+    assert_eq!(node.rules(), ["return comment \"gnp/p2 rule 0\""]);
+}
+
+#[test]
+fn endpoints_with_one_list_share_its_chain_and_cost_elements() {
+    let mut node = Node::new(&[endpoint(0, 2..4), policy(2, vec![]), policy(3, vec![])]);
+    assert_eq!(only_elements(&node.apply(&[endpoint(1, 2..4)])), 2);
+    assert_eq!(only_elements(&node.apply(&[Delta::WorkloadGone(workload_id(0))])), 2);
+    let gone = node.apply(&[Delta::WorkloadGone(workload_id(1))]);
+    let removed = gone.iter().filter(|d| matches!(d, TableDelta::RemoveChain(_))).count();
+    assert_eq!(removed, 2, "{gone:?}");
+}
+
+#[test]
+fn rules_of_one_policy_share_a_set_between_lists() {
+    let wide = || policy(2, vec![ports(Action::Allow, 100, 110)]);
+    let other = policy(3, vec![nets(Action::Deny, "10.0.0.0/8")]);
+    let mut node = Node::new(&[endpoint(0, 2..3), endpoint(1, 2..4), wide(), other]);
+    assert_eq!(node.elements("dport-"), ["100-110"]);
+    assert_eq!(only_elements(&node.apply(&[policy(2, vec![ports(Action::Allow, 1, 5)])])), 2);
+}
+
+#[test]
+fn a_member_is_an_element_and_a_prefix_makes_another_set() {
+    let member = |text: &str| IpSetMember::Net(text.parse().unwrap());
+    let change = |added: &[&str], removed: &[&str]| Delta::IpSetMembers {
+        id: set_id(0),
+        added: added.iter().map(|t| member(t)).collect(),
+        removed: removed.iter().map(|t| member(t)).collect(),
+    };
+    let mut rule = Rule::new(Action::Allow);
+    rule.src.ip_sets = vec![set_id(0)];
+    let members = [member("10.0.0.1/32"), member("fd00::1/128")].into();
+    let mut node = Node::new(&[
+        Delta::IpSet(set_id(0), IpSet { kind: IpSetKind::Net, members }),
+        policy(2, vec![rule]),
+        endpoint(0, 2..3),
+    ]);
+    assert_eq!(node.elements("s.0.addr"), ["10.0.0.1"]);
+    assert_eq!(only_elements(&node.apply(&[change(&["10.0.0.2/32"], &[])])), 1);
+    assert_eq!(only_elements(&node.apply(&[change(&["10.0.0.3/32"], &["10.0.0.2/32"])])), 2);
+    assert_eq!(only_elements(&node.apply(&[change(&["fd00::9/128"], &[])])), 0, "not of this table");
+    let back = [change(&["10.0.0.4/32"], &[]), change(&[], &["10.0.0.4/32"])];
+    assert_eq!(node.apply(&back), [], "came and went");
+
+    node.apply(&[change(&["10.0.0.0/30", "0.0.0.0/0"], &[])]);
+    assert_eq!(node.elements("s.0."), ["0.0.0.0/0"]);
+    assert!(node.rules()[0].contains("@s.0.net"), "{:?}", node.rules());
+    assert_eq!(only_elements(&node.apply(&[change(&[], &["0.0.0.0/0"])])), 2);
+    assert_eq!(node.elements("s.0."), ["10.0.0.0/30"], "one prefix covers the addresses");
+    node.apply(&[change(&[], &["10.0.0.0/30"])]);
+    assert_eq!(node.elements("s.0.addr"), ["10.0.0.1", "10.0.0.3"]);
+    let gone = node.apply(&[Delta::WorkloadGone(workload_id(0))]);
+    assert!(gone.iter().any(|d| matches!(d, TableDelta::RemoveSet(n) if n.as_str() == "s.0.addr")));
+    assert_eq!(node.apply(&[change(&["10.0.0.7/32"], &[])]), [], "nobody needs the set");
+}
+
+#[test]
+fn names_of_unlike_sets_are_unlike() {
+    let odd = IpSetId::new("not a kernel name; drop");
+    let mut rule = Rule::new(Action::Allow);
+    rule.src.ip_sets = vec![odd.clone()];
+    let set = IpSet { kind: IpSetKind::Net, members: [].into() };
+    let node = Node::new(&[Delta::IpSet(odd, set), policy(2, vec![rule]), endpoint(0, 2..3)]);
+    assert!(node.rules()[0].contains("@set.."), "{:?}", node.rules());
+}

@@ -84,7 +84,7 @@ fn compile(d: &Desired, config: RulesConfig) -> caracal_net::PerFamily<TableStat
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 768, ..ProptestConfig::default() })]
+    #![proptest_config(crate::world::cases(256))]
 
     #[test]
     fn tables_say_what_the_oracle_says(d in world(false), packets in vec(packet(), 16), reject: bool) {

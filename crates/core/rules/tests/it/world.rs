@@ -392,3 +392,12 @@ pub(crate) fn packet() -> impl Strategy<Value = Packet> {
             }
         })
 }
+
+/// So many cases, unless `PROPTEST_CASES` asks for another number.
+pub(crate) fn cases(usual: u32) -> ProptestConfig {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = usual;
+    }
+    config
+}

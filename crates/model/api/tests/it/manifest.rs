@@ -177,9 +177,9 @@ fn yaml_output_is_read_back() {
 
 #[test]
 fn large_files_are_read() {
-    let text = format!("{POLICY}---\n").repeat(3_000);
-    assert_eq!(read(&text).iter().filter(|d| d.is_ok()).count(), 3_000);
-    let nets: String = (0..300_000)
+    let text = format!("{POLICY}---\n").repeat(1_100);
+    assert_eq!(read(&text).iter().filter(|d| d.is_ok()).count(), 1_100);
+    let nets: String = (0..260_000)
         .map(|i| format!("  - 10.{}.{}.{}/32\n", i >> 16, (i >> 8) & 255, i & 255))
         .collect();
     let set = format!(

@@ -93,8 +93,8 @@ fn a_pod_becomes_an_endpoint() {
             ],
         })
     );
-    //VAL let bad = caracal_api::validate(&serde_json::from_value::<Resource>(w).expect("reads"));
-    //VAL assert!(bad.is_empty(), "{bad:?}");
+    let bad = caracal_api::validate(&serde_json::from_value::<Resource>(w).expect("reads"));
+    assert!(bad.is_empty(), "{bad:?}");
 }
 
 #[test]

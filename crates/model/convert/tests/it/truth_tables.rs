@@ -27,8 +27,8 @@ fn every_policy_of_the_truth_tables_converts() {
         };
         let out = foreign(&f).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(out.len(), 1);
-        //VAL let bad = caracal_api::validate(&out[0]);
-        //VAL assert!(bad.is_empty(), "{policy}: {bad:?}");
+        let bad = caracal_api::validate(&out[0]);
+        assert!(bad.is_empty(), "{policy}: {bad:?}");
         converted += 1;
     }
     assert_eq!(converted, 142);

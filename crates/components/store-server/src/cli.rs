@@ -36,7 +36,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// The unix socket to serve on (mode 0600).
-    #[arg(long, value_name = "PATH", default_value = "/run/calico/caracal-store.sock")]
+    #[arg(long, value_name = "PATH", default_value = "/run/calico/store.sock")]
     pub(crate) socket: PathBuf,
     /// Serve on TCP, too: a loopback address, such as 127.0.0.1:2379.
     #[arg(long, value_name = "ADDR:PORT")]

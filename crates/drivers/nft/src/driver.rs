@@ -232,9 +232,8 @@ impl<T: NftTx> Nft<T> {
             *self.states.get_mut(family) = FamilyState::new(family);
         }
         match load::send(&mut self.tx, batch, &mut Report::default()) {
-            Ok(_) => Ok(()),
+            Ok(_) | Err(LoadError::Again) => Ok(()),
             Err(LoadError::Failed(e)) => Err(e),
-            Err(LoadError::Again) => Err(Error::NotStarted),
             Err(LoadError::Refused(refusals)) => Err(commit::gave_up(&refusals)),
         }
     }

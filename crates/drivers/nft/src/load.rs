@@ -4,6 +4,8 @@
 //! base chains: no packet enters it and the kernel validates nothing. The last batch makes the base chains and deletes
 //! every table that the new one stands for.
 
+use std::collections::BTreeMap;
+
 use caracal_net::Family;
 use caracal_rules::ir::{Chain, ChainName, SetName};
 
@@ -21,6 +23,8 @@ use crate::{
 pub(crate) const NAMES: [&str; 3] = ["caracal", "caracal-b", "caracal-c"];
 /// The table of the program that we replace.
 pub(crate) const REPLACED: &str = "calico";
+/// Elements that are encoded at a time.
+const ELEMENTS: usize = 2048;
 /// Batches of a load are about this long.
 const BATCH: usize = 256 * 1024;
 
@@ -30,6 +34,8 @@ pub(crate) enum LoadError {
     /// The batch, with the kernel's refusals.
     Refused(Vec<(Option<(Family, crate::Object)>, caracal_netlink::Refusal)>),
     Failed(Error),
+    /// Something was found to have no place in the kernel; the next try leaves it out.
+    Again,
 }
 
 impl From<Error> for LoadError {
@@ -95,7 +101,7 @@ struct Loaded {
     chains: Vec<(ChainName, KnownChain)>,
     sets: Vec<(SetName, u64)>,
     problems: Problems,
-    maps: Vec<(SetName, Vec<WireElement>)>,
+    maps: Vec<SetName>,
     old: Vec<String>,
 }
 
@@ -130,11 +136,8 @@ pub(crate) fn load<T: NftTx>(
             put_rules(&mut w, state, &mut loaded, at, name, chain);
             w.step()?;
         }
-        for (name, elements) in std::mem::take(&mut loaded.maps) {
-            for some in elements.chunks(2048) {
-                w.batch.put_elements(at, &name, some);
-                w.step()?;
-            }
+        for name in std::mem::take(&mut loaded.maps) {
+            put_elements(&mut w, state, &mut loaded.problems, at, &name)?;
         }
         done.push(loaded);
     }
@@ -145,7 +148,10 @@ pub(crate) fn load<T: NftTx>(
             table: loaded.table,
         };
         for (name, chain) in state.desired.chains.iter().filter(|(_, c)| c.base.is_some()) {
-            if state.refused.chains.contains_key(name) {
+            if let Some(why) = state.refused.chains.get(name) {
+                loaded
+                    .problems
+                    .push((crate::Object::Chain(name.clone()), why.clone()));
                 continue;
             }
             w.batch.put_chain(at, name, chain.base.as_ref());
@@ -206,35 +212,95 @@ fn put_sets<T: NftTx>(
     at: At<'_>,
 ) -> Result<(), LoadError> {
     let names: Vec<SetName> = state.desired.sets.keys().cloned().collect();
+    let mut again = false;
     for name in names {
         let Some(set) = state.wanted_set(&name) else {
             let why = state.refused.sets.get(&name).cloned().unwrap_or_default();
             loaded.problems.push((crate::Object::Set(name), why));
             continue;
         };
-        let mut problems = Problems::new();
-        let elements = state.wire_all(&name, set, &mut problems);
-        let broken = problems
-            .first()
-            .filter(|_| set.def.data.is_none())
-            .map(|(_, why)| why.clone());
-        if let Some(why) = check_def(&set.def).err().map(|e| e.to_string()).or(broken) {
-            state.refused.sets.insert(name.clone(), why.clone());
-            loaded.problems.push((crate::Object::Set(name), why));
+        if let Err(why) = check_def(&set.def) {
+            state.refused.sets.insert(name.clone(), why.to_string());
+            loaded.problems.push((crate::Object::Set(name), why.to_string()));
             continue;
         }
         w.batch.put_set(at, &name, &set.def);
-        loaded.problems.append(&mut problems);
         loaded.sets.push((name.clone(), def_hash(&set.def, state.family)));
         if state.leads_to_chains(&name) {
-            loaded.maps.push((name, elements));
-            continue;
+            loaded.maps.push(name);
+        } else if let Some(why) = put_elements(w, state, &mut loaded.problems, at, &name)? {
+            state.refuse_set(&name, &why);
+            again = true;
         }
-        for some in elements.chunks(2048) {
-            w.batch.put_elements(at, &name, some);
+    }
+    if again { Err(LoadError::Again) } else { Ok(()) }
+}
+
+/// Sends all elements of a set; for a plain set, what is wrong with one of them.
+fn put_elements<T: NftTx>(
+    w: &mut Writer<'_, T>,
+    state: &FamilyState,
+    problems: &mut Problems,
+    at: At<'_>,
+    name: &SetName,
+) -> Result<Option<String>, LoadError> {
+    let Some(set) = state.wanted_set(name) else {
+        return Ok(None);
+    };
+    let before = problems.len();
+    let mut some: Vec<WireElement> = Vec::with_capacity(ELEMENTS);
+    for key in set.elements.keys() {
+        some.extend(state.wire(name, set, key, problems));
+        // A member too few may open what should be closed: a plain set is refused as a whole.
+        if let (None, Some((_, why))) = (&set.def.data, problems.get(before)) {
+            return Ok(Some(why.clone()));
+        }
+        if some.len() >= ELEMENTS {
+            w.batch.put_elements(at, name, &some);
+            some.clear();
             w.step()?;
         }
     }
+    w.batch.put_elements(at, name, &some);
+    w.step()?;
+    Ok(None)
+}
+
+/// Writes a large new set ahead of the change that will look into it: nobody sees it until then, so it need not be in
+/// that change's batch.
+pub(crate) fn stage<T: NftTx>(
+    tx: &mut T,
+    state: &mut FamilyState,
+    name: &SetName,
+    report: &mut Report,
+    between: &mut dyn FnMut(),
+) -> Result<(), LoadError> {
+    let (Some(set), Some(table)) = (state.wanted_set(name), state.table.clone()) else {
+        return Ok(());
+    };
+    if let Err(why) = check_def(&set.def) {
+        state.refuse_set(name, &why.to_string());
+        return Ok(());
+    }
+    let at = At {
+        family: state.family,
+        table: &table,
+    };
+    let hash = def_hash(&set.def, state.family);
+    let mut w = Writer {
+        tx,
+        batch: Batch::default(),
+        report,
+        between,
+    };
+    w.batch.put_set(at, name, &set.def);
+    let wrong = put_elements(&mut w, state, &mut Problems::new(), at, name)?;
+    w.send()?;
+    state.sets.insert(name.clone(), hash);
+    if let Some(why) = wrong {
+        state.refuse_set(name, &why);
+    }
+    state.touched_sets.insert(name.clone(), BTreeMap::new());
     Ok(())
 }
 

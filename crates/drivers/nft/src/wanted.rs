@@ -2,6 +2,8 @@
 
 use caracal_rules::ir::{Chain, ChainName, Data, Key, Rule, Set, SetName, Statement, Verdict};
 
+use smallvec::SmallVec;
+
 use crate::{
     batch::Object,
     encode::{EncodedRule, WireElement, encode_rule, wire_elements},
@@ -100,9 +102,9 @@ impl FamilyState {
         set: &Set,
         key: &Key,
         problems: &mut Problems,
-    ) -> Vec<WireElement> {
+    ) -> SmallVec<[WireElement; 2]> {
         let Some(element) = set.elements.get(key) else {
-            return Vec::new();
+            return SmallVec::new();
         };
         let target = match element.data() {
             Some(Data::Verdict(v)) => Verdict::target(v),
@@ -114,15 +116,19 @@ impl FamilyState {
         };
         wire.unwrap_or_else(|why| {
             problems.push((Object::Elements(name.clone()), why));
-            Vec::new()
+            SmallVec::new()
         })
     }
 
-    /// Encodes all elements of a set.
-    pub(crate) fn wire_all(&self, name: &SetName, set: &Set, problems: &mut Problems) -> Vec<WireElement> {
+    /// Encodes all elements of a set, one after the other.
+    pub(crate) fn wire_all<'a>(
+        &'a self,
+        name: &'a SetName,
+        set: &'a Set,
+        problems: &'a mut Problems,
+    ) -> impl Iterator<Item = WireElement> + 'a {
         set.elements
             .keys()
             .flat_map(|key| self.wire(name, set, key, problems))
-            .collect()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use caracal_net::{Family, PerFamily};
 use caracal_netlink::{Refusal, Wait};
+use caracal_rules::ir::SetName;
 use tracing::warn;
 
 use super::Nft;
@@ -11,7 +12,6 @@ use crate::{
     Error, NftTx, Report,
     batch::{At, Batch, Object},
     load::{self, LoadError},
-    monitor::Noticed,
     plan::{ECHO_MAX, Plan, Planned},
     readback,
     state::FamilyState,
@@ -21,6 +21,12 @@ use crate::{
 const TRIES: usize = 16;
 /// A difference longer than this is written as a new table, in small batches.
 const DIFF_MAX: usize = 8 * 1024 * 1024;
+
+/// A new set of more elements is written before the change that uses it.
+const STAGED: usize = 4096;
+
+/// What the kernel refused, with its words.
+type Refusals = Vec<(Option<(Family, Object)>, Refusal)>;
 
 impl<T: NftTx> Nft<T> {
     pub(super) fn load(&mut self, families: &[Family], report: &mut Report) -> Result<(), Error> {
@@ -48,15 +54,11 @@ impl<T: NftTx> Nft<T> {
                 report,
                 &mut between,
             );
-            let lost = noticed.contains(&Noticed::Lost);
+            self.noticed(noticed)?;
             match result {
-                Ok(()) => {
-                    if lost {
-                        self.audit()?;
-                    }
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(LoadError::Failed(e)) => return Err(e),
+                Err(LoadError::Again) => {}
                 Err(LoadError::Refused(refusals)) => {
                     report.refused_batches += 1;
                     let error = gave_up(&refusals);
@@ -89,6 +91,13 @@ impl<T: NftTx> Nft<T> {
             if !missing.is_empty() {
                 self.load(&missing, report)?;
             }
+            if let Err(refusals) = self.stage(report)? {
+                last = Some(gave_up(&refusals));
+                if !self.digest(refusals, &mut doubted)? {
+                    break;
+                }
+                continue;
+            }
             let mut batch = Batch::default();
             self.delete_old(old, &mut batch)?;
             let Some(plans) = self.plan(&mut batch)? else {
@@ -111,6 +120,7 @@ impl<T: NftTx> Nft<T> {
                     self.audit()?;
                     return Err(e);
                 }
+                Err(LoadError::Again) => {}
                 Err(LoadError::Refused(refusals)) => {
                     report.refused_batches += 1;
                     last = Some(gave_up(&refusals));
@@ -122,6 +132,49 @@ impl<T: NftTx> Nft<T> {
         }
         self.audit()?;
         Err(last.unwrap_or(Error::NotStarted))
+    }
+
+    /// Writes large new sets in small batches before the change that uses them.
+    fn stage(&mut self, report: &mut Report) -> Result<Result<(), Refusals>, Error> {
+        while let Some((family, name)) = self.large_new_set() {
+            let monitor = &mut self.monitor;
+            let mut noticed = Vec::new();
+            let mut between = || {
+                if let Some(monitor) = monitor.as_mut() {
+                    // A listener that fails is found out by the next wait.
+                    let _ = monitor.poll(Wait::No, &mut noticed);
+                }
+            };
+            let state = self.states.get_mut(family);
+            let result = load::stage(&mut self.tx, state, &name, report, &mut between);
+            self.noticed(noticed)?;
+            match result {
+                Ok(()) | Err(LoadError::Again) => {}
+                Err(LoadError::Failed(e)) => return Err(e),
+                Err(LoadError::Refused(refusals)) => {
+                    report.refused_batches += 1;
+                    return Ok(Err(refusals));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn large_new_set(&self) -> Option<(Family, SetName)> {
+        self.states
+            .iter()
+            .filter(|(_, state)| state.table.is_some())
+            .find_map(|(family, state)| {
+                let is_large = |name: &&SetName| {
+                    let known = state.sets.contains_key(*name) || state.stale_sets.contains(*name);
+                    !known && state.wanted_set(name).is_some_and(|s| s.elements.len() > STAGED)
+                };
+                state
+                    .touched_sets
+                    .keys()
+                    .find(is_large)
+                    .map(|name| (family, name.clone()))
+            })
     }
 
     fn delete_old(&mut self, old: &[(Family, String)], batch: &mut Batch) -> Result<(), Error> {
@@ -174,7 +227,7 @@ impl<T: NftTx> Nft<T> {
     /// closed. False when nothing was learnt.
     fn digest(
         &mut self,
-        refusals: Vec<(Option<(Family, Object)>, Refusal)>,
+        refusals: Refusals,
         doubted: &mut BTreeSet<(Family, Object)>,
     ) -> Result<bool, Error> {
         let mut learnt = false;

@@ -116,6 +116,11 @@ impl<T: NftTx> Nft<T> {
         };
         let mut noticed = Vec::new();
         monitor.poll(wait, &mut noticed)?;
+        self.noticed(noticed)
+    }
+
+    /// Remembers what must be read again.
+    pub(super) fn noticed(&mut self, noticed: Vec<Noticed>) -> Result<(), Error> {
         let mut lost = false;
         for what in noticed {
             match what {

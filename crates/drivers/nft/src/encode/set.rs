@@ -3,6 +3,7 @@ use std::hash::{DefaultHasher, Hasher};
 use caracal_net::Family;
 use caracal_netlink::{AttrWriter, Attrs, MessageWriter};
 use caracal_rules::ir::{Data, DataType, Element, Key, KeyType, SetDef, Span};
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     EncodeError, comment_bytes,
@@ -148,46 +149,74 @@ fn put_desc(w: &mut AttrWriter<'_>, def: &SetDef, concat: bool, family: Family) 
     }
 }
 
+/// Enough for an address of either family or an interface name without a heap allocation.
+type KeyBytes = SmallVec<[u8; 16]>;
+
 /// An element as the kernel has it. An interval of a one-field set is two of them, its first value and the first
-/// value behind it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// value behind it. Kept small: there may be a million.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WireElement {
-    pub(crate) key: Vec<u8>,
-    pub(crate) key_end: Vec<u8>,
+    pub(crate) key: KeyBytes,
     pub(crate) flags: u32,
+    extra: Option<Box<Extra>>,
+}
+
+/// What most elements of most sets have not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Extra {
+    key_end: Vec<u8>,
     /// Attributes inside the data attribute.
-    pub(crate) data: Vec<u8>,
+    data: Vec<u8>,
     /// Comment with its zero byte.
-    pub(crate) comment: Vec<u8>,
+    comment: Vec<u8>,
 }
 
 impl WireElement {
+    fn new(key: &[u8], flags: u32, extra: Extra) -> Self {
+        let extra = (extra != Extra::default()).then(|| Box::new(extra));
+        Self {
+            key: KeyBytes::from_slice(key),
+            flags,
+            extra,
+        }
+    }
+
     /// Bytes in a message, or a little more.
     pub(crate) fn size(&self) -> usize {
-        48 + self.key.len() + self.key_end.len() + self.data.len() + self.comment.len()
+        let extra = self
+            .extra
+            .as_ref()
+            .map_or(0, |e| e.key_end.len() + e.data.len() + e.comment.len());
+        48 + self.key.len() + extra
     }
 
     /// Appends it to a list of elements; for a deletion only what finds it.
     pub(crate) fn put(&self, w: &mut AttrWriter<'_>, whole: bool) {
+        let none = Extra::default();
+        let Extra {
+            key_end,
+            data,
+            comment,
+        } = self.extra.as_deref().unwrap_or(&none);
         w.nest(LIST_ELEM, |w| {
             if self.flags != 0 {
                 w.be32(elem::FLAGS, self.flags);
             }
-            for (kind, bytes) in [(elem::KEY, &self.key), (elem::KEY_END, &self.key_end)] {
+            for (kind, bytes) in [(elem::KEY, &self.key[..]), (elem::KEY_END, &key_end[..])] {
                 if !bytes.is_empty() {
                     w.nest(kind, |w| {
                         w.bytes(data::VALUE, bytes);
                     });
                 }
             }
-            if whole && !self.data.is_empty() {
+            if whole && !data.is_empty() {
                 w.nest(elem::DATA, |w| {
-                    w.raw(&self.data);
+                    w.raw(data);
                 });
             }
-            if whole && !self.comment.is_empty() {
+            if whole && !comment.is_empty() {
                 let mut userdata = Vec::new();
-                push_tlv(&mut userdata, UD_ELEMENT_COMMENT, &self.comment);
+                push_tlv(&mut userdata, UD_ELEMENT_COMMENT, comment);
                 w.bytes(elem::USERDATA, &userdata);
             }
         });
@@ -248,25 +277,22 @@ fn data_attrs(element: &Element, def: &SetDef, family: Family) -> Result<Vec<u8>
     Ok(out)
 }
 
-/// The kernel's elements for one of ours.
+/// The kernel's one or two elements for one of ours.
 pub(crate) fn wire_elements(
     key: &Key,
     element: &Element,
     def: &SetDef,
     family: Family,
-) -> Result<Vec<WireElement>, EncodeError> {
+) -> Result<SmallVec<[WireElement; 2]>, EncodeError> {
     let data = data_attrs(element, def, family)?;
     let comment = element.comment().map(comment_bytes).unwrap_or_default();
-    let mut first = WireElement {
-        key: Vec::new(),
+    let mut extra = Extra {
         key_end: Vec::new(),
-        flags: 0,
         data,
         comment,
     };
     if *key == Key::Any {
-        first.flags = elem::F_CATCH_ALL;
-        return Ok(vec![first]);
+        return Ok(smallvec![WireElement::new(&[], elem::F_CATCH_ALL, extra)]);
     }
     let (from, to) = joined(key.spans(), &def.key, family, is_concat(def))?;
     if !def.interval && from != to {
@@ -275,20 +301,14 @@ pub(crate) fn wire_elements(
         )));
     }
     if is_concat(def) {
-        first.key_end = to;
-        first.key = from;
-        return Ok(vec![first]);
+        extra.key_end = to;
+        return Ok(smallvec![WireElement::new(&from, 0, extra)]);
     }
-    let behind = if def.interval { successor(&to) } else { None };
-    first.key = from;
-    let end = behind.map(|key| WireElement {
-        key,
-        key_end: Vec::new(),
-        flags: elem::F_END,
-        data: Vec::new(),
-        comment: Vec::new(),
-    });
-    Ok(std::iter::once(first).chain(end).collect())
+    let mut both = smallvec![WireElement::new(&from, 0, extra)];
+    if let Some(behind) = successor(&to).filter(|_| def.interval) {
+        both.push(WireElement::new(&behind, elem::F_END, Extra::default()));
+    }
+    Ok(both)
 }
 
 /// The elements in one message of a dump.
@@ -300,19 +320,22 @@ pub(crate) fn read_elements(attrs: Attrs<'_>, out: &mut Vec<WireElement>) {
         let attrs = element.nested();
         let value = |kind| {
             let nested = attrs.find(kind)?.nested();
-            Some(nested.find(data::VALUE)?.value.to_vec())
+            Some(nested.find(data::VALUE)?.value)
         };
         let flags = attrs.find(elem::FLAGS).and_then(|a| a.as_be32()).unwrap_or(0);
         let comment = attrs
             .find(elem::USERDATA)
             .and_then(|u| find_tlv(u.value, UD_ELEMENT_COMMENT));
-        out.push(WireElement {
-            key: value(elem::KEY).unwrap_or_default(),
-            key_end: value(elem::KEY_END).unwrap_or_default(),
-            flags,
+        let extra = Extra {
+            key_end: value(elem::KEY_END).unwrap_or_default().to_vec(),
             data: attrs.find(elem::DATA).map(read_data).unwrap_or_default(),
             comment: comment.map(<[u8]>::to_vec).unwrap_or_default(),
-        });
+        };
+        out.push(WireElement::new(
+            value(elem::KEY).unwrap_or_default(),
+            flags,
+            extra,
+        ));
     }
 }
 

@@ -52,13 +52,13 @@ impl FamilyState {
             match known {
                 Some(hash) if hash == def_hash(&set.def, self.family) => {
                     if stale {
-                        let want = self.wire_all(&name, set, &mut problems);
-                        change = difference(readback::elements(tx, self.at(table), &name)?, want);
+                        let have = readback::elements(tx, self.at(table), &name)?;
+                        change = difference(have, self.wire_all(&name, set, &mut problems));
                     } else {
                         self.element_changes(&name, &mut change, &mut problems);
                     }
                 }
-                _ => whole = Some(self.wire_all(&name, set, &mut problems)),
+                _ => whole = Some(self.wire_all(&name, set, &mut problems).collect::<Vec<_>>()),
             }
             // A member too few may open what should be closed: a plain set is refused as a whole.
             let member = problems
@@ -113,17 +113,19 @@ impl FamilyState {
 }
 
 /// What to delete and to add so that the elements `have` become `want`.
-fn difference(have: Vec<WireElement>, want: Vec<WireElement>) -> SetChange {
+fn difference(mut have: Vec<WireElement>, want: impl Iterator<Item = WireElement>) -> SetChange {
     // The kernel may hold an end at the lowest value; it ends nothing, and `nft` writes one to every set.
-    let ends_nothing =
-        |e: &WireElement| e.flags == crate::numbers::elem::F_END && e.key.iter().all(|b| *b == 0);
-    let mut have: BTreeSet<WireElement> = have.into_iter().filter(|e| !ends_nothing(e)).collect();
+    have.retain(|e| e.flags != crate::numbers::elem::F_END || e.key.iter().any(|b| *b != 0));
+    have.sort_unstable();
+    let mut stays = vec![false; have.len()];
     let mut change = SetChange::default();
     for element in want {
-        if !have.remove(&element) {
-            change.add.push(element);
+        match have.binary_search(&element) {
+            Ok(place) => stays[place] = true,
+            Err(_) => change.add.push(element),
         }
     }
-    change.del.extend(have);
+    let gone = have.into_iter().zip(stays).filter(|(_, stays)| !stays);
+    change.del.extend(gone.map(|(element, _)| element));
     change
 }

@@ -420,3 +420,96 @@ fn netns_random_changes_end_as_from_scratch() {
     }
     same_as_from_scratch(&driver);
 }
+
+/// Every second /32 from 10.0.0.0 on, which is as many intervals.
+fn scattered(count: u32) -> Vec<(Key, Element)> {
+    let addr = |n: u32| std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * n);
+    (0..count)
+        .map(|n| (Span::addr(addr(n).into()).into(), Element::plain()))
+        .collect()
+}
+
+#[test]
+fn netns_a_large_new_set_comes_before_the_change_that_uses_it() {
+    netns!();
+    needs!("nft");
+    let mut driver = open();
+    driver.start(v4(small()), &token()).expect("a first load");
+    let drop = Rule::new(
+        [Match::in_set([Field::Saddr], "large")],
+        [Statement::DROP],
+        "large",
+    );
+    let deltas = [
+        TableDelta::PutChain("pol".into(), Chain::regular([drop])),
+        TableDelta::PutSet("large".into(), SetDef::new([KeyType::Addr]).intervals()),
+        TableDelta::AddElements("large".into(), scattered(20_000)),
+    ];
+    let report = driver.apply(change(deltas), &token()).expect("a change");
+    assert_eq!((report.refused_batches, report.loads), (0, 0), "{report:?}");
+    assert!(report.batches > 3, "{report:?}");
+    assert!(ruleset().contains("ip saddr @large drop"), "the rule is there");
+    assert_eq!(
+        nft(&["list", "set", "ip", "caracal", "large"])
+            .matches(',')
+            .count()
+            + 1,
+        20_000
+    );
+    let wanted = PerFamily::new(|f| driver.desired(f).clone());
+    wrote(&open().start(wanted, &token()).expect("a restart"), 0);
+}
+
+#[test]
+fn netns_seventy_thousand_intervals_survive_a_restart() {
+    netns!();
+    needs!("nft");
+    let mut state = small();
+    let set = state.sets.get_mut("blocked").expect("the set");
+    set.elements = scattered(70_000).into_iter().collect();
+    open().start(v4(state.clone()), &token()).expect("a first load");
+    wrote(&open().start(v4(state.clone()), &token()).expect("a restart"), 0);
+    // One goes, and one comes: each an interval's two ends in one message.
+    let set = state.sets.get_mut("blocked").expect("the set");
+    set.elements.remove(&host("10.0.4.0"));
+    set.elements.insert(host("99.0.0.1"), Element::plain());
+    wrote(&open().start(v4(state), &token()).expect("a restart"), 2);
+}
+
+#[test]
+fn netns_a_member_of_the_wrong_family_closes_who_looks_into_the_set() {
+    netns!();
+    needs!("nft");
+    let wrong = (host("fd00::1"), Element::plain());
+    let closed =
+        "chain pol {\n\t\tcounter drop comment \"closed: it needs set blocked, which was refused: fd00::1";
+    let mut state = small();
+    state
+        .sets
+        .get_mut("blocked")
+        .expect("the set")
+        .elements
+        .insert(wrong.0.clone(), wrong.1.clone());
+    let report = open().start(v4(state), &token()).expect("the rest is in force");
+    assert!(
+        report
+            .problems
+            .iter()
+            .any(|p| p.object == Object::Set("blocked".into())),
+        "{report:?}"
+    );
+    assert!(ruleset().contains(closed), "{}", ruleset());
+    open().cleanup().expect("all is ours");
+
+    let mut driver = open();
+    driver.start(v4(small()), &token()).expect("a first load");
+    let add = TableDelta::AddElements("blocked".into(), vec![wrong.clone()]);
+    driver
+        .apply(change([add]), &token())
+        .expect("the rest is in force");
+    assert!(ruleset().contains(closed), "{}", ruleset());
+    let del = TableDelta::DeleteElements("blocked".into(), vec![wrong.0]);
+    let report = driver.apply(change([del]), &token()).expect("a change");
+    assert_eq!(report.problems, []);
+    same_as_from_scratch(&driver);
+}

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod etcd;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use caracal_api::{GlobalNetworkSetSpec, Kind, NetworkSetSpec, Object, Resource, ResourceKey, TierSpec};

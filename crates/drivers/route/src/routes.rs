@@ -71,7 +71,7 @@ pub struct Routes {
     through: BTreeMap<u32, BTreeSet<RouteKey>>,
     /// Observed routes by their source address: they go with it, untold.
     sourced: BTreeMap<IpAddr, BTreeSet<RouteKey>>,
-    /// Routes of ours that stand, or stood, beside others of the same key: to be deleted.
+    /// Routes of ours that share their key with others: to be deleted.
     strays: Vec<(RouteKey, Installed)>,
     unread: bool,
 }
@@ -261,40 +261,20 @@ impl Routes {
         }
     }
 
+    /// A key with several routes is an accident that events alone do not tell the whole truth about: which
+    /// one was replaced, which one comes first. Then everything is read again.
     fn on_route(&mut self, message: &RouteMessage, replaced: bool) {
         let Some((key, route)) = codec::read(message) else {
             return;
         };
+        let known = self.tracker.observed(&key);
         if !self.is_ours(&key, &route) {
-            if replaced {
-                self.on_replaced_by_stranger(key);
-            }
-            return;
+            self.unread |= known.is_some() || self.wanted.contains_key(&key);
+        } else if replaced || known.is_none_or(|known| *known == route) {
+            self.observe(key, route);
+        } else {
+            self.unread = true;
         }
-        match self.tracker.observed(&key) {
-            Some(known) if !replaced && *known != route => {
-                // It may stand beside the one we knew. Deleting both and writing anew leaves one, whichever the
-                // deletions hit.
-                self.strays.extend([(key, known.clone()), (key, route)]);
-                self.forget(&key);
-            }
-            _ => self.observe(key, route),
-        }
-    }
-
-    /// A stranger's route beside ours may stand, in its place not. Which one it replaced is not told.
-    fn on_replaced_by_stranger(&mut self, key: RouteKey) {
-        let Some(desired) = self.tracker.desired(&key) else {
-            // If ours is still there, it is to be deleted as before.
-            return;
-        };
-        let other = self
-            .tracker
-            .observed(&key)
-            .filter(|observed| *observed != desired)
-            .cloned();
-        self.strays.extend(other.map(|other| (key, other)));
-        self.forget(&key);
     }
 
     fn on_route_gone(&mut self, message: &RouteMessage) {

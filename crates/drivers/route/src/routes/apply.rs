@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use caracal_link::{LinkError, Request, Rtnl};
+use caracal_link::{LinkError, Refusal, Request, Rtnl};
 use caracal_net::Family;
 use caracal_update::InSync;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -32,13 +32,6 @@ impl Routes {
         if self.unread {
             self.read(rtnl)?;
             self.unread = false;
-        }
-        // Deleting a stray may hit the right one instead: that is then written, whatever is believed to be there.
-        let contested: Vec<RouteKey> = self.strays.iter().map(|(key, _)| *key).collect();
-        for key in &contested {
-            if self.wanted.contains_key(key) {
-                self.forget(key);
-            }
         }
         self.delete_strays(rtnl, report)?;
         let mut failed = Vec::new();
@@ -73,10 +66,11 @@ impl Routes {
         let mut found: BTreeMap<RouteKey, Vec<Installed>> = BTreeMap::new();
         for family in Family::BOTH {
             let routes = rtnl.dump("list routes", codec::list(family), |message| match message {
-                RouteNetlinkMessage::NewRoute(message) => codec::read(&message),
+                RouteNetlinkMessage::NewRoute(message) => codec::read(&message)
+                    .filter(|(key, route)| self.wanted.contains_key(key) || self.is_ours(key, route)),
                 _ => None,
             })?;
-            for (key, route) in routes.into_iter().filter(|(key, route)| self.is_ours(key, route)) {
+            for (key, route) in routes {
                 found.entry(key).or_default().push(route);
             }
         }
@@ -84,15 +78,26 @@ impl Routes {
         self.through.clear();
         self.sourced.clear();
         self.strays.clear();
-        for (key, mut routes) in found {
-            let others = routes.split_off(1);
-            // Deleting the others may hit the first, if they differ in little: then it has to be written again.
-            if others.is_empty() || self.tracker.desired(&key).is_none() {
-                routes.into_iter().for_each(|route| self.observe(key, route));
-            }
-            self.strays.extend(others.into_iter().map(|route| (key, route)));
+        for (key, routes) in found {
+            self.take_in(key, routes);
         }
         Ok(())
+    }
+
+    /// Takes in what is there at a key: nearly always one route. Of several, ours go, except the right one;
+    /// that is written again, since a deletion may have hit it, and it takes the place of the first left.
+    fn take_in(&mut self, key: RouteKey, routes: Vec<Installed>) {
+        let alone = routes.len() == 1;
+        for route in routes {
+            if !self.is_ours(&key, &route) {
+                continue;
+            }
+            if alone {
+                self.observe(key, route);
+            } else if self.tracker.desired(&key) != Some(&route) {
+                self.strays.push((key, route));
+            }
+        }
     }
 
     fn write(&mut self, rtnl: &mut Rtnl, report: &mut RouteReport) -> Result<Vec<RouteError>, LinkError> {
@@ -107,21 +112,24 @@ impl Routes {
             .collect();
         let mut failed = Vec::new();
         for ((key, route, old), verdict) in updates.into_iter().zip(rtnl.batch(&requests)?) {
+            let verdict = match verdict {
+                Err(refusal) if refusal.errno == libc::EEXIST => move_to_front(rtnl, &key, &route)?,
+                verdict => verdict,
+            };
             match verdict {
-                // EEXIST: it is there, behind another that a stranger put before it.
-                Err(refusal) if refusal.errno != libc::EEXIST => {
-                    // Resolved, therefore wanted.
-                    if let Some(route) = self.wanted.get(&key).cloned().map(Box::new) {
-                        failed.push(RouteError::Write { key, route, refusal });
-                    }
-                }
-                verdict => {
-                    report.written += usize::from(verdict.is_ok());
+                Ok(()) => {
+                    report.written += 1;
                     // What the kernel replaced was the first with this key: a stranger's, if he put one before
                     // the old one of ours.
                     let stray = old.filter(|old| codec::delete_spares(&key, old, &route));
                     self.strays.extend(stray.map(|old| (key, old)));
                     self.observe(key, route);
+                }
+                Err(refusal) => {
+                    // Resolved, therefore wanted.
+                    if let Some(route) = self.wanted.get(&key).cloned().map(Box::new) {
+                        failed.push(RouteError::Write { key, route, refusal });
+                    }
                 }
             }
         }
@@ -149,6 +157,16 @@ impl Routes {
         }
         Ok(())
     }
+}
+
+/// The right route is there, but behind another with its key. Without it, writing replaces that other.
+fn move_to_front(
+    rtnl: &mut Rtnl,
+    key: &RouteKey,
+    route: &Installed,
+) -> Result<Result<(), Refusal>, LinkError> {
+    let mut verdicts = rtnl.batch(&[codec::delete(key, route), codec::write(key, route)])?;
+    Ok(verdicts.pop().unwrap_or(Ok(())))
 }
 
 #[derive(Default)]

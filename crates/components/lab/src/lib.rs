@@ -1,5 +1,7 @@
 //! Multi-node lab on one machine, probes and policy-check.
 
+pub mod prober;
+
 /// The component's command line; `args[0]` is the program's name. The result is the exit code.
 #[must_use]
 pub fn run(args: Vec<std::ffi::OsString>) -> i32 {

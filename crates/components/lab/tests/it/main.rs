@@ -1,0 +1,3 @@
+//! Integration tests of the lab and of policy-check.
+
+mod prober;

@@ -1,23 +1,69 @@
-//! CNI plugins calico and calico-ipam.
+//! CNI plugins `calico` and `calico-ipam`.
+//!
+//! ADD observes (kernel and datastore), plans ([`plan_addresses`], [`plan_attach`]: pure, printable), does the steps, and
+//! undoes them when one fails. `docs/cni.md` is the reference of the configuration.
+//!
+//! - **Invariant:** ADD answers only when address and endpoint are in the datastore.
+//! - **Invariant:** what was made for one container is never touched by a call for another: addresses by their handle,
+//!   the endpoint by its container id, the veth pair by its alias.
+//! - **Invariant:** every step may be done again: ADD after a crash between any two steps repairs.
+//! - No other process is started, but for IPAM plugins of others.
 
-/// The component's command line; `args[0]` is the program's name. The result is the exit code.
+mod add;
+mod addresses;
+mod call;
+mod check;
+mod datastore;
+mod del;
+mod delegate;
+mod endpoint;
+mod env;
+mod error;
+mod identity;
+mod kernel;
+mod logging;
+mod netconf;
+mod plan;
+mod policy;
+mod result;
+mod run;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+
+pub use error::{CniError, Code};
+pub use identity::Identity;
+pub use netconf::{
+    Args, Attachment, CniArgs, ContainerSettings, FeatureControl, IpamConf, KubernetesConf, Label, NetConf,
+    PolicyConf, RuntimeConfig,
+};
+pub use plan::{
+    AddressSource, HOST_MAC, InnerConfig, Observed, SeenLink, Step, Wait, Wanted, families_of, gateway,
+    inner_routes, plan_addresses, plan_attach,
+};
+pub use result::{AddResult, ResultRoute};
+pub use version::Version;
+
+/// The plugin `calico`: reads environment and stdin, answers on stdout. `args[0]` is the program's name. The result is
+/// the exit code.
 #[must_use]
-pub fn run_plugin(args: Vec<std::ffi::OsString>) -> i32 {
-    let name = args
-        .first()
-        .map(|a| a.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    eprintln!("{name}: this component is not in this version");
-    64
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the shape of every component's entry"
+)]
+pub fn run_plugin(args: Vec<OsString>) -> i32 {
+    run::process(run::Plugin::Calico, &args)
 }
 
-/// The component's command line; `args[0]` is the program's name. The result is the exit code.
+/// The IPAM plugin `calico-ipam`, like [`run_plugin`].
 #[must_use]
-pub fn run_ipam(args: Vec<std::ffi::OsString>) -> i32 {
-    let name = args
-        .first()
-        .map(|a| a.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    eprintln!("{name}: this component is not in this version");
-    64
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the shape of every component's entry"
+)]
+pub fn run_ipam(args: Vec<OsString>) -> i32 {
+    run::process(run::Plugin::Ipam, &args)
 }

@@ -1,0 +1,347 @@
+//! ADD: observes, plans, does the steps, and undoes them when one fails.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use caracal_api::{Object, ProfileSpec, Resource, WorkloadEndpointSpec};
+use caracal_link::Rtnl;
+use caracal_net::IfAddr;
+use caracal_store::{Store, StoreError};
+use caracal_sys::NetNs;
+
+use crate::{
+    addresses::{self, Assigner},
+    call::{Call, insist_for},
+    del, delegate,
+    error::{CniError, Code},
+    kernel,
+    plan::{self, AddressSource, HOST_MAC, Observed, Step, Wanted, plan_addresses, plan_attach},
+    policy,
+    result::{AddResult, ResultRoute},
+};
+
+/// The MTU when neither configuration nor agent says one.
+const DEFAULT_MTU: u32 = 1500;
+
+/// How long undoing may take when the datastore goes away meanwhile; DEL finishes it.
+const UNDO_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often writing the endpoint is tried against other writers.
+const WRITE_TRIES: usize = 10;
+
+/// What has to be undone when a later step fails, in the order in which it was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Undo {
+    Addresses,
+    Delegated,
+    Link,
+    Endpoint,
+}
+
+struct Run<'a> {
+    call: &'a Call<'a>,
+    netns: &'a NetNs,
+    rtnl: Rtnl,
+    assigner: Assigner,
+    kept: Vec<IfAddr>,
+    addresses: Vec<IfAddr>,
+    asked_routes: Vec<ResultRoute>,
+    dns: Option<serde_json::Value>,
+    in_force: bool,
+    undo: Vec<Undo>,
+}
+
+/// Attaches the container, and returns what was made.
+pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
+    // First what costs nothing and may be wrong.
+    let netns = kernel::open_netns(&call.env.netns)?;
+    let own = NetNs::current().map_err(|e| CniError::system("the host's network namespace", &e))?;
+    if own.id() == netns.id() {
+        return Err(CniError::env(
+            "CNI_NETNS",
+            "it is the host's own network namespace",
+        ));
+    }
+    let source = addresses::source(call.conf, call.env)?;
+    let wanted = Wanted {
+        id: &call.id,
+        conf: call.conf,
+        mtu: mtu(call)?,
+        wait: policy::wait(call.conf.policy_setup_timeout_seconds),
+        addresses: source,
+    };
+    let mut rtnl = kernel::open_here()?;
+    let inner_link = kernel::look_up_in(&netns, &call.id.ifname)?;
+    let host_link = kernel::look_up(&mut rtnl, &call.id.host_interface())?;
+
+    let unlabelled = Assigner::new(&call.store, &call.id, &call.conf.ipam, Default::default());
+    let held = async {
+        match wanted.addresses {
+            AddressSource::Calico { .. } => unlabelled.held().await,
+            AddressSource::Delegate(_) => Ok(Vec::new()),
+        }
+    };
+    let (ready, endpoint, held, profile) = tokio::join!(
+        call.check_ready(),
+        stored_endpoint(call),
+        held,
+        addresses::profile(call.store.as_ref(), &call.id),
+    );
+    ready?;
+    let profile: Option<Object<ProfileSpec>> = profile?;
+    let observed = Observed {
+        endpoint: endpoint?,
+        profile: profile.is_some(),
+        held: held?,
+        host_link,
+        inner_link,
+    };
+    let labels = addresses::namespace_labels(profile.as_ref());
+    let mut run = Run {
+        call,
+        netns: &netns,
+        rtnl,
+        assigner: Assigner::new(&call.store, &call.id, &call.conf.ipam, labels),
+        kept: Vec::new(),
+        addresses: Vec::new(),
+        asked_routes: Vec::new(),
+        dns: None,
+        in_force: false,
+        undo: Vec::new(),
+    };
+    match run.all(&observed, &wanted).await {
+        Ok(()) => Ok(run.result()),
+        Err(e) => {
+            tracing::error!(error = %e, "ADD failed; undoing it");
+            run.undo().await;
+            Err(e)
+        }
+    }
+}
+
+async fn stored_endpoint(call: &Call<'_>) -> Result<Option<Object<WorkloadEndpointSpec>>, CniError> {
+    match call.store.get(&call.id.endpoint_key()).await {
+        Ok(r) => Ok(Object::try_from(r).ok()),
+        Err(StoreError::NotFound(_)) => Ok(None),
+        Err(e) => Err(CniError::store("reading the endpoint", &e)),
+    }
+}
+
+fn mtu(call: &Call<'_>) -> Result<u32, CniError> {
+    if call.conf.mtu > 0 {
+        return Ok(call.conf.mtu);
+    }
+    let path = Path::new(caracal_sys::DEFAULT_MTU_FILE);
+    let found = caracal_sys::read_mtu_file(path).map_err(|e| CniError::system("reading the MTU file", &e))?;
+    match found {
+        None if call.conf.require_mtu_file => Err(CniError::new(
+            Code::TryAgain,
+            "the MTU is not known",
+            format!(
+                "require_mtu_file is true and {} does not exist: start the node agent, which writes it",
+                path.display()
+            ),
+        )),
+        found => Ok(found.unwrap_or(DEFAULT_MTU)),
+    }
+}
+
+impl Run<'_> {
+    async fn all(&mut self, observed: &Observed, wanted: &Wanted<'_>) -> Result<(), CniError> {
+        let (kept, steps) = plan_addresses(observed, wanted);
+        self.addresses.clone_from(&kept);
+        self.kept = kept;
+        self.steps(&steps).await?;
+        // IPv4 first, whatever was kept and what is new.
+        self.addresses.sort_by_key(|a| a.addr.is_ipv6());
+        let steps = plan_attach(observed, wanted, &self.addresses, &self.asked_routes)?;
+        self.steps(&steps).await
+    }
+
+    async fn steps(&mut self, steps: &[Step]) -> Result<(), CniError> {
+        for step in steps {
+            self.step(step).await?;
+            self.call.given.after(step)?;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, step: &Step) -> Result<(), CniError> {
+        match step {
+            // A write whose answer is lost may have been done: what undoes it is noted before.
+            Step::Assign(family) => {
+                self.undo.push(Undo::Addresses);
+                self.addresses.extend(self.assigner.assign(*family).await?);
+            }
+            Step::AssignAddress(addr) => {
+                self.undo.push(Undo::Addresses);
+                self.addresses.push(self.assigner.assign_address(*addr).await?);
+            }
+            Step::Delegate(plugin) => {
+                self.undo.push(Undo::Delegated);
+                let got = delegate::run(self.call.env, plugin, "ADD", &self.call.given.stdin)?;
+                self.addresses = got.addresses;
+                self.asked_routes = got.routes;
+                self.dns = got.dns;
+            }
+            Step::WriteProfile(profile) => match self.call.store.create((**profile).clone().into()).await {
+                Ok(_) | Err(StoreError::AlreadyExists(_)) => {}
+                Err(e) => return Err(CniError::store("writing the profile", &e)),
+            },
+            Step::WriteEndpoint(endpoint) => {
+                self.undo.push(Undo::Endpoint);
+                write_endpoint(self.call.store.as_ref(), endpoint).await?;
+            }
+            Step::AwaitPolicy(wait) => {
+                self.in_force = policy::await_policy(self.call.env, &self.call.id, *wait).await?;
+            }
+            // The agent has made the routes then, and may be told to make them otherwise.
+            Step::HostRoutes { .. } if self.in_force => {}
+            Step::CreateVeth { .. } => {
+                kernel::execute(&mut self.rtnl, self.netns, step)?;
+                self.undo.push(Undo::Link);
+            }
+            Step::DropHostLink { .. }
+            | Step::ConfigureHost { .. }
+            | Step::ConfigureInner(_)
+            | Step::HostRoutes { .. } => kernel::execute(&mut self.rtnl, self.netns, step)?,
+        }
+        Ok(())
+    }
+
+    /// Undoes what was done, last first. What cannot be undone now is left to DEL, which the runtime calls.
+    async fn undo(&mut self) {
+        let mut todo = std::mem::take(&mut self.undo);
+        todo.dedup();
+        for undo in todo.into_iter().rev() {
+            let call = self.call;
+            let done = match undo {
+                Undo::Link => {
+                    let (host, alias) = (call.id.host_interface(), call.id.alias());
+                    del::drop_own_link(&host, &alias, &call.env.netns, &call.id.ifname).map(drop)
+                }
+                Undo::Delegated => {
+                    let plugin = call.conf.ipam.plugin_type.as_str();
+                    delegate::run(call.env, plugin, "DEL", &call.given.stdin).map(drop)
+                }
+                Undo::Endpoint => insist_for(UNDO_LIMIT, || del::forget_endpoint(call))
+                    .await
+                    .map(drop),
+                Undo::Addresses => insist_for(UNDO_LIMIT, || self.assigner.release_but(&self.kept)).await,
+            };
+            if let Err(error) = done {
+                tracing::error!(?undo, %error, "cannot undo; DEL will");
+            }
+        }
+    }
+
+    fn result(self) -> AddResult {
+        let id = &self.call.id;
+        let routes = plan::inner_routes(self.call.conf, &self.addresses, &self.asked_routes);
+        let single = |a: &IfAddr| IfAddr {
+            addr: a.addr,
+            len: caracal_net::Family::of(a.addr).bits(),
+        };
+        AddResult {
+            host: Some((id.host_interface(), HOST_MAC)),
+            container: Some((id.ifname.clone(), id.mac(), self.call.env.netns.clone())),
+            addresses: self.addresses.iter().map(single).collect(),
+            routes,
+            dns: self
+                .call
+                .conf
+                .runtime_config
+                .dns
+                .clone()
+                .or(self.dns)
+                .or_else(|| self.call.conf.dns.clone()),
+        }
+    }
+}
+
+/// Writes the endpoint over whatever stands there: the container that is added now is the one that counts.
+async fn write_endpoint(store: &dyn Store, endpoint: &Object<WorkloadEndpointSpec>) -> Result<(), CniError> {
+    let mut object = endpoint.clone();
+    let mut last = None;
+    for _ in 0..WRITE_TRIES {
+        let resource = Resource::from(object.clone());
+        let written = if object.metadata.resource_version.is_some() {
+            store.update(resource).await
+        } else {
+            store.create(resource).await
+        };
+        match written {
+            Ok(_) => return Ok(()),
+            Err(
+                e @ (StoreError::Conflict { .. } | StoreError::AlreadyExists(_) | StoreError::NotFound(_)),
+            ) => {
+                last = Some(e);
+            }
+            Err(e) => return Err(CniError::store("writing the endpoint", &e)),
+        }
+        object.metadata.resource_version = match store.get(&object.key()).await {
+            Ok(found) => found.metadata().resource_version.clone(),
+            Err(StoreError::NotFound(_)) => None,
+            Err(e) => return Err(CniError::store("reading the endpoint", &e)),
+        };
+    }
+    let why = last.map(|e| e.to_string()).unwrap_or_default();
+    Err(CniError::new(Code::TryAgain, "the endpoint keeps changing", why))
+}
+
+/// ADD of the IPAM plugin alone: only addresses.
+pub(crate) async fn add_addresses(call: &Call<'_>) -> Result<AddResult, CniError> {
+    let source = match addresses::source(call.conf, call.env)? {
+        AddressSource::Delegate(other) => {
+            return Err(CniError::config(
+                "ipam.type",
+                format!("{other:?} is not this plugin"),
+            ));
+        }
+        own => own,
+    };
+    let wanted = Wanted {
+        id: &call.id,
+        conf: call.conf,
+        addresses: source,
+        mtu: 0,
+        wait: plan::Wait::No,
+    };
+    let profile = async {
+        match call.id.pod {
+            Some(_) => addresses::profile(call.store.as_ref(), &call.id).await,
+            None => Ok(None),
+        }
+    };
+    let unlabelled = Assigner::new(&call.store, &call.id, &call.conf.ipam, Default::default());
+    let (ready, held, profile) = tokio::join!(call.check_ready(), unlabelled.held(), profile);
+    ready?;
+    let labels = addresses::namespace_labels(profile?.as_ref());
+    let observed = Observed {
+        held: held?,
+        ..Observed::default()
+    };
+    let assigner = Assigner::new(&Arc::clone(&call.store), &call.id, &call.conf.ipam, labels);
+    let (kept, steps) = plan_addresses(&observed, &wanted);
+    let mut all = kept.clone();
+    for step in &steps {
+        let got = match step {
+            Step::AssignAddress(addr) => assigner.assign_address(*addr).await.map(|a| vec![a]),
+            Step::Assign(family) => assigner.assign(*family).await,
+            _ => Ok(Vec::new()),
+        };
+        match got {
+            Ok(got) => all.extend(got),
+            Err(e) => {
+                if let Err(error) = insist_for(UNDO_LIMIT, || assigner.release_but(&kept)).await {
+                    tracing::error!(%error, "cannot give back; DEL will");
+                }
+                return Err(e);
+            }
+        }
+    }
+    all.sort_by_key(|a| a.addr.is_ipv6());
+    Ok(AddResult {
+        addresses: all,
+        ..AddResult::default()
+    })
+}

@@ -1,0 +1,259 @@
+//! The steps that touch the kernel, by netlink and `/proc/sys` in this process.
+
+use std::net::IpAddr;
+
+use caracal_link::{AddressScope, AddressSpec, Link, LinkChange, LinkError, Rtnl, VethSpec};
+use caracal_net::{Cidr, Family, IfAddr, PerFamily};
+use caracal_route::{FoundRoute, PROTOCOL_BOOT, Route, RouteKey, Target, put_route, routes_to};
+use caracal_sys::{NetNs, SysError, Sysctl};
+
+use crate::{
+    error::CniError,
+    plan::{HOST_MAC, InnerConfig, SeenLink, Step, gateway},
+    result::ResultRoute,
+};
+
+/// Settings of the host's side: it answers for the gateway at once and forwards.
+const HOST_V4: &[(&str, &str)] = &[("route_localnet", "1"), ("proxy_arp", "1"), ("forwarding", "1")];
+const HOST_V6: &[(&str, &str)] = &[
+    ("disable_ipv6", "0"),
+    ("accept_ra", "0"),
+    ("proxy_ndp", "1"),
+    ("forwarding", "1"),
+];
+
+fn seen(link: Link) -> SeenLink {
+    SeenLink {
+        index: link.index,
+        kind: link.kind,
+        alias: link.alias,
+        peer: link.parent,
+    }
+}
+
+/// A link of the namespace in which `rtnl` was opened.
+pub(crate) fn look_up(rtnl: &mut Rtnl, name: &str) -> Result<Option<SeenLink>, CniError> {
+    let found = rtnl
+        .link(name)
+        .map_err(|e| CniError::kernel("looking for the interface", &e))?;
+    Ok(found.map(seen))
+}
+
+/// Opens a socket where the calling thread is.
+pub(crate) fn open_here() -> Result<Rtnl, CniError> {
+    Rtnl::open().map_err(|e| CniError::kernel("asking the kernel", &e))
+}
+
+/// Opens the container's namespace.
+pub(crate) fn open_netns(path: &str) -> Result<NetNs, CniError> {
+    NetNs::open(std::path::Path::new(path))
+        .map_err(|e| CniError::system("network namespace of the container", &e))
+}
+
+/// A link inside a namespace.
+pub(crate) fn look_up_in(netns: &NetNs, name: &str) -> Result<Option<SeenLink>, CniError> {
+    let mut rtnl =
+        Rtnl::open_in(netns).map_err(|e| CniError::kernel("asking the kernel inside the container", &e))?;
+    look_up(&mut rtnl, name)
+}
+
+/// Deletes a link; one that is gone is no error.
+pub(crate) fn drop_link(rtnl: &mut Rtnl, name: &str) -> Result<bool, CniError> {
+    rtnl.delete_link(name)
+        .map_err(|e| CniError::kernel("deleting the interface", &e))
+}
+
+/// Does a step that touches only the kernel.
+pub(crate) fn execute(rtnl: &mut Rtnl, netns: &NetNs, step: &Step) -> Result<(), CniError> {
+    match step {
+        Step::DropHostLink { name, .. } => drop_link(rtnl, name).map(drop),
+        Step::CreateVeth {
+            host,
+            inner,
+            mac,
+            mtu,
+            queues,
+        } => {
+            let spec = VethSpec {
+                name: host,
+                mac: Some(HOST_MAC),
+                peer_name: inner,
+                peer_mac: Some(*mac),
+                peer_netns: Some(netns),
+                mtu: Some(*mtu),
+                queues: *queues,
+            };
+            rtnl.create_veth(&spec)
+                .map_err(|e| CniError::kernel("making the interface", &e))
+        }
+        Step::ConfigureHost {
+            name,
+            alias,
+            families,
+        } => configure_host(rtnl, name, alias, families),
+        Step::ConfigureInner(inner) => netns
+            .run(|| configure_inner(inner))
+            .map_err(|e| CniError::system("entering the container", &e))?,
+        Step::HostRoutes { name, addresses } => {
+            host_routes(rtnl, name, addresses).map_err(|e| CniError::kernel("routes to the container", &e))
+        }
+        // The others are the datastore's and the agent's.
+        _ => Ok(()),
+    }
+}
+
+fn set(setting: Result<Sysctl, SysError>, value: &str) -> Result<(), SysError> {
+    setting?.ensure(value).map(drop)
+}
+
+fn configure_host(
+    rtnl: &mut Rtnl,
+    name: &str,
+    alias: &str,
+    families: &PerFamily<bool>,
+) -> Result<(), CniError> {
+    let settings = || -> Result<(), SysError> {
+        if families.v4 {
+            set(Sysctl::neigh(Family::V4, name, "proxy_delay"), "0")?;
+            for (key, value) in HOST_V4 {
+                set(Sysctl::conf(Family::V4, name, key), value)?;
+            }
+        }
+        if families.v6 {
+            for (key, value) in HOST_V6 {
+                set(Sysctl::conf(Family::V6, name, key), value)?;
+            }
+        }
+        Ok(())
+    };
+    settings().map_err(|e| CniError::system("settings of the host's side", &e))?;
+    let mut links = || -> Result<(), LinkError> {
+        let change = LinkChange {
+            alias: Some(alias),
+            ..LinkChange::up()
+        };
+        rtnl.set_link(name, &change)?;
+        if families.v6 {
+            // The address inside points at; not left to the kernel, which may be told to make another one.
+            let index = rtnl.require_link(name)?.index;
+            let spec = AddressSpec {
+                scope: AddressScope::Link,
+                ..AddressSpec::new(IfAddr {
+                    addr: gateway(Family::V6),
+                    len: 64,
+                })
+            };
+            rtnl.set_address(index, &spec)?;
+        }
+        Ok(())
+    };
+    links().map_err(|e| CniError::kernel("the host's side", &e))
+}
+
+/// Runs on a thread inside the container's namespace.
+fn configure_inner(config: &InnerConfig) -> Result<(), CniError> {
+    let name = config.name.as_str();
+    let uses = |family| config.addresses.iter().any(|a| Family::of(*a) == family);
+    let forwarding = if config.forwarding { "1" } else { "0" };
+    let settings = || -> Result<(), SysError> {
+        if uses(Family::V4) {
+            set(Sysctl::new(&["net", "ipv4", "ip_forward"]), forwarding)?;
+        }
+        if uses(Family::V6) {
+            for interface in ["all", "default", name] {
+                set(Sysctl::conf(Family::V6, interface, "disable_ipv6"), "0")?;
+            }
+            set(Sysctl::conf(Family::V6, "all", "forwarding"), forwarding)?;
+        }
+        Ok(())
+    };
+    settings().map_err(|e| CniError::system("settings inside the container", &e))?;
+    let links = || -> Result<(), LinkError> {
+        let mut rtnl = Rtnl::open()?;
+        let index = rtnl.require_link(name)?.index;
+        for addr in &config.addresses {
+            rtnl.set_address(index, &AddressSpec::host(*addr))?;
+        }
+        rtnl.set_link(index, &LinkChange::up())?;
+        for route in &config.routes {
+            put_route(
+                &mut rtnl,
+                &RouteKey::main(route.dst, 0),
+                &inner_route(name, route),
+                Some(index),
+            )?;
+        }
+        Ok(())
+    };
+    links().map_err(|e| CniError::kernel("the container's side", &e))
+}
+
+fn inner_route(link: &str, route: &ResultRoute) -> Route {
+    let link = link.to_owned();
+    let target = match route.gw {
+        None => Target::Link(link),
+        Some(gateway) => Target::Via {
+            link,
+            gateway,
+            onlink: false,
+        },
+    };
+    Route::new(target, PROTOCOL_BOOT)
+}
+
+fn host_routes(rtnl: &mut Rtnl, name: &str, addresses: &[IpAddr]) -> Result<(), LinkError> {
+    let index = rtnl.require_link(name)?.index;
+    for addr in addresses {
+        let route = Route::new(Target::Link(name.to_owned()), PROTOCOL_BOOT);
+        put_route(rtnl, &RouteKey::main(Cidr::host(*addr), 0), &route, Some(index))?;
+    }
+    Ok(())
+}
+
+/// What CHECK sees inside the container.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    pub(crate) link: Option<SeenLink>,
+    pub(crate) up: bool,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) missing_routes: Vec<ResultRoute>,
+}
+
+/// Looks at the container's side.
+pub(crate) fn inspect(netns: &NetNs, name: &str, routes: &[ResultRoute]) -> Result<Inside, CniError> {
+    let look = || -> Result<Inside, LinkError> {
+        let mut rtnl = Rtnl::open()?;
+        let Some(link) = rtnl.link(name)? else {
+            return Ok(Inside {
+                link: None,
+                up: false,
+                addresses: Vec::new(),
+                missing_routes: routes.to_vec(),
+            });
+        };
+        let index = link.index;
+        let mut missing_routes = Vec::new();
+        for route in routes {
+            let is_it = |f: &FoundRoute| f.link == Some(index) && f.gateway == route.gw;
+            if !routes_to(&mut rtnl, route.dst)?.iter().any(is_it) {
+                missing_routes.push(route.clone());
+            }
+        }
+        Ok(Inside {
+            up: link.up,
+            addresses: rtnl.addresses_of(index)?.iter().map(|a| a.addr.addr).collect(),
+            link: Some(seen(link)),
+            missing_routes,
+        })
+    };
+    netns
+        .run(look)
+        .map_err(|e| CniError::system("entering the container", &e))?
+        .map_err(|e| CniError::kernel("looking into the container", &e))
+}
+
+/// Whether the host has its route to an address.
+pub(crate) fn has_host_route(rtnl: &mut Rtnl, addr: IpAddr, link: u32) -> Result<bool, CniError> {
+    let found = routes_to(rtnl, Cidr::host(addr)).map_err(|e| CniError::kernel("listing routes", &e))?;
+    Ok(found.iter().any(|f| f.link == Some(link)))
+}

@@ -1,0 +1,89 @@
+//! Logs to stderr, where runtimes collect them, and to a file if the configuration names one.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::{error::CniError, netconf::NetConf};
+
+#[derive(Debug)]
+struct Sinks {
+    file: Option<File>,
+}
+
+struct Sink<'a>(&'a Sinks);
+
+impl Write for Sink<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(mut file) = self.0.file.as_ref() {
+            // A full disk must not keep a pod from starting.
+            let _ = file.write_all(line);
+        }
+        let _ = io::stderr().write_all(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Sinks {
+    type Writer = Sink<'a>;
+    fn make_writer(&'a self) -> Sink<'a> {
+        Sink(self)
+    }
+}
+
+/// Reads `log_level`.
+pub(crate) fn level(text: &str) -> Result<LevelFilter, CniError> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "debug" | "trace" => LevelFilter::DEBUG,
+        "" | "info" => LevelFilter::INFO,
+        "warning" | "warn" => LevelFilter::WARN,
+        "error" | "fatal" | "panic" | "critical" => LevelFilter::ERROR,
+        "none" | "off" => LevelFilter::OFF,
+        _ => {
+            let why = format!("{text:?} is not allowed: debug, info, warning, error and none are");
+            return Err(CniError::config("log_level", why));
+        }
+    })
+}
+
+/// Begins to log. The first call in a process counts.
+pub(crate) fn start(conf: &NetConf) -> Result<(), CniError> {
+    let level = level(&conf.log_level)?;
+    let path = conf.log_file_path.as_str();
+    let mut problem = None;
+    let file = (!path.is_empty())
+        .then(|| open(path))
+        .and_then(|opened| opened.map_err(|e| problem = Some(e)).ok());
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(Sinks { file })
+        .finish();
+    // Fails only when logging has begun already.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    if let Some(error) = problem {
+        tracing::warn!(path, %error, "cannot write the log file; logging to stderr alone");
+    }
+    Ok(())
+}
+
+fn open(path: &str) -> io::Result<File> {
+    if let Some(dir) = std::path::Path::new(path).parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+}

@@ -1,0 +1,114 @@
+//! Waiting until the agent says that the policy of this container is in force.
+
+use std::{path::Path, time::Duration};
+
+use caracal_agent_api::{
+    DEFAULT_SOCKET, SOCKET_ENV,
+    v1::{AwaitEndpointRequest, agent_client::AgentClient},
+};
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::transport::Endpoint;
+
+use crate::{
+    env::Env,
+    error::{CniError, Code},
+    identity::Identity,
+    plan::Wait,
+};
+
+/// How long ADD waits when the configuration does not say.
+const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+
+/// The pause after the agent could not be asked.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long the configuration wants ADD to wait.
+pub(crate) fn wait(seconds: Option<u32>) -> Wait {
+    match seconds {
+        None => Wait::OrFail(DEFAULT_WAIT),
+        Some(0) => Wait::No,
+        Some(n) => Wait::AtMost(Duration::from_secs(n.into())),
+    }
+}
+
+/// Waits as `wait` says. Tells whether policy and routes are in force.
+pub(crate) async fn await_policy(env: &Env, id: &Identity, wait: Wait) -> Result<bool, CniError> {
+    let socket = env.all.get(SOCKET_ENV).filter(|s| !s.is_empty());
+    let socket = socket.map_or(DEFAULT_SOCKET, String::as_str);
+    let (limit, must) = match wait {
+        Wait::No => return Ok(false),
+        Wait::OrFail(_) if !Path::new(socket).exists() => {
+            tracing::debug!(
+                socket,
+                "no agent to wait for; its static rule keeps the pod closed"
+            );
+            return Ok(false);
+        }
+        Wait::OrFail(limit) => (limit, true),
+        Wait::AtMost(limit) => (limit, false),
+    };
+    match ask_until(socket, id, Instant::now() + limit).await {
+        Ok(()) => Ok(true),
+        Err(why) if must => Err(CniError::new(
+            Code::TryAgain,
+            format!("policy is not in force after {limit:?}"),
+            format!("{why}; agent at {socket}, endpoint {}", id.endpoint_key()),
+        )),
+        Err(why) => {
+            tracing::warn!(%why, ?limit, "policy is not in force yet; going on as policy_setup_timeout_seconds says");
+            Ok(false)
+        }
+    }
+}
+
+/// Asks again and again; what was wrong last when the time is up.
+async fn ask_until(socket: &str, id: &Identity, deadline: Instant) -> Result<(), String> {
+    let mut why = "the agent did not answer".to_owned();
+    loop {
+        match timeout_at(deadline, ask(socket, id, deadline)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(e)) => why = e,
+            Err(_) => return Err(why),
+        }
+        if Instant::now() + PAUSE >= deadline {
+            return Err(why);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn ask(socket: &str, id: &Identity, deadline: Instant) -> Result<(), String> {
+    let endpoint = Endpoint::from_shared(format!("unix://{socket}"))
+        .map_err(|e| format!("{socket} cannot be a socket's path: {e}"))?;
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|e| format!("the agent cannot be reached: {}", innermost(&e)))?;
+    // The agent's own limit ends first, so that it can say what is missing.
+    let left = deadline
+        .saturating_duration_since(Instant::now())
+        .saturating_sub(PAUSE);
+    let request = AwaitEndpointRequest {
+        namespace: id.namespace().to_owned(),
+        name: id.endpoint_name(),
+        container_id: id.container_id.clone(),
+        timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+    };
+    let reply = AgentClient::new(channel)
+        .await_endpoint(request)
+        .await
+        .map_err(|e| format!("the agent: {}", e.message()))?
+        .into_inner();
+    if reply.in_force {
+        return Ok(());
+    }
+    Err(format!("the agent: {}", reply.reason))
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

@@ -52,7 +52,7 @@ impl Nft {
 impl<T: NftTx> Nft<T> {
     /// The same over another way to the kernel.
     pub fn with_tx(tx: T, config: Config) -> Self {
-        let states = PerFamily::new(FamilyState::new);
+        let states = PerFamily::new(|f| FamilyState::new(f, &config.workloads));
         Self {
             tx,
             config,
@@ -75,7 +75,7 @@ impl<T: NftTx> Nft<T> {
             let state = self.states.get_mut(family);
             *state = FamilyState {
                 desired: wanted,
-                ..FamilyState::new(family)
+                ..FamilyState::new(family, &self.config.workloads)
             };
         }
         self.monitor = None;
@@ -229,7 +229,7 @@ impl<T: NftTx> Nft<T> {
                     });
                 }
             }
-            *self.states.get_mut(family) = FamilyState::new(family);
+            *self.states.get_mut(family) = FamilyState::new(family, &self.config.workloads);
         }
         match load::send(&mut self.tx, batch, &mut Report::default()) {
             Ok(_) | Err(LoadError::Again) => Ok(()),

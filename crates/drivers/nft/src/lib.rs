@@ -27,6 +27,7 @@ mod tx;
 mod wanted;
 
 use caracal_net::Family;
+use caracal_rules::ir::IfName;
 
 pub use batch::{Batch, Object};
 pub use caracal_netlink::Wait;
@@ -42,6 +43,8 @@ pub struct Config {
     /// Bytes of notifications that may wait to be read; a large change of somebody else must fit, or everything is
     /// compared.
     pub listen_buffer: usize,
+    /// How the names of workloads' interfaces begin: they are closed where a hook's rule about them is refused.
+    pub workloads: Vec<IfName>,
 }
 
 impl Default for Config {
@@ -49,6 +52,7 @@ impl Default for Config {
         Self {
             layout: 1,
             listen_buffer: 8 * 1024 * 1024,
+            workloads: IfName::starting_with("cali").into_iter().collect(),
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use caracal_net::Family;
-use caracal_rules::ir::{BadDelta, BaseChain, ChainName, Element, Key, Set, SetName, TableDelta, TableState};
+use caracal_rules::ir::{
+    BadDelta, BaseChain, ChainName, Element, IfName, Key, Set, SetName, TableDelta, TableState,
+};
 
 use crate::{
     Error, NftTx,
@@ -46,6 +48,8 @@ impl Refused {
 #[derive(Debug)]
 pub(crate) struct FamilyState {
     pub(crate) family: Family,
+    /// How the names of workloads' interfaces begin.
+    pub(crate) workloads: Vec<IfName>,
     pub(crate) desired: TableState,
     /// The name of our table in the kernel; `None` when there is none.
     pub(crate) table: Option<String>,
@@ -66,9 +70,10 @@ pub(crate) struct FamilyState {
 }
 
 impl FamilyState {
-    pub(crate) fn new(family: Family) -> Self {
+    pub(crate) fn new(family: Family, workloads: &[IfName]) -> Self {
         Self {
             family,
+            workloads: workloads.to_vec(),
             desired: TableState::default(),
             table: None,
             chains: BTreeMap::new(),
@@ -293,8 +298,8 @@ impl FamilyState {
         Ok(())
     }
 
-    /// Gives an object up until it changes: a chain that is jumped to is closed, a rule of a base chain is left out, and
-    /// so is a set, which closes the chains that look into it. False when that leads nowhere.
+    /// Gives an object up until it changes: a chain that is jumped to is closed, a rule of a base chain gives way to one that
+    /// closes the workloads it decides over, and a set is left out, which closes the chains that look into it. False when that leads nowhere.
     pub(crate) fn refuse(&mut self, object: &Object, why: &str) -> bool {
         match object {
             Object::Table(_) => false,
@@ -310,14 +315,15 @@ impl FamilyState {
                 if chain.base.is_none() {
                     return self.refused.chains.insert(name.clone(), why.to_owned()).is_none();
                 }
-                // Refused rules before it are not in the kernel, so its place there is not its place here.
-                let possible = chain.rules.iter().filter(|r| self.obstacle(r).is_none());
-                let mut hashes =
-                    possible.filter_map(|r| Some(encode_rule(r, self.family, &self.desired.sets).ok()?.hash));
-                let left = hashes
-                    .by_ref()
-                    .filter(|hash| !self.refused.rules.contains_key(&(name.clone(), *hash)));
-                let hash = { left }.nth(*place);
+                // What stands in the kernel for refused rules moves the places of those behind.
+                let wanted = self.wanted_chain(name, chain, &mut Vec::new());
+                let rule = wanted
+                    .origin
+                    .get(*place)
+                    .and_then(|origin| chain.rules.get(*origin));
+                let hash = rule
+                    .and_then(|r| encode_rule(r, self.family, &self.desired.sets).ok())
+                    .map(|e| e.hash);
                 hash.is_some_and(|hash| {
                     self.refused
                         .rules

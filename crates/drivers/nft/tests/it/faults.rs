@@ -245,3 +245,28 @@ fn loopback_up() {
         .request(&Request::new(16, 0, &fixed))
         .expect("the loopback comes up");
 }
+
+#[test]
+fn netns_a_dispatch_that_is_refused_closes_the_workloads() {
+    netns!();
+    needs!("nft");
+    // A chain that the kernel's validation refuses once a hook leads to it: NAT in a filter.
+    let mut state = small();
+    let nat = Rule::new(
+        [],
+        [Statement::Masquerade {
+            ports: None,
+            fully_random: false,
+        }],
+        "out",
+    );
+    state
+        .chains
+        .insert("pol".into(), Chain::regular([allow(80), nat]));
+    let report = open().start(v4(state), &token()).expect("the rest is in force");
+    assert!(!report.problems.is_empty());
+    let listed = ruleset();
+    let closed = listed.contains("chain pol {\n\t\tcounter drop comment \"closed: ")
+        || listed.contains("oifname \"cali*\" counter drop comment \"closed: ");
+    assert!(closed, "{listed}");
+}

@@ -8,8 +8,6 @@ use serde_json::Value;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApiConfig {
     pub(crate) settings: BTreeMap<&'static str, String>,
-    /// Names in `spec` that no version of Calico has.
-    pub unknown: Vec<String>,
 }
 
 /// Why a CalicoAPIConfig file cannot be used.
@@ -28,6 +26,9 @@ pub enum BadConfig {
         /// What it must say.
         want: &'static str,
     },
+    /// A setting that there is not: a misspelt one must not lead to another datastore.
+    #[error("spec.{0} is not a known setting{1}")]
+    Unknown(String, String),
     /// A setting that is neither text, number nor yes or no.
     #[error("spec.{0} must be a single value")]
     Shape(String),
@@ -101,8 +102,8 @@ impl ApiConfig {
         let mut config = Self::default();
         for (field, value) in file.spec.unwrap_or_default() {
             let Some((_, name)) = NAMES.iter().find(|(n, _)| n.eq_ignore_ascii_case(&field)) else {
-                config.unknown.push(field);
-                continue;
+                let like = nearest(&field);
+                return Err(BadConfig::Unknown(field, like));
             };
             let text = match value {
                 Value::Null => continue,
@@ -117,6 +118,27 @@ impl ApiConfig {
     }
 }
 
+/// A hint at the known setting that starts or ends like this one.
+fn nearest(field: &str) -> String {
+    let field = field.to_ascii_lowercase();
+    let common = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        let same = |(a, b): &(u8, u8)| a == b;
+        let front = name.bytes().zip(field.bytes()).take_while(same).count();
+        let back = name
+            .bytes()
+            .rev()
+            .zip(field.bytes().rev())
+            .take_while(same)
+            .count();
+        front + back
+    };
+    match NAMES.iter().map(|(n, _)| (common(n), n)).max() {
+        Some((score, name)) if score * 2 > name.len() => format!(": did you mean {name:?}?"),
+        _ => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,7 +146,7 @@ mod tests {
     #[test]
     fn settings_are_named_as_in_the_environment() {
         let c = ApiConfig::parse(
-            "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nmetadata:\nspec:\n  datastoreType: etcdv3\n  etcdEndpoints: http://a:1,http://b:2\n  etcdCACertFile: /x\n  k8sClientQPS: 20\n  bogus: 1\n",
+            "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nmetadata:\nspec:\n  datastoreType: etcdv3\n  etcdEndpoints: http://a:1,http://b:2\n  etcdCACertFile: /x\n  k8sClientQPS: 20\n",
         )
         .unwrap();
         assert_eq!(c.settings["DATASTORE_TYPE"], "etcdv3");
@@ -133,7 +155,6 @@ mod tests {
             (&*c.settings["ETCD_CA_CERT_FILE"], &*c.settings["K8S_CLIENT_QPS"]),
             ("/x", "20")
         );
-        assert_eq!(c.unknown, ["bogus"]);
     }
 
     #[test]
@@ -145,6 +166,10 @@ mod tests {
         assert!(bad("just text").contains("YAML"));
         let list = "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec:\n  etcdEndpoints: [a]\n";
         assert!(bad(list).contains("spec.etcdEndpoints"));
+        let spec = "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec:\n";
+        let typo = bad(&format!("{spec}  etcdEndpoint: http://a:1\n"));
+        assert!(typo.contains("did you mean \"etcdEndpoints\""), "{typo}");
+        assert!(bad(&format!("{spec}  bogus: 1\n")).ends_with("known setting"));
         assert_eq!(ApiConfig::parse("---\n# nothing\n\n"), Ok(ApiConfig::default()));
     }
 }

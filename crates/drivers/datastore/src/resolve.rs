@@ -209,12 +209,7 @@ mod tests {
         assert!(kubernetes(of(&[k], "", true)));
         assert_eq!(of(&[], "", true), embedded(DEFAULT_SOCKET));
         let none = of(&[], "", false).unwrap_err().to_string();
-        for name in [
-            "DATASTORE_TYPE",
-            "ETCD_ENDPOINTS",
-            "KUBECONFIG",
-            "store.sock",
-        ] {
+        for name in ["DATASTORE_TYPE", "ETCD_ENDPOINTS", "KUBECONFIG", "store.sock"] {
             assert!(none.contains(name), "{none}");
         }
     }

@@ -7,6 +7,8 @@ use caracal_wire::{Bytes, KeyValue};
 
 /// How many values are remembered.
 const CAPACITY: usize = 64;
+/// Larger values are not: the blocks and endpoints that are written often are small.
+const LARGEST: usize = 64 << 10;
 
 /// The values last read or written, so that an update which names the revision it is based on needs no second read to
 /// keep unknown fields. A value is only used for the very revision that is asked for, so it is never stale.
@@ -21,6 +23,9 @@ impl Recent {
     pub(crate) fn put(&self, kv: &KeyValue) {
         let mut all = self.lock();
         all.retain(|old| old.key != kv.key);
+        if kv.value.len() > LARGEST {
+            return;
+        }
         if all.len() == CAPACITY {
             all.pop_front();
         }
@@ -59,6 +64,13 @@ mod tests {
         assert!(recent.get(&kv("k9", 5).key, 5).is_none());
         assert!(recent.get(&kv("k9", 7).key, 7).is_some());
         assert_eq!(recent.lock().len(), CAPACITY);
+        let large = KeyValue {
+            value: vec![b' '; LARGEST + 1].into(),
+            ..kv("k9", 8)
+        };
+        recent.put(&large);
+        assert!(recent.get(&large.key, 8).is_none());
+        recent.put(&kv("k9", 7));
         recent.forget(&kv("k9", 7).key);
         assert!(recent.get(&kv("k9", 7).key, 7).is_none());
     }

@@ -2,7 +2,7 @@ use caracal_api::{Kind, ResourceKey};
 use caracal_store::StoreError;
 use tonic::Code;
 
-use crate::transport::{Failed, root_cause};
+use crate::transport::{Failed, not_sent, root_cause};
 
 /// What a request was about.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +50,10 @@ pub(crate) fn explain(failed: &Failed, about: About<'_>) -> StoreError {
         }
         Code::Unimplemented => StoreError::Unavailable(format!(
             "{at} does not speak etcd's v3 API ({text}): is it the client port of etcd?"
+        )),
+        _ if at.starts_with("unix://") && not_sent(status) => StoreError::Unavailable(format!(
+            "{at}: {}; is the embedded store running (`caracal store serve`), and may this user reach it?",
+            root_cause(status)
         )),
         _ => StoreError::Unavailable(format!("{at}: {}", root_cause(status))),
     }

@@ -128,7 +128,7 @@ fn connection_lost(status: &Status) -> bool {
 }
 
 /// Whether the request surely did not reach a server.
-fn not_sent(status: &Status) -> bool {
+pub(crate) fn not_sent(status: &Status) -> bool {
     sources(status).any(|e| e.is::<ConnectError>())
 }
 

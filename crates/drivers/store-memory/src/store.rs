@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 use async_trait::async_trait;
 use caracal_api::{Kind, Resource, ResourceKey};
@@ -295,8 +295,9 @@ impl Store for MemoryStore {
             watch_from: place(kind, rev),
         };
         let mut last = "";
-        for (path, entry) in &table.entries {
-            if after.as_deref().is_some_and(|a| path.as_str() <= a) || !wanted(&entry.key, options) {
+        let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        for (path, entry) in table.entries.range::<str, _>((from, Bound::Unbounded)) {
+            if !wanted(&entry.key, options) {
                 continue;
             }
             let slot = entry.at(rev);

@@ -3,7 +3,11 @@
 //! - A revision is an opaque string per object; [`WatchFrom`] is opaque too and belongs to one kind.
 //! - A watch is per kind, without order across kinds; it may expire ([`StoreError::Expired`]): list again.
 //! - Lists come in pages. No transaction spans objects. A delete names the object it saw.
+//! - A write that failed with [`StoreError::Unavailable`] may have been done: read again before repeating it.
 //! - Some kinds are derived and read-only on Kubernetes ([`StoreError::Unsupported`]).
+//!
+//! Beside the contract: [`Checked`] refuses what breaks a rule before it is written; [`apply`], [`ensure`] and [`modify`]
+//! are the usual ways to write; the functions on metadata are what every backend does alike.
 //!
 //! **Invariant:** an `Ok` of a write means that the write is durable in the backend and later reads see it.
 

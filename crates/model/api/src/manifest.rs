@@ -341,8 +341,7 @@ fn body(value: &Value) -> Value {
 
 fn calico(kind: Kind, value: &Value) -> Result<Resource, Vec<Problem>> {
     let body = body(value);
-    let (resource, mut problems) =
-        strict::decode_with(&body, |d| Resource::deserialize_kind(kind, d)).map_err(|p| vec![p])?;
+    let (resource, mut problems) = strict::decode_with(&body, |d| Resource::deserialize_kind(kind, d))?;
     if let Some(p) = missing_name(resource.metadata()) {
         problems.push(p);
     }
@@ -362,7 +361,9 @@ fn missing_name(meta: &ObjectMeta) -> Option<Problem> {
 fn foreign(api_version: String, kind: String, value: &Value) -> Result<Foreign, Vec<Problem>> {
     let (metadata, mut problems) = match body(value).get("metadata") {
         None | Some(Value::Null) => (ObjectMeta::default(), Vec::new()),
-        Some(meta) => decode::<ObjectMeta>(meta).map_err(|p| vec![under_metadata(p)])?,
+        Some(meta) => {
+            decode::<ObjectMeta>(meta).map_err(|p| p.into_iter().map(under_metadata).collect::<Vec<_>>())?
+        }
     };
     problems = problems.into_iter().map(under_metadata).collect();
     problems.extend(missing_name(&metadata));

@@ -57,8 +57,12 @@ fn read<T: DeserializeOwned>(
     kind: &'static str,
     matters: impl Fn(&Problem) -> bool,
 ) -> Result<T, ConvertError> {
-    let (t, unknown) =
-        decode(&object.value).map_err(|p| ConvertError::new(kind, &object.metadata, vec![p]))?;
+    let (t, unknown) = decode(&object.value).map_err(|mut problems| {
+        // The last one is what stopped the reading; those before it are unknown fields.
+        let fatal = problems.pop();
+        let problems = problems.into_iter().filter(|p| matters(p)).chain(fatal).collect();
+        ConvertError::new(kind, &object.metadata, problems)
+    })?;
     whole(kind, object, unknown.into_iter().filter(|p| matters(p)).collect())?;
     Ok(t)
 }

@@ -17,6 +17,7 @@ mod name;
 mod network_policy;
 mod pod;
 mod profile;
+mod qos;
 mod selector;
 
 pub use error::{ConvertError, Converted};

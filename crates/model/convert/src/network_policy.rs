@@ -15,6 +15,9 @@ use crate::{
 /// What precedes the name of a Kubernetes policy in Calico's.
 pub const POLICY_PREFIX: &str = "knp.default.";
 
+/// The most ports that Calico's schema admits in one rule.
+const MAX_PORTS: usize = 50;
+
 /// Kubernetes' policies come after those of an order below and before those above.
 const ORDER: f64 = 1000.0;
 
@@ -155,7 +158,7 @@ fn keep_good<T>(all: impl Iterator<Item = Result<T, Vec<Problem>>>, problems: &m
     good
 }
 
-/// Ports by protocol, in the order of their names; an entry without a port stands for all ports of its protocol.
+/// Ports by protocol, in the order of their names and in portions that fit a rule; an entry without a port stands for all ports of its protocol.
 fn grouped(ports: Vec<(String, Option<Port>)>) -> Vec<(Option<Protocol>, Vec<Port>)> {
     let mut by_protocol: BTreeMap<String, Option<Vec<Port>>> = BTreeMap::new();
     for (protocol, port) in ports {
@@ -166,10 +169,15 @@ fn grouped(ports: Vec<(String, Option<Port>)>) -> Vec<(Option<Protocol>, Vec<Por
             _ => {}
         }
     }
-    by_protocol
-        .into_iter()
-        .map(|(protocol, ports)| (Some(Protocol::Name(protocol)), ports.unwrap_or_default()))
-        .collect()
+    let mut out = Vec::new();
+    for (protocol, ports) in by_protocol {
+        let protocol = Some(Protocol::Name(protocol));
+        match ports {
+            Some(ports) => out.extend(ports.chunks(MAX_PORTS).map(|p| (protocol.clone(), p.to_vec()))),
+            None => out.push((protocol, Vec::new())),
+        }
+    }
+    out
 }
 
 fn peer(peer: &KubePeer, at: &FieldPath) -> Result<EntityRule, Vec<Problem>> {

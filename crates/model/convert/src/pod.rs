@@ -8,6 +8,7 @@ use crate::{
     ORCHESTRATOR_KUBERNETES, Pod, WepName,
     error::problem,
     name::{namespace_profile, service_account_profile, veth_name},
+    qos,
 };
 
 /// The interface inside the pod.
@@ -51,6 +52,7 @@ pub fn pod(pod: &Pod) -> Option<Converted<Object<WorkloadEndpointSpec>>> {
         interface_name: veth_name(VETH_PREFIX, namespace, &meta.name),
         ports: ports(pod, &mut problems),
         allow_spoofed_source_prefixes: source_prefixes(pod, &mut problems),
+        qos_controls: qos::controls(&meta.annotations, &mut problems),
         ..WorkloadEndpointSpec::default()
     };
     let name = WepName::kubernetes(&pod.spec.node_name, &meta.name, ENDPOINT);

@@ -32,10 +32,10 @@ pub(super) fn yaml_options() -> serde_saphyr::Options {
             max_events: usize::MAX,
             max_total_scalar_bytes: usize::MAX,
             max_total_comment_bytes: usize::MAX,
-            max_aliases: 1_000_000,
-            max_anchors: 1_000_000,
+            max_recorded_anchor_events: 100_000,
             enforce_alias_anchor_ratio: false,
         },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         legacy_octal_numbers: true,
         with_snippet: false,
         emit_comments: false,
@@ -55,16 +55,8 @@ pub(super) fn documents(text: &str) -> Vec<Raw<'_>> {
         if is_blank(part) {
             continue;
         }
-        let value = serde_saphyr::from_str_with_options::<Value>(part, yaml_options()).map_err(|e| Syntax {
-            line: e
-                .location()
-                .filter(|l| l.line() > 0)
-                .map(|l| first_line + l.line() - 1),
-            message: one_line(
-                &e.without_snippet()
-                    .render_with_formatter(&serde_saphyr::UserMessageFormatter),
-            ),
-        });
+        let value = serde_saphyr::from_str_with_options::<Value>(part, yaml_options())
+            .map_err(|e| yaml_error(&e, first_line));
         if !matches!(value, Ok(Value::Null)) {
             docs.push(Raw {
                 number: number + 1,
@@ -109,8 +101,25 @@ fn yaml_parts(text: &str) -> Vec<(u64, &str)> {
     parts
 }
 
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+fn yaml_error(e: &serde_saphyr::Error, first_line: u64) -> Syntax {
+    let text = e
+        .without_snippet()
+        .render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    let at = e.location().filter(|l| l.line() > 0);
+    Syntax {
+        line: at.map(|l| first_line + l.line() - 1),
+        message: without_position(&text, at.map(|l| l.column())),
+    }
+}
+
+/// The parsers say where in the document an error is; a user looks for the place in the source.
+fn without_position(text: &str, column: Option<u64>) -> String {
+    let text = text.split(" at line ").next().unwrap_or(text);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match column {
+        Some(c) => format!("{text} (column {c})"),
+        None => text,
+    }
 }
 
 /// The documents of a stream of JSON values; `None` when the first is no JSON, so that it may be YAML in flow style.
@@ -148,7 +157,7 @@ fn json_stream(text: &str) -> Option<Vec<Raw<'_>>> {
                     text: rest,
                     value: Err(Syntax {
                         line: Some(first_line + (e.line() as u64).saturating_sub(1)),
-                        message: e.to_string(),
+                        message: without_position(&e.to_string(), Some(e.column() as u64)),
                     }),
                 });
                 return Some(docs);

@@ -13,8 +13,8 @@ use crate::{FieldPath, Problem, Step, nearest};
 /// Reads a `T`; yields it with a problem for each field that `T` does not have.
 ///
 /// # Errors
-/// With the first field whose value does not fit its type.
-pub fn decode<T: DeserializeOwned>(value: &Value) -> Result<(T, Vec<Problem>), Problem> {
+/// With the first field whose value does not fit its type, and the unknown fields that came before it.
+pub fn decode<T: DeserializeOwned>(value: &Value) -> Result<(T, Vec<Problem>), Vec<Problem>> {
     decode_with(value, |d| T::deserialize(d))
 }
 
@@ -22,17 +22,20 @@ pub fn decode<T: DeserializeOwned>(value: &Value) -> Result<(T, Vec<Problem>), P
 pub(super) fn decode_with<'a, T>(
     value: &'a Value,
     read: impl FnOnce(Strict<'a, '_>) -> Result<T, Refused>,
-) -> Result<(T, Vec<Problem>), Problem> {
+) -> Result<(T, Vec<Problem>), Vec<Problem>> {
     let notes = Notes::default();
     let read = read(Strict { value, notes: &notes });
-    let (path, unknown) = (notes.path.into_inner(), notes.unknown.into_inner());
+    let (path, mut unknown) = (notes.path.into_inner(), notes.unknown.into_inner());
     match read {
         Ok(t) => Ok((t, unknown)),
-        Err(Refused(message)) => Err(Problem {
-            path: FieldPath(path),
-            line: None,
-            message,
-        }),
+        Err(Refused(message)) => {
+            unknown.push(Problem {
+                path: FieldPath(path),
+                line: None,
+                message,
+            });
+            Err(unknown)
+        }
     }
 }
 
@@ -338,7 +341,7 @@ mod tests {
                 "65535",
             ),
         ] {
-            let p = decode::<NetworkPolicySpec>(&v).unwrap_err();
+            let p = decode::<NetworkPolicySpec>(&v).unwrap_err().remove(0);
             assert_eq!(p.path.to_string(), path, "{p}");
             assert!(p.message.contains(word), "{p}");
         }

@@ -135,6 +135,27 @@ fn errors_name_everything_a_user_needs() {
 }
 
 #[test]
+fn syntax_errors_say_the_line_of_the_file() {
+    let docs = read("a: 1\n---\nb: 1\n c: 2\n");
+    let e = docs[1].as_ref().expect_err("refused").to_string();
+    assert!(
+        e.starts_with("test.yaml, document 2: line 4: ") && e.matches("line").count() == 1,
+        "{e}"
+    );
+    let docs = read("{\"apiVersion\": \"v1\"}\n{\"kind\": }\n");
+    let e = docs[1].as_ref().expect_err("refused").to_string();
+    assert!(
+        e.starts_with("test.yaml, document 2: line 2: ") && e.matches("line").count() == 1,
+        "{e}"
+    );
+    let e = refused(&POLICY.replace("selector:", "seletcor:").replace("Allow", "Alow"));
+    assert!(
+        e.contains("spec.seletcor") && e.contains("spec.ingress[0].action"),
+        "{e}"
+    );
+}
+
+#[test]
 fn every_unknown_field_is_listed() {
     let e = refused(
         &POLICY

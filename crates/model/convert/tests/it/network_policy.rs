@@ -174,6 +174,19 @@ fn every_shape_of_port() {
 }
 
 #[test]
+fn more_ports_than_a_rule_takes_make_more_rules() {
+    let ports: Vec<Value> = (1..=120).map(|p| json!({"port": p})).collect();
+    let rules = ingress(&json!({"ports": ports}));
+    let rules = rules.as_array().expect("a list");
+    let ports: Vec<&Value> = rules
+        .iter()
+        .filter_map(|r| r["destination"]["ports"].as_array())
+        .flatten()
+        .collect();
+    assert_eq!((rules.len(), ports.len(), ports[119]), (3, 120, &json!(120)));
+}
+
+#[test]
 fn peers_times_protocols() {
     let rules = egress(&json!({
         "to": [{"podSelector": {}}, {"ipBlock": {"cidr": "::/0"}}],

@@ -4,32 +4,25 @@
 //! by address answers; so endpoints may share addresses, and a set costs nothing but its selector. What a change may
 //! affect is noted with its state before the change ([`Live::touched`](crate::sets::Live)), and compared at the flush.
 
+mod port;
+
 use std::{collections::BTreeSet, hash::BuildHasher};
 
 use caracal_api::Kind;
 use caracal_desired::{Delta, IpSet, IpSetMember};
-use caracal_net::{Cidr, Proto};
-use caracal_selector::{LabelSet, Symbol};
+use caracal_net::Cidr;
+use caracal_selector::Symbol;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
+pub(crate) use crate::cluster::port::{Port, Ports, content};
 use crate::{
-    index::{Content, Frame, LabelIndex},
+    cluster::port::port_members,
+    index::{Content, LabelIndex},
     sets::{Live, SetTable},
     store::Slab,
     vocabulary::Vocabulary,
 };
-
-/// A named port of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Port {
-    pub(crate) name: Symbol,
-    pub(crate) proto: Proto,
-    pub(crate) port: u16,
-}
-
-/// Sorted, each once.
-pub(crate) type Ports = Box<[Port]>;
 
 /// An endpoint or network set.
 struct Item {
@@ -402,33 +395,4 @@ impl Cluster {
         let wanted = self.sets.iter().filter_map(|e| Some(e.live.as_ref()?.port?.1));
         self.index.symbols().chain(namespaces).chain(ports).chain(wanted)
     }
-}
-
-/// The ports of that name and protocol at an address. Ports belong to endpoints, which have single addresses.
-fn port_members(
-    net: &Cidr,
-    ports: &[Port],
-    (proto, name): (Option<Proto>, Symbol),
-) -> impl Iterator<Item = IpSetMember> {
-    let addr = net.is_host().then(|| net.addr());
-    let of_name = ports.iter().filter(move |p| p.name == name);
-    let fitting = of_name.filter(move |p| proto.is_none_or(|wanted| wanted == p.proto));
-    fitting.filter_map(move |p| Some(IpSetMember::IpPort(addr?, p.proto, p.port)))
-}
-
-/// What the index needs to know of a member.
-pub(crate) fn content(
-    own: LabelSet,
-    forced: LabelSet,
-    profiles: Box<[Symbol]>,
-    mut ports: Vec<Port>,
-) -> Content<Ports> {
-    ports.sort_unstable();
-    ports.dedup();
-    let frame = Frame {
-        forced,
-        profiles,
-        extra: ports.into_boxed_slice(),
-    };
-    Content { own, frame }
 }

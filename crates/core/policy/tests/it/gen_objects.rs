@@ -297,8 +297,8 @@ fn profile() -> impl Strategy<Value = Update> {
     let pair = prop_oneof![
         (Just("pcns.env"), select(&["prod", "test"][..])),
         (Just("pcsa.role"), Just("r")),
-        (Just("env"), Just("prod")),
-        (Just("app"), Just("a")),
+        (Just("env"), select(&["prod", "test"][..])),
+        (Just("app"), select(&["a", "b"][..])),
     ];
     let handed =
         vec(pair, 0..3).prop_map(|p| p.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());

@@ -6,7 +6,7 @@ use caracal_update::InSync;
 use netlink_packet_route::RouteNetlinkMessage;
 
 use super::{LinkState, RouteError, RouteReport, Routes};
-use crate::codec::{self, Installed};
+use crate::codec::{self, Installed, Kind};
 use crate::model::RouteKey;
 
 /// How often a write that failed for lack of another route is tried in one apply: that route may have been
@@ -30,8 +30,8 @@ impl Routes {
 
     fn apply_inner(&mut self, rtnl: &mut Rtnl, report: &mut RouteReport) -> Result<(), LinkError> {
         if self.unread {
-            self.read(rtnl)?;
-            self.unread = false;
+            // The kernel's list leaves out a route that stands between the hops of an IPv6 multipath route.
+            self.unread = self.read(rtnl)?;
         }
         self.delete_strays(rtnl, report)?;
         let mut failed = Vec::new();
@@ -46,7 +46,8 @@ impl Routes {
         self.delete_surplus(rtnl, report)
     }
 
-    fn read(&mut self, rtnl: &mut Rtnl) -> Result<(), LinkError> {
+    /// Reads links and routes. Tells whether there may be more, to be seen once this apply is done.
+    fn read(&mut self, rtnl: &mut Rtnl) -> Result<bool, LinkError> {
         self.links.clear();
         self.names.clear();
         for link in rtnl.links()? {
@@ -78,10 +79,14 @@ impl Routes {
         self.through.clear();
         self.sourced.clear();
         self.strays.clear();
+        let mut more = false;
         for (key, routes) in found {
+            more |= routes
+                .iter()
+                .any(|route| route.kind == Kind::Other && self.is_ours(&key, route));
             self.take_in(key, routes);
         }
-        Ok(())
+        Ok(more)
     }
 
     /// Takes in what is there at a key: nearly always one route. Of several, ours go, except the right one;

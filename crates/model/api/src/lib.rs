@@ -1,9 +1,16 @@
 //! The kinds of `projectcalico.org/v3`: types, serde, defaulting and validation.
 //!
 //! Every kind is an [`Object`] of its spec; [`Resource`] is any of them, [`Kind`] its name and [`ResourceKey`] its
-//! identity. The generic shape is all that a new kind follows: a spec type, a line in `kind.rs`.
+//! identity. A new kind is a spec type, a line in `kind.rs` and one in `resource.rs`, and its rules in `validate/`.
+//!
+//! - [`parse`] reads manifests of YAML or JSON: [`Document`]s, or a [`ManifestError`] that names file, document, line,
+//!   kind, name, field and what is allowed; [`to_yaml`] and [`list_to_yaml`] write them.
+//! - [`default_resource`] fills in what an object leaves out; [`validate`] says what is wrong with it then.
+//! - [`validate_update`], [`validate_pool_among`], [`validate_tier_exists`] and [`validate_tier_deletion`] hold an
+//!   object against others.
 //!
 //! **Invariant:** what is read is written back: serde here is lossless for every field Calico's v3 defines.
+//! **Invariant:** pure, and no input makes it panic.
 
 mod bgp;
 mod bgp_filter;

@@ -26,7 +26,10 @@ fn v4(n: usize) -> IpAddr {
 
 fn port(n: usize) -> PortRange {
     let first = u16::try_from(n).expect("a port's number fits");
-    PortRange { first, last: first + 10 }
+    PortRange {
+        first,
+        last: first + 10,
+    }
 }
 
 fn policy_id(i: usize) -> PolicyId {
@@ -45,7 +48,7 @@ fn policy(i: usize, ports: PortRange) -> Delta {
     let (mut first, mut second, mut third) = (tcp(), tcp(), tcp());
     first.src.ip_sets = vec![role(i)];
     first.dst.ports = vec![PortRange::single(8080)];
-    let net = v4(0xac10_0000 + ((i >> 12) % 16 << 16) + (((i >> 4) % 256) << 8) + i % 16 * 16);
+    let net = v4(0xac10_0000 + (((i >> 12) % 16) << 16) + (((i >> 4) % 256) << 8) + i % 16 * 16);
     second.src.nets = vec![Cidr::new(net, 28)];
     third.dst.ports = vec![ports];
     Delta::Policy(Arc::new(Policy {
@@ -86,7 +89,9 @@ fn workload(policies: usize, remote: usize) -> (Vec<Delta>, Vec<Vec<PolicyId>>) 
     let mut deltas = Vec::new();
     for k in 0..ROLES {
         let remotes = (k..remote).step_by(ROLES);
-        let members = remotes.map(|j| IpSetMember::Net(Cidr::host(v4(0x0a42_0000 + j)))).collect();
+        let members = remotes
+            .map(|j| IpSetMember::Net(Cidr::host(v4(0x0a42_0000 + j))))
+            .collect();
         let kind = IpSetKind::Net;
         deltas.push(Delta::IpSet(role(k), IpSet { kind, members }));
     }
@@ -164,9 +169,15 @@ fn main() {
     changes("one member of one set", &mut compiler, |k| {
         let member = IpSetMember::Net(Cidr::host(v4(0x0b00_0000 + k)));
         let (added, removed) = (vec![member], vec![]);
-        Delta::IpSetMembers { id: role(k), added, removed }
+        Delta::IpSetMembers {
+            id: role(k),
+            added,
+            removed,
+        }
     });
-    changes("a new endpoint of a known list", &mut compiler, |k| endpoint(APPS + k, &lists));
+    changes("a new endpoint of a known list", &mut compiler, |k| {
+        endpoint(APPS + k, &lists)
+    });
     changes("an endpoint gone", &mut compiler, |k| {
         Delta::WorkloadGone(WorkloadId::new(
             "default",
@@ -174,10 +185,17 @@ fn main() {
         ))
     });
     let mut grown = lists.clone();
-    for k in 0..APPS {
-        grown[k].push(policy_id(k + 1));
+    for (k, list) in grown.iter_mut().enumerate() {
+        list.push(policy_id(k + 1));
     }
     changes("a list gets one policy more", &mut compiler, |k| {
-        endpoint(k % APPS, if k / APPS % 2 == 0 { &grown } else { &lists })
+        endpoint(
+            k % APPS,
+            if (k / APPS).is_multiple_of(2) {
+                &grown
+            } else {
+                &lists
+            },
+        )
     });
 }

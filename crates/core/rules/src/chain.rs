@@ -9,8 +9,8 @@ use crate::{
     atom::Atom,
     base,
     config::RulesConfig,
-    ir::{LogTo, Rule, Set, SetName, Statement},
-    list::{List, Segment, SourceId, profiles_list},
+    ir::{LogTo, Match, Rule, Set, SetName, Statement},
+    list::{List, PROFILES_IN_A_ROW, Segment, SourceId, profiles_list},
     merge::{Piece, merge},
     names,
 };
@@ -26,8 +26,8 @@ pub(crate) struct Compiled {
     pub(crate) sets: Vec<(SetName, Set)>,
     /// IP sets, in order, each once.
     pub(crate) ip_sets: Vec<IpSetId>,
-    /// Where the chain goes on.
-    pub(crate) next: Option<Arc<List>>,
+    /// Where the chain leads.
+    pub(crate) leads_to: Vec<Arc<List>>,
 }
 
 /// Rules of a source; absent when there is no such policy or profile.
@@ -37,14 +37,16 @@ pub(crate) type Atoms = Option<Arc<[Atom]>>;
 pub(crate) fn compile(list: &List, atoms: &[Atoms], config: &RulesConfig) -> Compiled {
     let passes = |a: &Atoms| a.iter().flat_map(|a| a.iter()).any(|a| a.action == Action::Pass);
     let (end, upto, next) = match &list.segment {
+        Segment::Groups(groups) => return compile_groups(groups, config),
         Segment::Tier(_, end) => (*end, list.sources.len(), list.next.clone()),
         // Pass in a profile leaves that profile only: what follows must be a chain of its own.
         Segment::Profiles => match atoms.iter().position(passes) {
-            Some(i) => {
+            Some(i) if list.sources.len() <= PROFILES_IN_A_ROW => {
                 let rest = profiles_list(list.direction, list.sources[i + 1..].to_vec());
                 (TierDefaultAction::Pass, i + 1, Some(rest))
             }
-            None => (TierDefaultAction::Deny, list.sources.len(), None),
+            // Without a next chain, Pass denies.
+            _ => (TierDefaultAction::Deny, list.sources.len(), None),
         },
     };
     let mut writer = Writer {
@@ -66,8 +68,39 @@ pub(crate) fn compile(list: &List, atoms: &[Atoms], config: &RulesConfig) -> Com
     let (goes_on, mut out) = (writer.goes_on, writer.out);
     out.ip_sets.sort();
     out.ip_sets.dedup();
-    out.next = next.filter(|_| goes_on);
+    out.leads_to.extend(next.filter(|_| goes_on));
     out
+}
+
+/// Asks one group after the other, until one allows or denies.
+fn compile_groups(groups: &[Arc<List>], config: &RulesConfig) -> Compiled {
+    let mask = config.allowed_mark;
+    let clear = Statement::SetMark { mask, value: 0 };
+    let allowed = Match::Mark {
+        mask,
+        value: mask,
+        not: false,
+    };
+    let (last, marking) = match groups.split_last() {
+        Some((last, marking)) => (Statement::goto(last.name.clone()), marking),
+        None => (base::deny(config), groups),
+    };
+    let mut rules = vec![Rule::new([], [clear.clone()], "nothing allowed it yet")];
+    for group in marking {
+        rules.push(Rule::new([], [Statement::jump(group.name.clone())], ""));
+        let done = [clear.clone(), Statement::RETURN];
+        rules.push(Rule::new(
+            [allowed.clone()],
+            done,
+            "one of these tiers allowed it",
+        ));
+    }
+    rules.push(Rule::new([], [last], "the last tiers"));
+    Compiled {
+        rules,
+        leads_to: groups.to_vec(),
+        ..Compiled::default()
+    }
 }
 
 struct Writer<'a> {
@@ -114,12 +147,12 @@ impl<'a> Writer<'a> {
         self.flush();
         let name = match &self.list.segment {
             Segment::Tier(tier, _) => format!("end of tier {}", names::shortened(tier.as_str(), 80)),
-            Segment::Profiles => "no profile allowed it".into(),
+            Segment::Profiles | Segment::Groups(_) => "no profile allowed it".into(),
         };
         let (then, comment) = match (end, &self.list.segment) {
             (TierDefaultAction::Deny, _) => (base::deny(self.config), name),
             (TierDefaultAction::Pass, Segment::Tier(..)) => (self.go_on(), format!("{name}: pass")),
-            (TierDefaultAction::Pass, Segment::Profiles) => (self.go_on(), "next profile".into()),
+            (TierDefaultAction::Pass, _) => (self.go_on(), "next profile".into()),
         };
         self.out.rules.push(Rule::new([], [then], comment));
     }
@@ -130,16 +163,21 @@ impl<'a> Writer<'a> {
                 self.goes_on = true;
                 Statement::goto(next.name.clone())
             }
-            // Every tier has something behind it; without it nothing may get through.
+            // The end of a group: what leaves it without a mark goes on.
+            None if self.list.marks => Statement::RETURN,
             None => base::deny(self.config),
         }
     }
 
-    fn verdict(&mut self, action: Action) -> Statement {
+    fn verdict(&mut self, action: Action) -> Vec<Statement> {
+        let mask = self.config.allowed_mark;
         match action {
-            Action::Allow => Statement::RETURN,
-            Action::Pass => self.go_on(),
-            Action::Deny | Action::Log => base::deny(self.config),
+            Action::Allow if self.list.marks => {
+                vec![Statement::SetMark { mask, value: mask }, Statement::RETURN]
+            }
+            Action::Allow => vec![Statement::RETURN],
+            Action::Pass => vec![self.go_on()],
+            Action::Deny | Action::Log => vec![base::deny(self.config)],
         }
     }
 
@@ -158,7 +196,7 @@ impl<'a> Writer<'a> {
             let comment = comment(m.first) + &more;
             self.out
                 .rules
-                .push(Rule::new(m.matches, [verdict.clone()], comment));
+                .push(Rule::new(m.matches, verdict.clone(), comment));
             self.out.sets.extend(m.sets);
         }
     }
@@ -174,9 +212,7 @@ impl<'a> Writer<'a> {
             (SourceId::Profile(name), _) => {
                 names::log_prefix(pattern, "", "Profile", name.as_str(), name.as_str())
             }
-            (SourceId::Policy(id), Segment::Profiles) => {
-                names::log_prefix(pattern, "", id.kind.as_str(), &id.name, "")
-            }
+            (SourceId::Policy(id), _) => names::log_prefix(pattern, "", id.kind.as_str(), &id.name, ""),
         };
         let rate = self.config.log_rate.map(|r| Statement::Limit {
             rate: r.rate,

@@ -76,7 +76,7 @@ impl Compiler {
         if self.config == config {
             return;
         }
-        let in_lists = |c: &RulesConfig| (c.deny, Arc::clone(&c.log_prefix), c.log_rate);
+        let in_lists = |c: &RulesConfig| (c.deny, Arc::clone(&c.log_prefix), c.log_rate, c.allowed_mark);
         if in_lists(&self.config) != in_lists(&config) {
             self.tables.iter_mut().for_each(|(_, t)| t.all_changed());
         }

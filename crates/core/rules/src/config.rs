@@ -68,6 +68,8 @@ pub struct RulesConfig {
     pub log_prefix: Arc<str>,
     /// Bound on the lines of one rule.
     pub log_rate: Option<LogRate>,
+    /// A bit of the packet mark that is ours while a packet is judged; only lists of many tiers use it.
+    pub allowed_mark: u32,
 }
 
 impl Default for RulesConfig {
@@ -87,6 +89,7 @@ impl Default for RulesConfig {
             nat_fully_random: true,
             log_prefix: "calico-packet".into(),
             log_rate: None,
+            allowed_mark: 0x0001_0000,
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod ir;
 mod list;
 mod merge;
 mod names;
+mod out;
 mod source;
 mod table;
 

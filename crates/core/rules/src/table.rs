@@ -19,6 +19,7 @@ use crate::{
         Verdict,
     },
     list::{List, SourceId},
+    out::{Out, push_elements, write_set},
     source::Sources,
 };
 
@@ -39,23 +40,13 @@ struct Live {
     rules: Vec<Rule>,
     sets: Vec<SetName>,
     ip_sets: Vec<IpSetId>,
-    next: Option<ChainName>,
+    leads_to: Vec<ChainName>,
 }
 
 #[derive(Debug)]
 struct Own {
     refs: usize,
     set: Set,
-}
-
-/// Deltas in an order in which what is referred to exists.
-#[derive(Debug, Default)]
-struct Out {
-    sets: Vec<TableDelta>,
-    chains: Vec<TableDelta>,
-    elements: Vec<TableDelta>,
-    chains_gone: Vec<TableDelta>,
-    sets_gone: Vec<TableDelta>,
 }
 
 #[derive(Debug)]
@@ -155,10 +146,7 @@ impl Table {
             self.write_ip_set(&id, ip_sets, &mut out);
         }
         self.write_bindings(&mut out);
-        [out.sets, out.chains, out.elements, out.chains_gone, out.sets_gone]
-            .into_iter()
-            .flatten()
-            .collect()
+        out.deltas()
     }
 
     /// Everything, as after the last flush if nothing changed since.
@@ -210,7 +198,7 @@ impl Table {
             rules: Vec::new(),
             sets: Vec::new(),
             ip_sets: Vec::new(),
-            next: None,
+            leads_to: Vec::new(),
         };
         self.lists.insert(list.name.clone(), live);
     }
@@ -233,10 +221,10 @@ impl Table {
         let atoms: Vec<_> = list.sources.iter().map(of).collect();
         let new = compile(&list, &atoms, config);
         let set_names = new.sets.iter().map(|(n, _)| n.clone()).collect();
-        let next = new.next.as_ref().map(|l| l.name.clone());
+        let leads_to = new.leads_to.iter().map(|l| l.name.clone()).collect();
         let old_sets = std::mem::replace(&mut live.sets, set_names);
         let old_ip_sets = std::mem::replace(&mut live.ip_sets, new.ip_sets.clone());
-        let old_next = std::mem::replace(&mut live.next, next);
+        let old_leads = std::mem::replace(&mut live.leads_to, leads_to);
         if live.rules != new.rules {
             let before = std::mem::replace(&mut live.rules, new.rules);
             self.rules_before.entry(name.clone()).or_insert(Some(before));
@@ -250,10 +238,8 @@ impl Table {
                 0
             }) += 1;
         }
-        if let Some(next) = &new.next {
-            self.claim(next);
-        }
-        self.give_back(old_sets, old_ip_sets, old_next);
+        new.leads_to.iter().for_each(|l| self.claim(l));
+        self.give_back(old_sets, old_ip_sets, old_leads);
     }
 
     fn claim_set(&mut self, name: SetName, set: Set) {
@@ -272,7 +258,7 @@ impl Table {
         }
     }
 
-    fn give_back(&mut self, sets: Vec<SetName>, ip_sets: Vec<IpSetId>, next: Option<ChainName>) {
+    fn give_back(&mut self, sets: Vec<SetName>, ip_sets: Vec<IpSetId>, leads_to: Vec<ChainName>) {
         for name in sets {
             if let Some(own) = self.own.get_mut(&name) {
                 own.refs -= 1;
@@ -291,9 +277,7 @@ impl Table {
                 }
             }
         }
-        if let Some(next) = next {
-            self.release(&next);
-        }
+        leads_to.iter().for_each(|l| self.release(l));
     }
 
     /// Removes a chain that nothing leads to any more, and what only it needed.
@@ -313,7 +297,7 @@ impl Table {
             }
         }
         self.rules_before.entry(name.clone()).or_insert(Some(live.rules));
-        self.give_back(live.sets, live.ip_sets, live.next);
+        self.give_back(live.sets, live.ip_sets, live.leads_to);
     }
 
     fn write_base(&mut self, new: Option<Base>, out: &mut Out) {
@@ -417,38 +401,4 @@ fn element(map: &str, interface: IfName, binding: &Binding) -> (Key, Element) {
     };
     let element = Element::verdict(Verdict::Jump(list.name.clone())).commented(Arc::clone(&binding.comment));
     (Key::One(Span::If(interface)), element)
-}
-
-fn push_elements(name: &SetName, gone: Vec<Key>, new: Vec<(Key, Element)>, out: &mut Out) {
-    // Intervals that grow replace those they cover, so these go first.
-    if !gone.is_empty() {
-        out.elements.push(TableDelta::DeleteElements(name.clone(), gone));
-    }
-    if !new.is_empty() {
-        out.elements.push(TableDelta::AddElements(name.clone(), new));
-    }
-}
-
-fn write_set(name: &SetName, before: Option<&Set>, now: Option<&Set>, out: &mut Out) {
-    match (before, now) {
-        (Some(before), Some(now)) if before.def == now.def => {
-            let gone = before.elements.keys().filter(|k| !now.elements.contains_key(k));
-            let new = now
-                .elements
-                .iter()
-                .filter(|(k, e)| before.elements.get(k) != Some(e));
-            let (gone, new) = (
-                gone.cloned().collect(),
-                new.map(|(k, e)| (k.clone(), e.clone())).collect(),
-            );
-            push_elements(name, gone, new, out);
-        }
-        (_, Some(now)) => {
-            let elements = now.elements.iter().map(|(k, e)| (k.clone(), e.clone())).collect();
-            out.sets.push(TableDelta::PutSet(name.clone(), now.def.clone()));
-            out.sets.push(TableDelta::ReplaceElements(name.clone(), elements));
-        }
-        (Some(_), None) => out.sets_gone.push(TableDelta::RemoveSet(name.clone())),
-        (None, None) => {}
-    }
 }

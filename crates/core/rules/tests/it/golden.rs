@@ -61,29 +61,70 @@ fn pod(name: &str, interface: &str, addresses: PerFamily<Vec<&str>>) -> Delta {
 
 fn example() -> Vec<Delta> {
     let mut bad = Rule::new(Action::Deny);
-    bad.src.nets = vec!["192.0.2.0/24".parse().unwrap(), "198.51.100.0/24".parse().unwrap()];
+    bad.src.nets = vec![
+        "192.0.2.0/24".parse().unwrap(),
+        "198.51.100.0/24".parse().unwrap(),
+    ];
     let mut from_frontend = tcp(Action::Allow, 8080, 8080);
     let frontend = IpSetId::new("s:frontend");
     from_frontend.src.ip_sets = vec![frontend.clone()];
     let mut ping = Rule::new(Action::Allow);
     ping.protocol = Some(Proto::ICMP);
     ping.family = Some(Family::V4);
-    ping.icmp = Some(caracal_desired::IcmpMatch { icmp_type: 8, code: None });
+    ping.icmp = Some(caracal_desired::IcmpMatch {
+        icmp_type: 8,
+        code: None,
+    });
     let members = ["10.65.1.7/32", "10.65.2.9/32", "fd00:65::7/128"];
     let members = members.map(|m| IpSetMember::Net(m.parse().unwrap()));
     let web = PolicyId::namespaced(PolicyKind::NetworkPolicy, "shop", "web");
     vec![
-        Delta::IpSet(frontend, IpSet { kind: IpSetKind::Net, members: members.into() }),
-        policy(gnp("quarantine"), "security", vec![Rule::new(Action::Log), bad], vec![]),
-        policy(web, "default", vec![from_frontend, tcp(Action::Allow, 9000, 9009)], vec![]),
-        policy(gnp("monitoring"), "default", vec![tcp(Action::Allow, 9100, 9100), ping], vec![]),
+        Delta::IpSet(
+            frontend,
+            IpSet {
+                kind: IpSetKind::Net,
+                members: members.into(),
+            },
+        ),
+        policy(
+            gnp("quarantine"),
+            "security",
+            vec![Rule::new(Action::Log), bad],
+            vec![],
+        ),
+        policy(
+            web,
+            "default",
+            vec![from_frontend, tcp(Action::Allow, 9000, 9009)],
+            vec![],
+        ),
+        policy(
+            gnp("monitoring"),
+            "default",
+            vec![tcp(Action::Allow, 9100, 9100), ping],
+            vec![],
+        ),
         Delta::Profile(Arc::new(Profile {
             name: ProfileName::new("kns.shop").unwrap(),
             ingress: vec![Rule::new(Action::Allow)],
             egress: vec![Rule::new(Action::Allow)],
         })),
-        pod("web-1", "cali1111", PerFamily { v4: vec!["10.65.0.1/32"], v6: vec!["fd00:65::1/128"] }),
-        pod("web-2", "cali2222", PerFamily { v4: vec!["10.65.0.2/32"], v6: vec![] }),
+        pod(
+            "web-1",
+            "cali1111",
+            PerFamily {
+                v4: vec!["10.65.0.1/32"],
+                v6: vec!["fd00:65::1/128"],
+            },
+        ),
+        pod(
+            "web-2",
+            "cali2222",
+            PerFamily {
+                v4: vec!["10.65.0.2/32"],
+                v6: vec![],
+            },
+        ),
         Delta::Pool(Pool {
             cidr: "10.64.0.0/10".parse().unwrap(),
             nat_outgoing: true,
@@ -94,7 +135,10 @@ fn example() -> Vec<Delta> {
             node: NodeName::new("node-2").unwrap(),
             mac: PerFamily::default(),
             tunnel_addr: PerFamily::default(),
-            underlay: PerFamily { v4: Some("172.30.0.2".parse().unwrap()), v6: None },
+            underlay: PerFamily {
+                v4: Some("172.30.0.2".parse().unwrap()),
+                v6: None,
+            },
         }),
     ]
 }

@@ -3,7 +3,8 @@
 use caracal_net::{Family, Proto};
 use caracal_oracle::Packet;
 use caracal_rules::ir::{
-    Chain, CtState, Data, Field, Hook, Key, Match, Policy, Rule, Span, Statement, TableState, Verdict,
+    Chain, ChainName, CtState, Data, Field, Hook, Key, Match, Policy, Rule, Span, Statement, TableState,
+    Verdict,
 };
 
 /// A packet at one hook.
@@ -52,6 +53,7 @@ struct Run<'a> {
     seen: &'a Seen,
     effects: Vec<Statement>,
     depth: usize,
+    mark: u32,
 }
 
 /// Passes a packet through the base chain of a hook with this priority.
@@ -61,6 +63,8 @@ pub(crate) fn pass(table: &TableState, hook: Hook, priority: i32, seen: &Seen) -
         seen,
         effects: vec![],
         depth: 0,
+        // Bits of others, which must stay as they are.
+        mark: 0x1234_5678,
     };
     let at_hook = |c: &&Chain| c.base.is_some_and(|b| b.hook == hook && b.priority == priority);
     let chains: Vec<&Chain> = table.chains.values().filter(at_hook).collect();
@@ -75,6 +79,9 @@ pub(crate) fn pass(table: &TableState, hook: Hook, priority: i32, seen: &Seen) -
             }
         };
     }
+    if fate.0 {
+        assert_eq!(run.mark, 0x1234_5678, "a mark is left on a packet");
+    }
     Fate {
         accepted: fate.0,
         by: fate.1,
@@ -84,8 +91,15 @@ pub(crate) fn pass(table: &TableState, hook: Hook, priority: i32, seen: &Seen) -
 
 impl Run<'_> {
     fn chain(&mut self, chain: &Chain) -> Flow {
+        // A chain entered by goto counts like one entered by jump: so the kernel does.
+        assert!(self.depth < 16, "the kernel refuses so many chains in a row");
         self.depth += 1;
-        assert!(self.depth < 50, "chains lead in a circle");
+        let flow = self.rules(chain);
+        self.depth -= 1;
+        flow
+    }
+
+    fn rules(&mut self, chain: &Chain) -> Flow {
         for rule in &chain.rules {
             if !rule.matches.iter().all(|m| self.holds(m, rule)) {
                 continue;
@@ -114,11 +128,11 @@ impl Run<'_> {
                     }
                     Statement::Log { .. } | Statement::NoTrack => self.effects.push(statement.clone()),
                     Statement::Limit { .. } | Statement::Counter => {}
+                    Statement::SetMark { mask, value } => self.mark = self.mark & !mask | value,
                     other => panic!("nobody taught the interpreter {other:?}"),
                 }
             }
         }
-        self.depth -= 1;
         Flow::Next
     }
 
@@ -127,18 +141,12 @@ impl Run<'_> {
         match verdict {
             Verdict::Accept => Some(Flow::End(true, rule.comment.clone())),
             Verdict::Drop => Some(Flow::End(false, rule.comment.clone())),
-            Verdict::Return => {
-                self.depth -= 1;
-                Some(Flow::Next)
-            }
+            Verdict::Return => Some(Flow::Next),
             Verdict::Jump(chain) => match self.chain(target(chain)) {
                 Flow::Next => None,
                 end => Some(end),
             },
-            Verdict::Goto(chain) => {
-                self.depth -= 1;
-                Some(self.chain(target(chain)))
-            }
+            Verdict::Goto(chain) => Some(self.chain(target(chain))),
         }
     }
 
@@ -170,6 +178,7 @@ impl Run<'_> {
                 set.elements.keys().any(|k| self.key_matches(fields, k)) != *not
             }
             Match::CtState { any, not } => (self.seen.state.0 & any.0 != 0) != *not,
+            Match::Mark { mask, value, not } => (self.mark & mask == *value) != *not,
             Match::NoReversePath(_) => self.seen.spoofed,
             Match::Local {
                 field: Field::Daddr,
@@ -286,7 +295,37 @@ pub(crate) fn faults(table: &TableState) -> Vec<String> {
         .iter()
         .filter(|(n, c)| !is_base(c) && !chains.contains(*n));
     faults.extend(idle.map(|(n, _)| format!("nothing leads to chain {n}")));
+    let bases = table.chains.iter().filter(|(_, c)| is_base(c));
+    let mut known = std::collections::BTreeMap::new();
+    let rows = bases.map(|(n, _)| row(table, n, &mut known)).max();
+    if rows > Some(16) {
+        faults.push(format!("{rows:?} chains in a row, the kernel takes 16"));
+    }
     let idle = table.sets.keys().filter(|n| !sets.contains(*n));
     faults.extend(idle.map(|n| format!("nothing looks into set {n}")));
     faults
+}
+
+/// How many chains can follow one another from this one on. The kernel counts jumps and gotos alike.
+fn row(
+    table: &TableState,
+    name: &ChainName,
+    known: &mut std::collections::BTreeMap<ChainName, usize>,
+) -> usize {
+    if let Some(n) = known.get(name) {
+        return *n;
+    }
+    let mut targets: Vec<ChainName> = vec![];
+    for rule in table.chains.get(name).into_iter().flat_map(|c| &c.rules) {
+        targets.extend(rule.targets().cloned());
+        for set in rule.sets().filter_map(|s| table.sets.get(s)) {
+            targets.extend(set.elements.values().filter_map(|e| match e.data() {
+                Some(Data::Verdict(v)) => v.target().cloned(),
+                _ => None,
+            }));
+        }
+    }
+    let n = 1 + targets.iter().map(|t| row(table, t, known)).max().unwrap_or(0);
+    known.insert(name.clone(), n);
+    n
 }

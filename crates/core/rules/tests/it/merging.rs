@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use caracal_api::{Action, TierDefaultAction};
-use caracal_desired::{
-    Delta, IpSet, IpSetKind, IpSetMember, Policy, Rule, TierPolicies, WorkloadEndpoint,
-};
+use caracal_desired::{Delta, IpSet, IpSetKind, IpSetMember, Policy, Rule, TierPolicies, WorkloadEndpoint};
 use caracal_ids::{IpSetId, TierName};
 use caracal_net::{Cidr, PerFamily, PortRange, Proto};
 use caracal_rules::{
@@ -40,8 +38,10 @@ fn policy(n: usize, ingress: Vec<Rule>) -> Delta {
 }
 
 fn endpoint(n: usize, policies: std::ops::Range<usize>) -> Delta {
-    let mut addresses = PerFamily::<Vec<Cidr>>::default();
-    addresses.v4 = vec!["10.0.0.1/32".parse().unwrap()];
+    let addresses = PerFamily::<Vec<Cidr>> {
+        v4: vec!["10.0.0.1/32".parse().unwrap()],
+        v6: vec![],
+    };
     Delta::Workload(Arc::new(WorkloadEndpoint {
         id: workload_id(n),
         interface: interface(n).into(),
@@ -100,7 +100,11 @@ impl Node {
     }
 
     fn elements(&self, set_starts: &str) -> Vec<String> {
-        let mut sets = self.table.sets.iter().filter(|(n, _)| n.as_str().starts_with(set_starts));
+        let mut sets = self
+            .table
+            .sets
+            .iter()
+            .filter(|(n, _)| n.as_str().starts_with(set_starts));
         let (_, set) = sets.next().unwrap();
         assert!(sets.next().is_none(), "one set only");
         set.elements.keys().map(ToString::to_string).collect()
@@ -123,7 +127,11 @@ fn rules_that_differ_in_one_list_become_one() {
         let number = u16::try_from(n).unwrap();
         let net = format!("172.16.{n}.0/24");
         let first = 1000 + 20 * number;
-        let rules = vec![ports(Action::Allow, 80, 80), nets(Action::Allow, &net), ports(Action::Allow, first, first + 10)];
+        let rules = vec![
+            ports(Action::Allow, 80, 80),
+            nets(Action::Allow, &net),
+            ports(Action::Allow, first, first + 10),
+        ];
         deltas.push(policy(n, rules));
     }
     let mut node = Node::new(&deltas);
@@ -136,17 +144,32 @@ fn rules_that_differ_in_one_list_become_one() {
 
     let mut change = |rules| only_elements(&node.apply(&[policy(9, rules)]));
     let with = |net, first, last| {
-        vec![ports(Action::Allow, 80, 80), nets(Action::Allow, net), ports(Action::Allow, first, last)]
+        vec![
+            ports(Action::Allow, 80, 80),
+            nets(Action::Allow, net),
+            ports(Action::Allow, first, last),
+        ]
     };
     assert_eq!(change(with("172.16.9.0/24", 40_000, 40_010)), 2, "a range moves");
-    assert_eq!(change(with("172.16.9.0/25", 40_000, 40_010)), 3, "a prefix shrinks");
-    assert_eq!(change(with("172.16.9.0/25", 40_000, 40_010)), 0, "nothing changes");
+    assert_eq!(
+        change(with("172.16.9.0/25", 40_000, 40_010)),
+        3,
+        "a prefix shrinks"
+    );
+    assert_eq!(
+        change(with("172.16.9.0/25", 40_000, 40_010)),
+        0,
+        "nothing changes"
+    );
 }
 
 #[test]
 fn a_policy_alone_changes_by_elements_too() {
     let mut node = Node::new(&[endpoint(0, 2..3), policy(2, vec![ports(Action::Allow, 100, 110)])]);
-    assert_eq!(only_elements(&node.apply(&[policy(2, vec![ports(Action::Allow, 200, 210)])])), 2);
+    assert_eq!(
+        only_elements(&node.apply(&[policy(2, vec![ports(Action::Allow, 200, 210)])])),
+        2
+    );
     assert_eq!(node.elements("dport-"), ["200-210"]);
     node.apply(&[policy(2, vec![ports(Action::Allow, 80, 80)])]);
     assert!(node.rules()[0].contains("th dport 80"), "{:?}", node.rules());
@@ -160,12 +183,31 @@ fn only_neighbours_of_one_verdict_merge() {
     assert_eq!(one(vec![allow(1), allow(2), allow(3)]), 1);
     assert_eq!(one(vec![allow(1), deny(2), allow(3)]), 3);
     assert_eq!(one(vec![allow(1), Rule::new(Action::Log), allow(3)]), 3);
-    assert_eq!(one(vec![allow(1), allow(1), deny(1), deny(1)]), 2, "equal ones are one");
-    assert_eq!(one(vec![allow(1), nets(Action::Allow, "10.0.0.0/8"), allow(3)]), 2);
-    let both = |net, port| Rule { src: nets(Action::Allow, net).src, ..allow(port) };
-    let square = vec![both("10.0.0.0/8", 1), both("11.1.0.0/16", 1), both("10.0.0.0/8", 2), both("11.1.0.0/16", 2)];
+    assert_eq!(
+        one(vec![allow(1), allow(1), deny(1), deny(1)]),
+        2,
+        "equal ones are one"
+    );
+    assert_eq!(
+        one(vec![allow(1), nets(Action::Allow, "10.0.0.0/8"), allow(3)]),
+        2
+    );
+    let both = |net, port| Rule {
+        src: nets(Action::Allow, net).src,
+        ..allow(port)
+    };
+    let square = vec![
+        both("10.0.0.0/8", 1),
+        both("11.1.0.0/16", 1),
+        both("10.0.0.0/8", 2),
+        both("11.1.0.0/16", 2),
+    ];
     assert_eq!(one(square), 1);
-    assert_eq!(one(vec![both("10.0.0.0/8", 1), both("11.1.0.0/16", 2)]), 2, "two lists differ");
+    assert_eq!(
+        one(vec![both("10.0.0.0/8", 1), both("11.1.0.0/16", 2)]),
+        2,
+        "two lists differ"
+    );
 }
 
 #[test]
@@ -179,9 +221,15 @@ fn nothing_is_written_behind_a_rule_that_decides_all() {
 fn endpoints_with_one_list_share_its_chain_and_cost_elements() {
     let mut node = Node::new(&[endpoint(0, 2..4), policy(2, vec![]), policy(3, vec![])]);
     assert_eq!(only_elements(&node.apply(&[endpoint(1, 2..4)])), 2);
-    assert_eq!(only_elements(&node.apply(&[Delta::WorkloadGone(workload_id(0))])), 2);
+    assert_eq!(
+        only_elements(&node.apply(&[Delta::WorkloadGone(workload_id(0))])),
+        2
+    );
     let gone = node.apply(&[Delta::WorkloadGone(workload_id(1))]);
-    let removed = gone.iter().filter(|d| matches!(d, TableDelta::RemoveChain(_))).count();
+    let removed = gone
+        .iter()
+        .filter(|d| matches!(d, TableDelta::RemoveChain(_)))
+        .count();
     assert_eq!(removed, 2, "{gone:?}");
 }
 
@@ -191,7 +239,10 @@ fn rules_of_one_policy_share_a_set_between_lists() {
     let other = policy(3, vec![nets(Action::Deny, "10.0.0.0/8")]);
     let mut node = Node::new(&[endpoint(0, 2..3), endpoint(1, 2..4), wide(), other]);
     assert_eq!(node.elements("dport-"), ["100-110"]);
-    assert_eq!(only_elements(&node.apply(&[policy(2, vec![ports(Action::Allow, 1, 5)])])), 2);
+    assert_eq!(
+        only_elements(&node.apply(&[policy(2, vec![ports(Action::Allow, 1, 5)])])),
+        2
+    );
 }
 
 #[test]
@@ -206,14 +257,27 @@ fn a_member_is_an_element_and_a_prefix_makes_another_set() {
     rule.src.ip_sets = vec![set_id(0)];
     let members = [member("10.0.0.1/32"), member("fd00::1/128")].into();
     let mut node = Node::new(&[
-        Delta::IpSet(set_id(0), IpSet { kind: IpSetKind::Net, members }),
+        Delta::IpSet(
+            set_id(0),
+            IpSet {
+                kind: IpSetKind::Net,
+                members,
+            },
+        ),
         policy(2, vec![rule]),
         endpoint(0, 2..3),
     ]);
     assert_eq!(node.elements("s.0.addr"), ["10.0.0.1"]);
     assert_eq!(only_elements(&node.apply(&[change(&["10.0.0.2/32"], &[])])), 1);
-    assert_eq!(only_elements(&node.apply(&[change(&["10.0.0.3/32"], &["10.0.0.2/32"])])), 2);
-    assert_eq!(only_elements(&node.apply(&[change(&["fd00::9/128"], &[])])), 0, "not of this table");
+    assert_eq!(
+        only_elements(&node.apply(&[change(&["10.0.0.3/32"], &["10.0.0.2/32"])])),
+        2
+    );
+    assert_eq!(
+        only_elements(&node.apply(&[change(&["fd00::9/128"], &[])])),
+        0,
+        "not of this table"
+    );
     let back = [change(&["10.0.0.4/32"], &[]), change(&[], &["10.0.0.4/32"])];
     assert_eq!(node.apply(&back), [], "came and went");
 
@@ -221,12 +285,23 @@ fn a_member_is_an_element_and_a_prefix_makes_another_set() {
     assert_eq!(node.elements("s.0."), ["0.0.0.0/0"]);
     assert!(node.rules()[0].contains("@s.0.net"), "{:?}", node.rules());
     assert_eq!(only_elements(&node.apply(&[change(&[], &["0.0.0.0/0"])])), 2);
-    assert_eq!(node.elements("s.0."), ["10.0.0.0/30"], "one prefix covers the addresses");
+    assert_eq!(
+        node.elements("s.0."),
+        ["10.0.0.0/30"],
+        "one prefix covers the addresses"
+    );
     node.apply(&[change(&[], &["10.0.0.0/30"])]);
     assert_eq!(node.elements("s.0.addr"), ["10.0.0.1", "10.0.0.3"]);
     let gone = node.apply(&[Delta::WorkloadGone(workload_id(0))]);
-    assert!(gone.iter().any(|d| matches!(d, TableDelta::RemoveSet(n) if n.as_str() == "s.0.addr")));
-    assert_eq!(node.apply(&[change(&["10.0.0.7/32"], &[])]), [], "nobody needs the set");
+    assert!(
+        gone.iter()
+            .any(|d| matches!(d, TableDelta::RemoveSet(n) if n.as_str() == "s.0.addr"))
+    );
+    assert_eq!(
+        node.apply(&[change(&["10.0.0.7/32"], &[])]),
+        [],
+        "nobody needs the set"
+    );
 }
 
 #[test]
@@ -234,7 +309,10 @@ fn names_of_unlike_sets_are_unlike() {
     let odd = IpSetId::new("not a kernel name; drop");
     let mut rule = Rule::new(Action::Allow);
     rule.src.ip_sets = vec![odd.clone()];
-    let set = IpSet { kind: IpSetKind::Net, members: [].into() };
+    let set = IpSet {
+        kind: IpSetKind::Net,
+        members: [].into(),
+    };
     let node = Node::new(&[Delta::IpSet(odd, set), policy(2, vec![rule]), endpoint(0, 2..3)]);
     assert!(node.rules()[0].contains("@set.."), "{:?}", node.rules());
 }

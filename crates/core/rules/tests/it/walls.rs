@@ -27,7 +27,9 @@ fn endpoint() -> Arc<WorkloadEndpoint> {
         mac: None,
         addresses: PerFamily::new(|f| vec![caracal_net::Cidr::host(addr(f, 1))]),
         nats: vec![],
-        allowed_sources: ["10.9.0.0/16", "10.9.1.0/24", "fd09::/16"].map(|t| t.parse().unwrap()).into(),
+        allowed_sources: ["10.9.0.0/16", "10.9.1.0/24", "fd09::/16"]
+            .map(|t| t.parse().unwrap())
+            .into(),
         tiers: vec![],
         profiles: vec![profile_name(0)],
         qos: None,
@@ -41,7 +43,12 @@ fn tables(config: RulesConfig) -> PerFamily<TableState> {
     no.dst.ports = vec![PortRange::single(7)];
     let pool = |cidr: &str, nat_outgoing, vxlan| {
         let cidr = cidr.parse().unwrap();
-        Delta::Pool(Pool { cidr, nat_outgoing, vxlan, ipip: EncapMode::Never })
+        Delta::Pool(Pool {
+            cidr,
+            nat_outgoing,
+            vxlan,
+            ipip: EncapMode::Never,
+        })
     };
     let mut compiler = Compiler::new(config);
     compiler.apply_all(&[
@@ -87,16 +94,25 @@ fn ip(text: &str) -> IpAddr {
 fn a_workload_sends_from_its_own_addresses() {
     let tables = tables(RulesConfig::default());
     let accepted = |p: Packet, iif: &str, spoofed: bool| {
-        let seen = Seen { spoofed, ..Seen::new(p, Some(iif), None) };
+        let seen = Seen {
+            spoofed,
+            ..Seen::new(p, Some(iif), None)
+        };
         pass(tables.get(p.family()), Hook::Prerouting, RAW, &seen).accepted
     };
     for f in Family::BOTH {
         assert!(accepted(tcp(f, 80), "cali1", false));
         assert!(!accepted(tcp(f, 80), "cali1", true));
-        assert!(!accepted(tcp(f, 80), "cali9", true), "an interface without endpoint");
+        assert!(
+            !accepted(tcp(f, 80), "cali9", true),
+            "an interface without endpoint"
+        );
         assert!(accepted(tcp(f, 80), "eth0", true), "not our interface");
         let extra = if f == Family::V4 { "10.9.200.1" } else { "fd09::1" };
-        let p = Packet { src: ip(extra), ..tcp(f, 80) };
+        let p = Packet {
+            src: ip(extra),
+            ..tcp(f, 80)
+        };
         assert!(accepted(p, "cali1", true));
         assert!(!accepted(p, "cali2", true), "another's prefix");
     }
@@ -105,15 +121,30 @@ fn a_workload_sends_from_its_own_addresses() {
     assert!(!accepted(Packet { dport: 68, ..dhcp }, "cali1", true));
     assert!(accepted(icmp(Family::V6, ip("::"), 135), "cali1", true));
     assert!(accepted(icmp(Family::V6, ip("fe80::1"), 133), "cali1", true));
-    assert!(!accepted(Packet { src: ip("::"), ..tcp(Family::V6, 80) }, "cali1", true));
+    assert!(!accepted(
+        Packet {
+            src: ip("::"),
+            ..tcp(Family::V6, 80)
+        },
+        "cali1",
+        true
+    ));
 }
 
 #[test]
 fn policy_comes_before_the_action_towards_the_host() {
-    for (action, open) in [(HostAction::Drop, false), (HostAction::Accept, true), (HostAction::Return, true)] {
-        let tables = tables(RulesConfig { endpoint_to_host: action, ..RulesConfig::default() });
+    for (action, open) in [
+        (HostAction::Drop, false),
+        (HostAction::Accept, true),
+        (HostAction::Return, true),
+    ] {
+        let tables = tables(RulesConfig {
+            endpoint_to_host: action,
+            ..RulesConfig::default()
+        });
         for f in Family::BOTH {
-            let accepted = |p, iif| pass(tables.get(f), Hook::Input, 0, &Seen::new(p, Some(iif), None)).accepted;
+            let accepted =
+                |p, iif| pass(tables.get(f), Hook::Input, 0, &Seen::new(p, Some(iif), None)).accepted;
             assert_eq!(accepted(tcp(f, 80), "cali1"), open, "{action:?}");
             assert!(!accepted(tcp(f, 7), "cali1"), "policy denies");
             assert!(!accepted(tcp(f, 80), "cali9"), "unknown interface");
@@ -133,10 +164,16 @@ fn policy_comes_before_the_action_towards_the_host() {
 #[test]
 fn known_connections_go_on_and_invalid_packets_stop_at_workloads() {
     for drop_invalid in [true, false] {
-        let tables = tables(RulesConfig { drop_invalid, ..RulesConfig::default() });
+        let tables = tables(RulesConfig {
+            drop_invalid,
+            ..RulesConfig::default()
+        });
         for f in Family::BOTH {
             let accepted = |state, port, from, to| {
-                let seen = Seen { state, ..Seen::new(tcp(f, port), Some(from), Some(to)) };
+                let seen = Seen {
+                    state,
+                    ..Seen::new(tcp(f, port), Some(from), Some(to))
+                };
                 pass(tables.get(f), Hook::Forward, 0, &seen).accepted
             };
             assert!(accepted(CtState::ESTABLISHED, 7, "cali1", "cali2"));
@@ -151,14 +188,27 @@ fn known_connections_go_on_and_invalid_packets_stop_at_workloads() {
 #[test]
 fn workloads_send_tunnel_packets_only_where_allowed() {
     let vxlan = Packet::with_ports(addr(Family::V4, 1), ip("10.8.8.8"), Proto::UDP, 5, 4789);
-    let ipip = Packet { proto: Proto(4), sport: 0, dport: 0, ..vxlan };
+    let ipip = Packet {
+        proto: Proto(4),
+        sport: 0,
+        dport: 0,
+        ..vxlan
+    };
     for (allow_vxlan, allow_ipip) in [(false, false), (true, false), (false, true), (true, true)] {
         let tables = tables(RulesConfig {
             allow_vxlan_from_workloads: allow_vxlan,
             allow_ipip_from_workloads: allow_ipip,
             ..RulesConfig::default()
         });
-        let accepted = |p, iif| pass(&tables.v4, Hook::Forward, 0, &Seen::new(p, Some(iif), Some("eth0"))).accepted;
+        let accepted = |p, iif| {
+            pass(
+                &tables.v4,
+                Hook::Forward,
+                0,
+                &Seen::new(p, Some(iif), Some("eth0")),
+            )
+            .accepted
+        };
         assert_eq!(accepted(vxlan, "cali1"), allow_vxlan);
         assert_eq!(accepted(ipip, "cali1"), allow_ipip);
         assert!(accepted(vxlan, "eth1") && accepted(ipip, "eth1"));
@@ -169,7 +219,10 @@ fn workloads_send_tunnel_packets_only_where_allowed() {
 fn tunnels_end_here_for_nodes_only() {
     let tables = tables(RulesConfig::default());
     let packet = |f, from| Packet::with_ports(addr(f, from), addr(f, 100), Proto::UDP, 5, 4789);
-    let seen = |p, to_host| Seen { to_host, ..Seen::new(p, Some("eth0"), None) };
+    let seen = |p, to_host| Seen {
+        to_host,
+        ..Seen::new(p, Some("eth0"), None)
+    };
     let input = |f, from| pass(tables.get(f), Hook::Input, 0, &seen(packet(f, from), true)).accepted;
     assert!(input(Family::V4, 200));
     assert!(!input(Family::V4, 201), "no node");
@@ -182,8 +235,14 @@ fn tunnels_end_here_for_nodes_only() {
 
 #[test]
 fn outgoing_nat_is_for_pools_to_outside() {
-    let masquerade = |ports| Statement::Masquerade { ports, fully_random: true };
-    let range = PortRange { first: 100, last: 200 };
+    let masquerade = |ports| Statement::Masquerade {
+        ports,
+        fully_random: true,
+    };
+    let range = PortRange {
+        first: 100,
+        last: 200,
+    };
     for spared in [false, true] {
         let tables = tables(RulesConfig {
             nat_spares_hosts: spared,
@@ -191,24 +250,60 @@ fn outgoing_nat_is_for_pools_to_outside() {
             ..RulesConfig::default()
         });
         let nat = |src: IpAddr, dst: IpAddr, proto| {
-            let p = Packet { src, dst, proto, sport: 0, dport: 0, icmp: None };
-            pass(tables.get(p.family()), Hook::Postrouting, 100, &Seen::new(p, None, Some("eth0"))).effects
+            let p = Packet {
+                src,
+                dst,
+                proto,
+                sport: 0,
+                dport: 0,
+                icmp: None,
+            };
+            pass(
+                tables.get(p.family()),
+                Hook::Postrouting,
+                100,
+                &Seen::new(p, None, Some("eth0")),
+            )
+            .effects
         };
         let out = ip("192.0.2.1");
         assert_eq!(nat(ip("10.0.0.1"), out, Proto::TCP), [masquerade(Some(range))]);
         assert_eq!(nat(ip("10.0.0.1"), out, Proto::ICMP), [masquerade(None)]);
         assert_eq!(nat(ip("10.1.0.1"), out, Proto::TCP), [], "a pool without NAT");
-        assert_eq!(nat(ip("10.0.0.1"), ip("10.1.0.1"), Proto::TCP), [], "another pool");
-        assert_eq!(nat(ip("fd00::1"), ip("2001:db8::1"), Proto::UDP), [masquerade(Some(range))]);
+        assert_eq!(
+            nat(ip("10.0.0.1"), ip("10.1.0.1"), Proto::TCP),
+            [],
+            "another pool"
+        );
+        assert_eq!(
+            nat(ip("fd00::1"), ip("2001:db8::1"), Proto::UDP),
+            [masquerade(Some(range))]
+        );
         assert_eq!(nat(ip("fd00::1"), ip("fd00::9"), Proto::UDP), []);
     }
     let tables = tables(RulesConfig {
-        nat_address: PerFamily { v4: Some(ip("192.0.2.9")), v6: None },
+        nat_address: PerFamily {
+            v4: Some(ip("192.0.2.9")),
+            v6: None,
+        },
         ..RulesConfig::default()
     });
-    let p = Packet { src: ip("10.0.0.1"), dst: ip("192.0.2.1"), ..tcp(Family::V4, 80) };
-    let effects = pass(&tables.v4, Hook::Postrouting, 100, &Seen::new(p, None, Some("eth0"))).effects;
-    assert!(matches!(&effects[..], [Statement::Snat(to)] if to.first == ip("192.0.2.9")), "{effects:?}");
+    let p = Packet {
+        src: ip("10.0.0.1"),
+        dst: ip("192.0.2.1"),
+        ..tcp(Family::V4, 80)
+    };
+    let effects = pass(
+        &tables.v4,
+        Hook::Postrouting,
+        100,
+        &Seen::new(p, None, Some("eth0")),
+    )
+    .effects;
+    assert!(
+        matches!(&effects[..], [Statement::Snat(to)] if to.first == ip("192.0.2.9")),
+        "{effects:?}"
+    );
 }
 
 #[test]
@@ -218,11 +313,19 @@ fn addresses_of_hosts_are_spared_where_asked() {
             nat_spares_hosts: spared,
             ..RulesConfig::default()
         });
-        let host = |text| Some(caracal_net::IfAddr { addr: ip(text), len: 24 });
+        let host = |text| {
+            Some(caracal_net::IfAddr {
+                addr: ip(text),
+                len: 24,
+            })
+        };
         compiler.apply_all(&[
             Delta::Host(caracal_desired::Host {
                 node: node(1),
-                addr: PerFamily { v4: host("192.0.2.1"), v6: host("2001:db8::1") },
+                addr: PerFamily {
+                    v4: host("192.0.2.1"),
+                    v6: host("2001:db8::1"),
+                },
             }),
             Delta::Pool(Pool {
                 cidr: "10.0.0.0/24".parse().unwrap(),
@@ -233,7 +336,11 @@ fn addresses_of_hosts_are_spared_where_asked() {
         ]);
         let table = compiler.full_state().v4;
         for (dst, translated) in [("192.0.2.1", !spared), ("192.0.2.2", true)] {
-            let p = Packet { src: ip("10.0.0.1"), dst: ip(dst), ..tcp(Family::V4, 80) };
+            let p = Packet {
+                src: ip("10.0.0.1"),
+                dst: ip(dst),
+                ..tcp(Family::V4, 80)
+            };
             let fate = pass(&table, Hook::Postrouting, 100, &Seen::new(p, None, None));
             assert_eq!(!fate.effects.is_empty(), translated, "{dst}, spared {spared}");
         }

@@ -250,7 +250,8 @@ fn workload(n: usize) -> impl Strategy<Value = Arc<WorkloadEndpoint>> {
     let extra = some(1, cidr());
     // Mostly its own interface; sometimes another's, as when a pod is made anew.
     let port = prop_oneof![8 => Just(n), 1 => 0..WORKLOADS];
-    (vec(tier, 0..4), profiles, any::<[bool; 2]>(), extra, port).prop_map(
+    let tiers = prop_oneof![12 => vec(tier.clone(), 0..4), 1 => vec(tier, 8..30)];
+    (tiers, profiles, any::<[bool; 2]>(), extra, port).prop_map(
         move |(tiers, profiles, speaks, allowed_sources, port)| {
             let tier = |(i, (ingress, egress, default_action))| TierPolicies {
                 name: TierName::new(format!("tier{i}")).unwrap(),

@@ -1,5 +1,6 @@
 //! Times the driver at the size of the reference workload, in a network namespace of its own:
-//! `cargo run --release -p caracal-nft --example load -- [POLICIES]` (as root; 100 policies an endpoint).
+//! `cargo run --release -p caracal-nft --example load -- [POLICIES [CIDRS]]` (as root; 100 policies an endpoint; CIDRS is
+//! the size of one large set that comes and goes at the end, 0 for none).
 //!
 //! Each policy has one rule that stays a rule (a source set and a port); its address and port rules are merged into two
 //! interval sets of the endpoint, with a counter per element.
@@ -25,9 +26,10 @@ fn main() -> ExitCode {
     let mut args = std::env::args();
     let program = args.next().unwrap_or_default();
     let policies: u32 = args.next().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let cidrs: u32 = args.next().and_then(|n| n.parse().ok()).unwrap_or(0);
     if std::env::var_os(INSIDE).is_none() {
         let status = Command::new("unshare")
-            .args(["--net", &program, &policies.to_string()])
+            .args(["--net", &program, &policies.to_string(), &cidrs.to_string()])
             .env(INSIDE, "1")
             .status();
         return match status {
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
             }
         };
     }
-    match run(policies) {
+    match run(policies, cidrs) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("{e}");
@@ -65,7 +67,7 @@ fn show(report: &Report) {
     );
 }
 
-fn run(policies: u32) -> Result<(), caracal_nft::Error> {
+fn run(policies: u32, cidrs: u32) -> Result<(), caracal_nft::Error> {
     let token = InSync::after_complete_snapshot();
     let state = timed("make the state", || state(policies));
     let wanted = || PerFamily {
@@ -139,7 +141,57 @@ fn run(policies: u32) -> Result<(), caracal_nft::Error> {
     })?;
     println!("    {slices} slices");
     percentiles("one slice of it", times);
-    timed("clean-up", || driver.cleanup())
+    if cidrs > 0 {
+        large_set(&mut driver, cidrs, &token)?;
+    }
+    timed("clean-up", || driver.cleanup())?;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find(|l| l.starts_with("VmHWM"));
+    println!("{}", peak.unwrap_or("peak memory is not known"));
+    Ok(())
+}
+
+fn large_set(driver: &mut Nft, cidrs: u32, token: &InSync) -> Result<(), caracal_nft::Error> {
+    let addr = |n: u32| Span::addr(Ipv4Addr::from_bits(0x2000_0000 + 4 * n).into());
+    let elements = (0..cidrs)
+        .map(|n| (Key::from(addr(n)), Element::plain()))
+        .collect();
+    let deltas = vec![
+        TableDelta::PutSet("large".into(), SetDef::new([KeyType::Addr]).intervals()),
+        TableDelta::AddElements("large".into(), elements),
+        TableDelta::PutChain(
+            "large".into(),
+            Chain::regular([Rule::new(
+                [Match::in_set([Field::Saddr], "large")],
+                [Statement::DROP],
+                "",
+            )]),
+        ),
+    ];
+    let one = PerFamily {
+        v4: deltas,
+        v6: Vec::new(),
+    };
+    show(&timed("one large set", || driver.apply(one, token))?);
+    let mut times = Vec::new();
+    for n in 0..20 {
+        let key = Key::from(addr(n));
+        let delta = TableDelta::DeleteElements("large".into(), vec![key]);
+        times.push(step(
+            driver,
+            PerFamily {
+                v4: vec![delta],
+                v6: Vec::new(),
+            },
+            token,
+        )?);
+    }
+    percentiles("one of its members deleted", times);
+    let wanted = PerFamily::new(|f| driver.desired(f).clone());
+    show(&timed("restart with it", || {
+        Nft::open(Config::default())?.start(wanted, token)
+    })?);
+    Ok(())
 }
 
 fn step(

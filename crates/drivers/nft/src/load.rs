@@ -27,6 +27,11 @@ pub(crate) const REPLACED: &str = "calico";
 const ELEMENTS: usize = 2048;
 /// Batches of a load are about this long.
 const BATCH: usize = 256 * 1024;
+/// The longest, so that a listener's buffer takes the notifications of one.
+const BATCH_MAX: usize = 4 * 1024 * 1024;
+/// The kernel's time to list a set grows with the square of its size: a set of more elements is written anew rather
+/// than read back.
+pub(crate) const READABLE: usize = 200_000;
 
 /// A load that the kernel refused.
 #[derive(Debug)]
@@ -54,7 +59,11 @@ struct Writer<'a, T> {
 
 impl<T: NftTx> Writer<'_, T> {
     fn step(&mut self) -> Result<(), LoadError> {
-        if self.batch.len() < BATCH {
+        self.step_above(BATCH)
+    }
+
+    fn step_above(&mut self, bytes: usize) -> Result<(), LoadError> {
+        if self.batch.len() < bytes {
             Ok(())
         } else {
             self.send()
@@ -247,6 +256,8 @@ fn put_elements<T: NftTx>(
     let Some(set) = state.wanted_set(name) else {
         return Ok(None);
     };
+    // Each commit walks the whole of an interval set, so a large one takes fewer and larger batches.
+    let bytes = BATCH.max((set.elements.len() * 10).min(BATCH_MAX));
     let before = problems.len();
     let mut some: Vec<WireElement> = Vec::with_capacity(ELEMENTS);
     for key in set.elements.keys() {
@@ -258,7 +269,7 @@ fn put_elements<T: NftTx>(
         if some.len() >= ELEMENTS {
             w.batch.put_elements(at, name, &some);
             some.clear();
-            w.step()?;
+            w.step_above(bytes)?;
         }
     }
     w.batch.put_elements(at, name, &some);

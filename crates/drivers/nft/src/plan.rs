@@ -80,6 +80,13 @@ impl FamilyState {
         for name in std::mem::take(&mut self.stale_chains) {
             self.reread_chain(tx, table, &name)?;
         }
+        if self
+            .stale_sets
+            .iter()
+            .any(|name| self.is_unreadable(name) && self.wanted_set(name).is_some())
+        {
+            return Ok(Planned::Reload);
+        }
         self.plan_sets(tx, table, &mut plan)?;
         let touched: Vec<ChainName> = self.touched_chains.iter().cloned().collect();
         let mut flushed = BTreeSet::new();

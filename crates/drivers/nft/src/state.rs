@@ -11,6 +11,7 @@ use crate::{
     Error, NftTx,
     batch::{At, Object},
     encode::{WireElement, encode_rule},
+    load::READABLE,
     readback::{self, KnownRule},
 };
 
@@ -238,7 +239,14 @@ impl FamilyState {
                 }
                 Object::Set(name) | Object::Elements(name) => {
                     self.touched_sets.entry(name.clone()).or_default();
-                    self.stale_sets.insert(name.clone());
+                    let unreadable = self
+                        .desired
+                        .sets
+                        .get(name)
+                        .is_some_and(|s| s.elements.len() > READABLE);
+                    if !unreadable {
+                        self.stale_sets.insert(name.clone());
+                    }
                 }
             }
         }
@@ -337,6 +345,14 @@ impl FamilyState {
                 new
             }
         }
+    }
+
+    /// Whether a set is too large to be read back in good time.
+    pub(crate) fn is_unreadable(&self, name: &SetName) -> bool {
+        self.desired
+            .sets
+            .get(name)
+            .is_some_and(|s| s.elements.len() > READABLE)
     }
 
     /// The set as it shall be in the kernel: absent when it was refused.

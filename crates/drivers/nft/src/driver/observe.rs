@@ -57,6 +57,9 @@ impl<T: NftTx> Nft<T> {
             info!(family = %family, table = table.name, "table of another layout is replaced");
             return Ok(false);
         }
+        if state.desired.sets.keys().any(|name| state.is_unreadable(name)) {
+            return Ok(false);
+        }
         let at = At {
             family,
             table: &table.name,

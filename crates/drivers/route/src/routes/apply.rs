@@ -92,14 +92,18 @@ impl Routes {
     /// Takes in what is there at a key: nearly always one route. Of several, ours go, except the right one;
     /// that is written again, since a deletion may have hit it, and it takes the place of the first left.
     fn take_in(&mut self, key: RouteKey, routes: Vec<Installed>) {
+        let ours = routes.iter().filter(|route| self.is_ours(&key, route)).count();
         let alone = routes.len() == 1;
+        // Behind strangers' routes ours would have no effect, before them it has.
+        let leads = ours == 1 && self.tracker.desired(&key) == routes.first();
         for route in routes {
             if !self.is_ours(&key, &route) {
                 continue;
             }
-            if alone {
+            let right = self.tracker.desired(&key) == Some(&route);
+            if alone || (leads && right) {
                 self.observe(key, route);
-            } else if self.tracker.desired(&key) != Some(&route) {
+            } else if !right {
                 self.strays.push((key, route));
             }
         }

@@ -1,7 +1,11 @@
 //! The key test: random states and packets, through the tables and through the oracle.
 
-use caracal_desired::Desired;
-use caracal_net::Family;
+use std::sync::Arc;
+
+use caracal_api::{Action, TierDefaultAction};
+use caracal_desired::{Delta, Desired, Policy, Profile, Rule, TierPolicies, WorkloadEndpoint};
+use caracal_ids::{PolicyId, PolicyKind, ProfileName, TierName, WorkloadId};
+use caracal_net::{Cidr, Family, PerFamily, PortRange, Proto};
 use caracal_oracle::{Direction, Packet, Verdict, decide};
 use caracal_rules::{
     Compiler, DenyAction, RulesConfig,
@@ -11,7 +15,7 @@ use proptest::{collection::vec, prelude::*};
 
 use crate::{
     interpreter::{Seen, faults, pass},
-    world::{WORKLOADS, deltas, interface, packet, world},
+    world::{WORKLOADS, addr, deltas, interface, packet, world},
 };
 
 /// A configuration without walls that the oracle does not know.
@@ -46,7 +50,7 @@ fn names() -> Vec<String> {
 
 fn check(
     d: &Desired,
-    tables: &caracal_net::PerFamily<TableState>,
+    tables: &PerFamily<TableState>,
     packets: &[Packet],
     exact: bool,
 ) -> Result<(), TestCaseError> {
@@ -77,7 +81,7 @@ fn check(
     Ok(())
 }
 
-fn compile(d: &Desired, config: RulesConfig) -> caracal_net::PerFamily<TableState> {
+fn compile(d: &Desired, config: RulesConfig) -> PerFamily<TableState> {
     let mut compiler = Compiler::new(config);
     compiler.apply_all(&deltas(d));
     compiler.full_state()
@@ -107,8 +111,8 @@ proptest! {
 fn an_empty_node_is_closed_for_workloads_and_open_for_others() {
     let tables = compile(&Desired::default(), open());
     for f in Family::BOTH {
-        let a = crate::world::addr(f, 1);
-        let p = Packet::with_ports(a, a, caracal_net::Proto::TCP, 1, 2);
+        let a = addr(f, 1);
+        let p = Packet::with_ports(a, a, Proto::TCP, 1, 2);
         for (from, to, want) in [
             ("eth0", "eth1", true),
             ("cali1", "eth0", false),
@@ -121,6 +125,83 @@ fn an_empty_node_is_closed_for_workloads_and_open_for_others() {
                 &Seen::new(p, Some(from), Some(to)),
             );
             assert_eq!(fate.accepted, want, "{from} to {to}: {fate:?}");
+        }
+    }
+}
+
+/// In tier `k` port `k` is allowed, `100 + k` denied, `200 + k` passed on; the profile allows 200 and 300.
+fn long_list(tiers: u16) -> Desired {
+    let rule = |action, port| {
+        let mut rule = Rule::new(action);
+        rule.protocol = Some(Proto::TCP);
+        rule.dst.ports = vec![PortRange::single(port)];
+        rule
+    };
+    let id = |k| PolicyId::global(PolicyKind::GlobalNetworkPolicy, &format!("p{k}"));
+    let mut d = Desired::default();
+    let mut lists = vec![];
+    for k in 0..tiers {
+        let rules = vec![
+            rule(Action::Allow, k),
+            rule(Action::Deny, 100 + k),
+            rule(Action::Pass, 200 + k),
+            rule(Action::Allow, 200 + k),
+        ];
+        d.apply(Delta::Policy(Arc::new(Policy {
+            id: id(k),
+            tier: TierName::default_tier(),
+            ingress: rules,
+            egress: vec![],
+            untracked: false,
+            pre_dnat: false,
+        })));
+        lists.push(TierPolicies {
+            name: TierName::new(format!("tier{k}")).unwrap(),
+            default_action: TierDefaultAction::Pass,
+            ingress: vec![id(k)],
+            egress: vec![],
+        });
+    }
+    let name = ProfileName::new("open-for-300").unwrap();
+    d.apply(Delta::Profile(Arc::new(Profile {
+        name: name.clone(),
+        ingress: vec![rule(Action::Allow, 300), rule(Action::Allow, 200)],
+        egress: vec![],
+    })));
+    d.apply(Delta::Workload(Arc::new(WorkloadEndpoint {
+        id: WorkloadId::new("ns", "w"),
+        interface: interface(0).into(),
+        container_id: "".into(),
+        mac: None,
+        addresses: PerFamily::new(|f| vec![Cidr::host(addr(f, 1))]),
+        nats: vec![],
+        allowed_sources: vec![],
+        tiers: lists,
+        profiles: vec![name],
+        qos: None,
+    })));
+    d
+}
+
+#[test]
+fn a_list_may_have_any_number_of_tiers() {
+    for tiers in [1, 8, 9, 16, 17, 40] {
+        let d = long_list(tiers);
+        let tables = compile(&d, open());
+        let ports = (0..tiers).flat_map(|k| [k, 100 + k, 200 + k]).chain([99, 300]);
+        for (f, table) in tables.iter() {
+            assert_eq!(faults(table), Vec::<String>::new(), "{tiers} tiers");
+            for port in ports.clone() {
+                let p = Packet::with_ports(addr(f, 9), addr(f, 1), Proto::TCP, 5, port);
+                let (want, why) = judge(&d, "cali0", Direction::Ingress, &p);
+                let fate = pass(
+                    table,
+                    Hook::Forward,
+                    0,
+                    &Seen::new(p, Some("eth0"), Some("cali0")),
+                );
+                assert_eq!(fate.accepted, want, "{tiers} tiers, port {port}: {why}, {fate:?}");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The reference verdict of a packet against the desired state, with the path that led to it.
 //!
-//! Small and obvious on purpose: nested loops over [`Desired`], nothing indexed, nothing shared with `policy` or
+//! Small and obvious on purpose: nested loops over [`caracal_desired::Desired`], nothing indexed, nothing shared with `policy` or
 //! `rules`. Every dataplane is tested against it; `why`, policy diffs and policy tests are made of it.
 //!
 //! **Invariant:** a referent that is missing (policy, profile, IP set) never lets a packet through.

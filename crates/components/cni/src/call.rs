@@ -33,7 +33,10 @@ pub(crate) struct Invocation {
 }
 
 #[cfg(test)]
-pub(crate) struct AfterStep(pub(crate) Box<dyn Fn(&crate::plan::Step) -> Result<(), CniError>>);
+type Judge = dyn Fn(&crate::plan::Step) -> Result<(), CniError>;
+
+#[cfg(test)]
+pub(crate) struct AfterStep(pub(crate) Box<Judge>);
 
 #[cfg(test)]
 impl std::fmt::Debug for AfterStep {

@@ -219,6 +219,10 @@ fn flag<'de, D: Deserializer<'de>>(d: D) -> Result<Option<bool>, D::Error> {
 impl NetConf {
     /// Reads stdin.
     pub(crate) fn read(stdin: &[u8]) -> Result<Self, CniError> {
+        // A list of fields would be taken for an object otherwise.
+        if stdin.trim_ascii_start().first() == Some(&b'[') {
+            return Err(not_json(&de::Error::custom("it is a list")));
+        }
         let mut json = serde_json::Deserializer::from_slice(stdin);
         let conf: Self = serde_path_to_error::deserialize(&mut json).map_err(|e| {
             let (field, inner) = (e.path().to_string(), e.into_inner());

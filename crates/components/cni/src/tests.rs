@@ -1,1 +1,9 @@
+//! Reading, planning, and whole calls against the kernel.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod agent;
+mod kernel;
+mod lab;
+mod plans;
+mod reading;
+mod refusals;

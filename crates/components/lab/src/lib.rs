@@ -1,25 +1,15 @@
 //! Multi-node lab on one machine, probes and policy-check.
+//!
+//! - `lab`: `caracal lab`, networks that stay. `policy_check`: `caracal policy-check`, judges truth tables.
+//! - `cluster`: what both are made of: a fabric, nodes, their programs, pods by the CNI protocol; it keeps no state.
+//! - [`prober`]: packets between pods.
+//!
+//! **Invariant:** all programs of a node are this very executable under other names: what is tested is what is built.
 
+mod cluster;
+mod lab;
+mod policy_check;
 pub mod prober;
 
-/// The component's command line; `args[0]` is the program's name. The result is the exit code.
-#[must_use]
-pub fn run(args: Vec<std::ffi::OsString>) -> i32 {
-    let name = args
-        .first()
-        .map(|a| a.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    eprintln!("{name}: this component is not in this version");
-    64
-}
-
-/// The component's command line; `args[0]` is the program's name. The result is the exit code.
-#[must_use]
-pub fn policy_check(args: Vec<std::ffi::OsString>) -> i32 {
-    let name = args
-        .first()
-        .map(|a| a.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    eprintln!("{name}: this component is not in this version");
-    64
-}
+pub use lab::run;
+pub use policy_check::run as policy_check;

@@ -1,0 +1,4 @@
+#[must_use]
+pub fn run(_: Vec<std::ffi::OsString>) -> i32 {
+    64
+}

@@ -1,9 +1,10 @@
-//! The project's own chores: `cargo xtask check-floors | sizes | licenses | skips | ci`.
+//! The project's own chores: `cargo xtask check-floors | sizes | licenses | skips | ci | bench`.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 
+mod bench;
 mod ci;
 mod floors;
 mod licenses;
@@ -20,6 +21,7 @@ Usage: cargo xtask TASK
   licenses      what is linked in has an allowed licence and source
   skips         no test was skipped that may not be
   ci            all that CI runs, with the time of each step
+  bench         the figures beside Calico's and the goals; `bench --help`
 ";
 
 /// What a check found.
@@ -50,7 +52,7 @@ impl Findings {
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let task = args.next().unwrap_or_default();
-    match run(&task) {
+    match run(&task, &args.collect::<Vec<_>>()) {
         Ok(Some(true)) => ExitCode::SUCCESS,
         Ok(Some(false)) => ExitCode::FAILURE,
         Ok(None) => {
@@ -65,7 +67,7 @@ fn main() -> ExitCode {
 }
 
 /// Whether the task passed; `None` if there is no such task.
-fn run(task: &str) -> Result<Option<bool>> {
+fn run(task: &str, args: &[String]) -> Result<Option<bool>> {
     let root = metadata::root()?;
     Ok(Some(match task {
         "check-floors" => floors::check(&root)?.report(task),
@@ -73,6 +75,7 @@ fn run(task: &str) -> Result<Option<bool>> {
         "licenses" => licenses::check(&root)?.report(task),
         "skips" => skips::check(&root)?.report(task),
         "ci" => ci::run(&root)?,
+        "bench" => bench::run(&root, args)?,
         _ => return Ok(None),
     }))
 }

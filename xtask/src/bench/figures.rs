@@ -1,0 +1,161 @@
+//! Calico's figures and the goals, as `bench/README.md` has them.
+
+use super::{rows::Row, world::NODE};
+
+pub(super) const COLD_100: [Row; 4] = [
+    Row::new("cold-100", "100 policies, 10 k remote: ready", "s", "1.52", 0.10),
+    Row::plain("cold-100", "CPU until ready", "s", "1.72"),
+    Row::new("cold-100", "RSS in sync", "MiB", "97", 20.0),
+    Row::plain("cold-100", "peak of the process tree", "MiB", "143"),
+];
+pub(super) const COLD_1000: [Row; 4] = [
+    Row::new(
+        "cold-1000",
+        "1 000 policies, 10 k remote: ready",
+        "s",
+        "2.09",
+        0.15,
+    ),
+    Row::plain("cold-1000", "CPU until ready", "s", "2.67"),
+    Row::new("cold-1000", "RSS in sync", "MiB", "112", 25.0),
+    Row::plain("cold-1000", "peak of the process tree", "MiB", "168"),
+];
+pub(super) const COLD_10000: [Row; 4] = [
+    Row::new(
+        "cold-10000",
+        "10 000 policies, 10 k remote: ready",
+        "s",
+        "7.91",
+        0.6,
+    ),
+    Row::plain("cold-10000", "CPU until ready", "s", "11.0"),
+    Row::new("cold-10000", "RSS in sync", "MiB", "225", 60.0),
+    Row::plain("cold-10000", "peak of the process tree", "MiB", "594"),
+];
+pub(super) const COLD_100K: [Row; 4] = [
+    Row::new(
+        "cold-10000-100k",
+        "10 000 policies, 100 k remote: ready",
+        "s",
+        "15.1",
+        1.2,
+    ),
+    Row::plain("cold-10000-100k", "CPU until ready", "s", "21.7"),
+    Row::new("cold-10000-100k", "RSS in sync", "MiB", "420", 120.0),
+    Row::plain("cold-10000-100k", "peak of the process tree", "MiB", "846"),
+];
+pub(super) const RESTART: [Row; 4] = [
+    Row::new(
+        "restart",
+        "10 000 / 10 k over its own rules: ready",
+        "s",
+        "19.6",
+        0.6,
+    ),
+    Row::plain("restart", "CPU until ready", "s", "25.2"),
+    Row::new("restart", "RSS in sync", "MiB", "221", 80.0),
+    Row::plain("restart", "peak of the process tree", "MiB", "1219"),
+];
+pub(super) const POLICY: [Row; 3] = [
+    Row::new(
+        "change-policy",
+        "one rule of one policy, from ack: p50",
+        "ms",
+        "50–53",
+        2.0,
+    ),
+    Row::new("change-policy", "p99", "ms", "95–5800", 6.0),
+    Row::new("change-policy", "worst", "ms", "8926", 30.0),
+];
+pub(super) const LABEL: [Row; 3] = [
+    Row::new(
+        "change-label",
+        "a remote endpoint's label, from ack: p50",
+        "ms",
+        "45–51",
+        1.0,
+    ),
+    Row::new("change-label", "p99", "ms", "76–4432", 4.0),
+    Row::new("change-label", "worst", "ms", "13380", 30.0),
+];
+pub(super) const ENDPOINT: [Row; 6] = [
+    Row::new(
+        "change-endpoint",
+        "a new local endpoint, complete, from ack: p50",
+        "ms",
+        "120–135",
+        3.0,
+    ),
+    Row::new("change-endpoint", "p99", "ms", "243–4827", 8.0),
+    Row::new("change-endpoint", "worst", "ms", "4827", 30.0),
+    Row::new(
+        "change-endpoint",
+        "a local endpoint deleted, from ack: p50",
+        "ms",
+        "130–134",
+        2.0,
+    ),
+    Row::new("change-endpoint", "p99", "ms", "5182–12635", 6.0),
+    Row::new("change-endpoint", "worst", "ms", "12635", 30.0),
+];
+pub(super) const IDLE_FEW: [Row; 2] = [
+    Row::new("idle", "few objects: CPU", "% of a core", "2.0", 0.1),
+    Row::new("idle", "few objects: RSS", "MiB", "76", 20.0),
+];
+pub(super) const IDLE_MANY: [Row; 2] = [
+    Row::new(
+        "idle",
+        "10 000 / 10 k, after the changes: CPU",
+        "% of a core",
+        "12.6",
+        0.2,
+    ),
+    Row::new(
+        "idle",
+        "10 000 / 10 k, after the changes: RSS",
+        "MiB",
+        "615–744",
+        80.0,
+    ),
+];
+pub(super) const CNI_SEQ: [Row; 5] = [
+    Row::new("cni", "100 ADD one after another: p50", "ms", "142–169", 15.0),
+    Row::new("cni", "100 ADD one after another: p99", "ms", "214–222", 30.0),
+    Row::plain("cni", "CPU of the plugin for one ADD", "ms", "161–208"),
+    Row::new("cni", "100 DEL one after another: p50", "ms", "104–116", 8.0),
+    Row::plain("cni", "100 DEL one after another: p99", "ms", "136–152"),
+];
+pub(super) const CNI_PAR: [Row; 2] = [
+    Row::new("cni", "100 ADD at once: in all", "s", "10.4–11.5", 0.5),
+    Row::new("cni", "100 DEL at once: in all", "s", "6.5–7.4", 0.3),
+];
+
+/// A command line, its row, and Calico's words for what it does.
+pub(super) const COMMANDS: [(Row, &[&str]); 5] = [
+    (
+        Row::new("cli", "version --client: p50", "ms", "40–42", 3.0),
+        &["version", "--client"],
+    ),
+    (
+        Row::new("cli", "get ippool -o wide: p50", "ms", "40–42", 5.0),
+        &["get", "ippool", "-o", "wide"],
+    ),
+    (
+        Row::new("cli", "get node X -o yaml: p50", "ms", "40–42", 5.0),
+        &["get", "node", NODE, "-o", "yaml"],
+    ),
+    (
+        Row::new(
+            "cli",
+            "get globalnetworkpolicy -o yaml, 1 000: p50",
+            "ms",
+            "344",
+            40.0,
+        ),
+        &["get", "globalnetworkpolicy", "-o", "yaml"],
+    ),
+    (
+        Row::new("cli", "get workloadendpoint -A, 10 100: p50", "ms", "585", 80.0),
+        &["get", "workloadendpoint", "-A"],
+    ),
+];

@@ -1,0 +1,370 @@
+//! The rows that need a node: cold start, restart, one change, idle, CNI, the command line.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::{
+    Bench,
+    figures::*,
+    harness,
+    rows::Row,
+    world::{NETNS, World, on_node},
+};
+
+/// Changes of one pass, as the harness's page says.
+const CHANGES: u32 = 120;
+const ENDPOINTS: u32 = 60;
+
+/// Every row of this part, in an order that makes each datastore once.
+pub(super) fn measure(bench: &mut Bench) -> Result<()> {
+    if wanted(bench, &["idle", "cni"]) {
+        let mut world = World::new(bench, 10, 100)?;
+        few_objects(bench, &mut world);
+    }
+    if wanted(bench, &["cold-100"]) {
+        let mut world = World::new(bench, 100, 10_000)?;
+        start(bench, &mut world, &COLD_100, Start::Cold);
+    }
+    if wanted(bench, &["cold-1000", "cli"]) {
+        let mut world = World::new(bench, 1000, 10_000)?;
+        if wanted(bench, &["cold-1000"]) {
+            start(bench, &mut world, &COLD_1000, Start::Cold);
+        }
+        if wanted(bench, &["cli"]) {
+            command_line(bench);
+        }
+    }
+    if wanted(
+        bench,
+        &[
+            "cold-10000",
+            "change-policy",
+            "change-label",
+            "change-endpoint",
+            "idle",
+            "restart",
+        ],
+    ) {
+        let mut world = World::new(bench, 10_000, 10_000)?;
+        many_objects(bench, &mut world);
+    }
+    if wanted(bench, &["cold-10000-100k"]) {
+        let mut world = World::new(bench, 10_000, 100_000)?;
+        start(bench, &mut world, &COLD_100K, Start::Cold);
+    }
+    Ok(())
+}
+
+fn wanted(bench: &Bench, names: &[&str]) -> bool {
+    names.iter().any(|n| bench.options.wants(n))
+}
+
+/// Adds the figures of a part, or says in each of its rows why there are none.
+fn record(bench: &mut Bench, rows: &[Row], outcome: Result<Vec<Vec<f64>>>) {
+    let outcome = outcome.and_then(|values| {
+        ensure!(
+            values.iter().all(|v| !v.is_empty()),
+            "the harness printed no figure for a row"
+        );
+        Ok(values)
+    });
+    match outcome {
+        Ok(values) => rows
+            .iter()
+            .zip(values)
+            .for_each(|(row, v)| bench.rows.add(*row, v)),
+        Err(e) => {
+            eprintln!("\n{}: {e:#}", rows[0].name);
+            let text = e.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            rows.iter().for_each(|row| bench.rows.missing(*row, first));
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Start {
+    /// From an empty kernel.
+    Cold,
+    /// Over what the agent before left.
+    Over,
+}
+
+/// Starts the agent `runs` times and returns what the harness says of each; `keep` leaves the last one running.
+fn starts(bench: &Bench, world: &mut World, how: Start, runs: u32, keep: bool) -> Result<Vec<Value>> {
+    let mut cold = harness::script(&bench.root, "bench_cold.py");
+    cold.args([
+        "--netns",
+        NETNS,
+        "--settle",
+        "4",
+        "--timeout",
+        "120",
+        "--poll",
+        "0.005",
+    ])
+    .args([
+        "--runs",
+        &runs.to_string(),
+        "--cmd",
+        &World::agent_line(bench),
+        "--log",
+    ])
+    .arg(World::agent_log());
+    if how == Start::Cold {
+        cold.args(["--reset", "nft flush ruleset"]);
+    }
+    // Every remote endpoint that a policy names is a member of a set of its own role.
+    if world.policies >= 100 {
+        let seen =
+            r"nft list ruleset | grep -oE '\b10\.(6[6-9]|[7-9][0-9])\.[0-9]+\.[0-9]+\b' | sort -u | wc -l";
+        cold.args(["--verify", seen, "--expect", &world.remote.to_string()]);
+    }
+    if keep {
+        cold.arg("--keep");
+    }
+    let text = harness::output(cold, Duration::from_secs(180) * runs)
+        .with_context(|| std::fs::read_to_string(World::agent_log()).unwrap_or_default())?;
+    let (found, kept) = harness::cold_runs(&text)?;
+    if keep {
+        world.keep(kept)?;
+    }
+    if let Some(run) = found
+        .iter()
+        .find(|r| !r["verify"].is_null() && r["verify"] != world.remote)
+    {
+        anyhow::bail!(
+            "the kernel has {} of {} remote endpoints when the agent says it is ready",
+            run["verify"],
+            world.remote
+        );
+    }
+    Ok(found)
+}
+
+fn start(bench: &mut Bench, world: &mut World, rows: &[Row; 4], how: Start) {
+    let keep = how == Start::Cold && world.policies == 10_000 && world.remote == 10_000;
+    bench.step(&format!("{}: {} runs", rows[0].name, bench.options.runs));
+    let outcome = starts(bench, world, how, bench.options.runs, keep).map(|runs| {
+        let (own, children) = (
+            harness::field(&runs, "cpu_ready_s"),
+            harness::field(&runs, "cpu_ready_children_s"),
+        );
+        let cpu = own.iter().zip(children).map(|(a, b)| a + b).collect();
+        vec![
+            harness::field(&runs, "ready_s"),
+            cpu,
+            harness::field(&runs, "rss_mib"),
+            harness::field(&runs, "tree_peak_mib"),
+        ]
+    });
+    record(bench, rows, outcome);
+}
+
+/// Makes sure that an agent runs and is ready.
+fn running(bench: &Bench, world: &mut World) -> Result<u32> {
+    match world.agent() {
+        Some(pid) => Ok(pid),
+        None => {
+            starts(bench, world, Start::Cold, 1, true)?;
+            world.agent().context("the agent does not run")
+        }
+    }
+}
+
+fn many_objects(bench: &mut Bench, world: &mut World) {
+    if bench.options.wants("cold-10000") {
+        start(bench, world, &COLD_10000, Start::Cold);
+    }
+    if bench.options.wants("change-policy") {
+        let outcome = changes(bench, world, "policy", CHANGES, &["policy last event, from ack"]);
+        record(bench, &POLICY, outcome);
+    }
+    if bench.options.wants("change-label") {
+        let outcome = changes(bench, world, "label", CHANGES, &["label last event, from ack"]);
+        record(bench, &LABEL, outcome);
+    }
+    if bench.options.wants("change-endpoint") {
+        let labels = ["wep last event, from ack", "wep delete, last event, from ack"];
+        let outcome = world
+            .veths(bench, 100, ENDPOINTS * bench.options.runs)
+            .and_then(|()| changes(bench, world, "wep", ENDPOINTS, &labels));
+        record(bench, &ENDPOINT, outcome);
+    }
+    if bench.options.wants("idle") {
+        let outcome = idle(bench, world);
+        record(bench, &IDLE_MANY, outcome);
+    }
+    if bench.options.wants("restart") {
+        match running(bench, world) {
+            Ok(_) => {
+                world.kill_agent();
+                start(bench, world, &RESTART, Start::Over);
+            }
+            Err(e) => record(bench, &RESTART, Err(e)),
+        }
+    }
+}
+
+/// One change at a time; p50, p99 and worst of each pass for each of the labels.
+fn changes(
+    bench: &Bench,
+    world: &mut World,
+    what: &str,
+    count: u32,
+    labels: &[&str],
+) -> Result<Vec<Vec<f64>>> {
+    running(bench, world)?;
+    let mut columns = vec![Vec::new(); labels.len() * 3];
+    for pass in 0..bench.options.runs {
+        bench.step(&format!(
+            "change-{what}: pass {} of {}",
+            pass + 1,
+            bench.options.runs
+        ));
+        let mut incr = harness::script(&bench.root, "bench_incr.py");
+        incr.args(world.size())
+            .args(["--netns", NETNS, "--what", what, "--gap", "0.15"])
+            .args([
+                "--count",
+                &count.to_string(),
+                "--first",
+                &(pass * count).to_string(),
+            ]);
+        let text = harness::output(incr, Duration::from_secs(u64::from(count) * 45))?;
+        ensure!(
+            text.contains("missed 0 lost 0"),
+            "changes that were not seen in the kernel:\n{text}"
+        );
+        for (k, label) in labels.iter().enumerate() {
+            let p = harness::percentiles(&text, label)?;
+            for (i, name) in ["p50", "p99", "max"].iter().enumerate() {
+                columns[k * 3 + i].push(*p.get(*name).with_context(|| format!("no {name}"))?);
+            }
+        }
+    }
+    Ok(columns)
+}
+
+fn few_objects(bench: &mut Bench, world: &mut World) {
+    if bench.options.wants("idle") {
+        let outcome = idle(bench, world);
+        record(bench, &IDLE_FEW, outcome);
+    }
+    if bench.options.wants("cni") {
+        bench.step("cni: 100 pods, one after another");
+        let outcome = running(bench, world).and_then(|_| cni_in_turn(bench));
+        record(bench, &CNI_SEQ, outcome);
+        bench.step("cni: 100 pods at once");
+        let outcome = running(bench, world).and_then(|_| cni_at_once(bench));
+        record(bench, &CNI_PAR, outcome);
+    }
+}
+
+/// CPU and memory over a minute without a change.
+fn idle(bench: &Bench, world: &mut World) -> Result<Vec<Vec<f64>>> {
+    let pid = running(bench, world)?;
+    bench.step("idle: a minute");
+    let mut watch = harness::script(&bench.root, "idle_watch.py");
+    watch.args([&pid.to_string(), "60"]);
+    let text = harness::output(watch, Duration::from_secs(90))?;
+    let summary = text
+        .lines()
+        .find(|l| l.starts_with("SUMMARY"))
+        .context("no summary")?;
+    let number = |after: &str| -> Option<f64> {
+        let rest = summary.split_once(after)?.1.trim_start();
+        rest.split([' ', ',']).next()?.parse().ok()
+    };
+    let cpu = number("cpu (").with_context(|| summary.to_owned())?;
+    let rss = number("end ").with_context(|| summary.to_owned())?;
+    Ok(vec![vec![cpu], vec![rss]])
+}
+
+/// Runs the plugin's harness; `tag` keeps the names of the passes apart.
+fn cni(bench: &Bench, mode: &str, tag: &str) -> Result<String> {
+    let mut cni = harness::script(&bench.root, "bench_cni.py");
+    cni.args(["--netns", NETNS, "--count", "100", "--mode", mode, "--tag", tag])
+        .arg("--path")
+        .arg(World::plugins(bench)?)
+        .arg("--conf")
+        .arg(Path::new(&bench.root).join("bench/cni-etcd.conf.json"));
+    let text = harness::output(cni, Duration::from_secs(240))?;
+    ensure!(
+        text.contains("failures 0 distinct addresses 100"),
+        "{}",
+        first_failure(&text)
+    );
+    Ok(text)
+}
+
+fn first_failure(text: &str) -> String {
+    let failed = text
+        .lines()
+        .find(|l| l.starts_with("ADD ") || l.starts_with("DEL "));
+    format!("the plugin failed: {}\n{text}", failed.unwrap_or_default())
+}
+
+fn cni_in_turn(bench: &Bench) -> Result<Vec<Vec<f64>>> {
+    let mut columns = vec![Vec::new(); CNI_SEQ.len()];
+    for pass in 0..bench.options.runs {
+        let text = cni(bench, "seq", &format!("s{pass}"))?;
+        let (add, del) = (
+            harness::percentiles(&text, "seq ADD")?,
+            harness::percentiles(&text, "seq DEL")?,
+        );
+        for (column, (figures, name)) in columns.iter_mut().zip([
+            (&add, "p50"),
+            (&add, "p99"),
+            (&add, "cpu"),
+            (&del, "p50"),
+            (&del, "p99"),
+        ]) {
+            column.extend(figures.get(name));
+        }
+    }
+    Ok(columns)
+}
+
+fn cni_at_once(bench: &Bench) -> Result<Vec<Vec<f64>>> {
+    let mut columns = vec![Vec::new(); CNI_PAR.len()];
+    for pass in 0..bench.options.runs {
+        let text = cni(bench, "par", &format!("p{pass}"))?;
+        for (column, label) in columns.iter_mut().zip(["par ADD", "par DEL"]) {
+            column.extend(harness::percentiles(&text, label)?.get("wall"));
+        }
+    }
+    Ok(columns)
+}
+
+fn command_line(bench: &mut Bench) {
+    for (row, args) in COMMANDS {
+        bench.step(&format!("cli: {}", args.join(" ")));
+        let outcome = command(bench, args);
+        record(bench, &[row], outcome);
+    }
+}
+
+/// The median time of one command over 20 starts.
+fn command(bench: &Bench, args: &[&str]) -> Result<Vec<Vec<f64>>> {
+    let check = |mut c: std::process::Command| {
+        c.arg("ctl").args(args);
+        World::datastore(&mut c);
+        harness::output(c, Duration::from_secs(60))
+    };
+    check(on_node(bench.program()))?;
+    let mut startup = harness::script(&bench.root, "startup.py");
+    World::datastore(&mut startup);
+    startup
+        .args([NETNS, "20"])
+        .arg(bench.program())
+        .arg("ctl")
+        .args(args);
+    let text = harness::output(startup, Duration::from_secs(120))?;
+    ensure!(text.contains(" rc 0 "), "{}", text.trim());
+    let label = text.split_once(" n 20 ").context("no figures")?.0;
+    let p50 = harness::percentiles(&text, label)?.get("p50").copied();
+    Ok(vec![p50.into_iter().collect()])
+}

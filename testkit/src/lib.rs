@@ -21,13 +21,15 @@ mod etcd;
 mod isolate;
 pub mod ledger;
 mod needs;
+mod pki;
 mod wait;
 
 pub use background::Background;
 pub use caracal_sys::NetNs;
-pub use etcd::Etcd;
+pub use etcd::{Etcd, EtcdCluster};
 pub use isolate::{DEFAULT_LIMIT, isolate, private_dir, test_name};
 pub use needs::{find_tool, missing, skip};
+pub use pki::{Authority, Issued};
 pub use wait::{eventually, free_port};
 
 /// Makes the rest of the test run alone in a fresh network and mount namespace, as root there. Must be

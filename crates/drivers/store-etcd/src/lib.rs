@@ -1,7 +1,7 @@
 //! The one client of etcd's v3 API: keys and JSON are Calico's, so that its tools can read what is written here.
 //!
 //! - `keys`: which key an object has, and which object a key is. - `codec`: an object as JSON and back.
-//! - `transport`: endpoints, failover, time limits. - `status`: answers of etcd as errors a user can act on.
+//! - `transport`: endpoints, failover, time limits; `connect`: TLS; `login`: user and password. - `status`: answers of etcd as errors a user can act on.
 //! - `store`, `txn`, `watch`: the contract of `caracal-store` on top.
 //!
 //! The embedded store speaks the same API: its endpoint is `unix:///path/of/its.sock`.
@@ -10,8 +10,10 @@
 //! **Invariant:** fields that we do not know are kept when an object is changed.
 
 mod codec;
+mod connect;
 mod endpoint;
 mod keys;
+mod login;
 mod merge;
 mod recent;
 mod status;
@@ -20,5 +22,6 @@ mod transport;
 mod txn;
 mod watch;
 
-pub use endpoint::{BadEndpoint, EtcdSettings};
+pub use caracal_tls::{Material, Source, TlsError};
+pub use endpoint::{BadEndpoint, EtcdSettings, Login};
 pub use store::EtcdStore;

@@ -55,7 +55,47 @@ pub(crate) fn explain(failed: &Failed, about: About<'_>) -> StoreError {
             "{at}: {}; is the embedded store running (`caracal store serve`), and may this user reach it?",
             root_cause(status)
         )),
-        _ => StoreError::Unavailable(format!("{at}: {}", root_cause(status))),
+        _ => {
+            let cause = root_cause(status);
+            let hint = tls_hint(at, &cause);
+            StoreError::Unavailable(format!("{at}: {cause}{hint}"))
+        }
+    }
+}
+
+/// What to do about a connection that failed for the sake of TLS. The texts are those of the library and of the alerts
+/// that servers send.
+fn tls_hint(endpoint: &str, cause: &str) -> &'static str {
+    let says = |texts: &[&str]| texts.iter().any(|t| cause.contains(t));
+    if endpoint.starts_with("http://") {
+        return if says(&[
+            "frame with invalid size",
+            "connection reset",
+            "broken pipe",
+            "Broken pipe",
+        ]) {
+            "; if etcd serves TLS there, the endpoint must begin with https://"
+        } else {
+            ""
+        };
+    }
+    if says(&["InvalidContentType", "corrupt message"]) {
+        "; no TLS is served there: the endpoint must begin with http://"
+    } else if says(&["certificate expired", "CertificateExpired", "ExpiredContext"]) {
+        "; renew the certificate that expired (or set the clock)"
+    } else if says(&["not valid for name"]) {
+        "; the endpoint must be a name or address that the server's certificate is for"
+    } else if says(&["UnknownIssuer", "BadSignature", "invalid peer certificate"]) {
+        "; the server's certificate does not come from an authority in ETCD_CA_CERT_FILE"
+    } else if says(&[
+        "CertificateRequired",
+        "UnknownCA",
+        "BadCertificate",
+        "received fatal alert",
+    ]) {
+        "; etcd wants a certificate of its own authority from its clients: set ETCD_CERT_FILE and ETCD_KEY_FILE"
+    } else {
+        ""
     }
 }
 

@@ -12,12 +12,12 @@ use caracal_wire::{
         DeleteRangeRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_client::KvClient,
     },
 };
-use tonic::transport::Channel;
 
 use crate::{
     BadEndpoint, EtcdSettings,
     codec::{from_stored, to_stored},
     keys,
+    login::Wire,
     merge::keep_unknown,
     recent::Recent,
     status::{About, explain, too_large},
@@ -182,8 +182,8 @@ impl EtcdStore {
     }
 }
 
-fn kv(channel: Channel) -> KvClient<Channel> {
-    KvClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
+fn kv(wire: Wire) -> KvClient<Wire> {
+    KvClient::new(wire).max_decoding_message_size(MAX_MESSAGE)
 }
 
 fn busy(key: &ResourceKey) -> StoreError {

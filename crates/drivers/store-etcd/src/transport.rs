@@ -1,12 +1,13 @@
 use std::{
     future::Future,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use caracal_tls::ClientTls;
 use tonic::{
     Code, ConnectError, Response, Status,
     transport::{Channel, Endpoint},
@@ -14,7 +15,9 @@ use tonic::{
 
 use crate::{
     EtcdSettings,
-    endpoint::{BadEndpoint, parse},
+    connect::connector,
+    endpoint::{BadEndpoint, is_secure, parse},
+    login::{Session, Wire},
 };
 
 /// The endpoints; one is in use until it fails.
@@ -23,6 +26,9 @@ pub(crate) struct Transport {
     slots: Vec<Slot>,
     current: AtomicUsize,
     timeout: Duration,
+    /// Of `https` endpoints.
+    tls: Option<Arc<ClientTls>>,
+    session: Session,
 }
 
 #[derive(Debug)]
@@ -54,6 +60,16 @@ impl Transport {
         if settings.endpoints.is_empty() {
             return Err(BadEndpoint::None);
         }
+        let tls = match settings.endpoints.iter().find(|text| is_secure(text)) {
+            None => None,
+            Some(endpoint) => {
+                let made = ClientTls::new(settings.tls.clone(), &["h2"], "ETCD_CA_CERT_FILE");
+                Some(Arc::new(made.map_err(|source| BadEndpoint::Tls {
+                    endpoint: endpoint.clone(),
+                    source,
+                })?))
+            }
+        };
         let slots = settings.endpoints.iter().map(|text| {
             Ok(Slot {
                 text: text.clone(),
@@ -65,6 +81,17 @@ impl Transport {
             slots: slots.collect::<Result<_, BadEndpoint>>()?,
             current: AtomicUsize::new(0),
             timeout: settings.timeout,
+            tls,
+            session: Session::new(settings.login.clone()),
+        })
+    }
+
+    fn channel<'a>(&self, slot: &'a Slot) -> &'a Channel {
+        slot.channel.get_or_init(|| match &self.tls {
+            Some(tls) if is_secure(&slot.text) => slot
+                .endpoint
+                .connect_with_connector_lazy(connector(Arc::clone(tls))),
+            _ => slot.endpoint.connect_lazy(),
         })
     }
 
@@ -80,20 +107,33 @@ impl Transport {
     /// first once more, within the time limit.
     pub(crate) async fn call<T, F, R>(&self, repeat: Repeat, f: F) -> Result<T, Failed>
     where
-        F: Fn(Channel) -> R,
+        F: Fn(Wire) -> R,
         R: Future<Output = Result<Response<T>, Status>>,
     {
         let deadline = tokio::time::Instant::now() + self.timeout;
         let mut left = self.slots.len();
+        let (mut renew, mut renewed) = (false, false);
         loop {
             let index = self.current.load(Ordering::Relaxed) % self.slots.len();
             let slot = &self.slots[index];
-            let channel = slot.channel.get_or_init(|| slot.endpoint.connect_lazy());
-            let status = match tokio::time::timeout_at(deadline, f(channel.clone())).await {
+            let channel = self.channel(slot);
+            let attempt = async {
+                let (wire, token) = self.session.enter(channel).await?;
+                f(wire).await.map_err(|status| {
+                    renew |= self.session.is_over(&status, token);
+                    status
+                })
+            };
+            let status = match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded(format!("no answer within {:?}", self.timeout)),
             };
+            // etcd forgets a session that was idle; it has done nothing of the request.
+            if std::mem::take(&mut renew) && !renewed {
+                renewed = true;
+                continue;
+            }
             if moves_on(&status) {
                 // Another caller may have moved on already.
                 let next = (index + 1) % self.slots.len();

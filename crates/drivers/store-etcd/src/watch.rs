@@ -8,11 +8,12 @@ use caracal_wire::{
     },
 };
 use futures::{StreamExt, stream};
-use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue, transport::Channel};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue};
 
 use crate::{
     codec::from_stored,
     keys,
+    login::{WATCH_REFUSED, Wire},
     status::{About, explain},
     store::MAX_MESSAGE,
     transport::{Failed, Repeat, Transport},
@@ -21,7 +22,7 @@ use crate::{
 /// Follows a kind from the revision after `from`. Returns once the server has accepted, so that a revision that is too
 /// old is an error at once.
 pub(crate) async fn open(transport: &Transport, kind: Kind, from: i64) -> Result<WatchStream, StoreError> {
-    let opened = transport.call(Repeat::Safe, |channel| start(channel, kind, from));
+    let opened = transport.call(Repeat::Safe, |wire| start(wire, kind, from));
     let (first, stream) = opened.await.map_err(|f| explain(&f, About::Kind(kind)))?;
     let endpoint = transport.describe();
     let state = Following {
@@ -48,7 +49,7 @@ pub(crate) async fn open(transport: &Transport, kind: Kind, from: i64) -> Result
 }
 
 async fn start(
-    channel: Channel,
+    wire: Wire,
     kind: Kind,
     from: i64,
 ) -> Result<Response<(WatchResponse, Streaming<WatchResponse>)>, Status> {
@@ -70,10 +71,14 @@ async fn start(
     request
         .metadata_mut()
         .insert("hasleader", MetadataValue::from_static("true"));
-    let mut client = WatchClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut client = WatchClient::new(wire).max_decoding_message_size(MAX_MESSAGE);
     let mut stream = client.watch(request).await?.into_inner();
     let first = stream.message().await?;
     let first = first.ok_or_else(|| Status::unavailable("the watch ended at once"))?;
+    if first.canceled && first.compact_revision == 0 && first.cancel_reason.contains("permission denied") {
+        let why = format!("{WATCH_REFUSED}: {}", first.cancel_reason);
+        return Err(Status::permission_denied(why));
+    }
     Ok(Response::new((first, stream)))
 }
 

@@ -2,41 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
+use caracal_testkit::{Authority, Issued};
 use caracal_tls::{ClientTls, Material, ServerTls, Source};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    /// A certificate for a name, and its key.
-    fn issue(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (
-            params.signed_by(&key, &self.0).unwrap().pem(),
-            key.serialize_pem(),
-        )
-    }
-}
-
-fn identity((chain, key): (String, String)) -> Option<(Source, Source)> {
-    Some((Source::text("CERT", chain), Source::text("KEY", key)))
+fn identity(issued: &Issued) -> Option<(Source, Source)> {
+    Some((
+        Source::text("CERT", &issued.chain),
+        Source::text("KEY", &issued.key),
+    ))
 }
 
 fn client(authority: &Authority, who: Option<(Source, Source)>) -> ClientTls {
@@ -71,13 +50,13 @@ async fn greet(tls: &ClientTls, addr: std::net::SocketAddr, host: &str) -> Resul
 
 #[tokio::test]
 async fn both_sides_must_come_from_the_right_authority() {
-    let (ours, other) = (Authority::new(), Authority::new());
+    let (ours, other) = (Authority::new("one"), Authority::new("two"));
     let addr = serve(Material {
         authorities: Some(Source::text("CA", ours.pem())),
-        identity: identity(ours.issue("store.example")),
+        identity: identity(&ours.issue(&["store.example"])),
     })
     .await;
-    let good = client(&ours, identity(ours.issue("somebody")));
+    let good = client(&ours, identity(&ours.issue(&["somebody"])));
     assert_eq!(greet(&good, addr, "store.example").await.as_deref(), Ok("hello"));
     let wrong_name = greet(&good, addr, "127.0.0.1").await.unwrap_err();
     assert!(wrong_name.contains("not valid for name"), "{wrong_name}");
@@ -85,28 +64,19 @@ async fn both_sides_must_come_from_the_right_authority() {
         .await
         .unwrap_err();
     assert!(nobody.contains("CertificateRequired"), "{nobody}");
-    let stranger = client(&ours, identity(other.issue("somebody")));
+    let stranger = client(&ours, identity(&other.issue(&["somebody"])));
     assert!(greet(&stranger, addr, "store.example").await.is_err());
-    let misled = client(&other, identity(ours.issue("somebody")));
+    let misled = client(&other, identity(&ours.issue(&["somebody"])));
     let unknown = greet(&misled, addr, "store.example").await.unwrap_err();
     assert!(unknown.contains("invalid peer certificate"), "{unknown}");
 }
 
 #[tokio::test]
 async fn a_renewed_certificate_is_used_and_a_broken_one_is_not() {
-    let (old, new) = (Authority::new(), Authority::new());
+    let (old, new) = (Authority::new("one"), Authority::new("two"));
     let dir = tempfile::tempdir().unwrap();
-    let (chain, key) = (dir.path().join("tls.crt"), dir.path().join("tls.key"));
-    let write = |path: &Path, text: &str| {
-        let fresh = path.with_extension("new");
-        std::fs::write(&fresh, text).unwrap();
-        std::fs::rename(fresh, path).unwrap();
-    };
-    let put = |(c, k): (String, String)| {
-        write(&chain, &c);
-        write(&key, &k);
-    };
-    put(old.issue("localhost"));
+    let put = |issued: Issued| issued.write(dir.path(), "tls");
+    let (chain, key) = put(old.issue(&["localhost"]));
     let addr = serve(Material {
         authorities: None,
         identity: Some((Source::file("CERT", &chain), Source::file("KEY", &key))),
@@ -114,21 +84,21 @@ async fn a_renewed_certificate_is_used_and_a_broken_one_is_not() {
     .await;
     let (by_old, by_new) = (client(&old, None), client(&new, None));
     assert!(greet(&by_old, addr, "localhost").await.is_ok());
-    write(&chain, "no PEM at all");
+    std::fs::write(&chain, "no PEM at all").unwrap();
     assert!(
         greet(&by_old, addr, "localhost").await.is_ok(),
         "the old one stays"
     );
-    put(new.issue("localhost"));
+    put(new.issue(&["localhost"]));
     assert!(greet(&by_new, addr, "localhost").await.is_ok());
     assert!(greet(&by_old, addr, "localhost").await.is_err());
 }
 
 #[test]
 fn what_cannot_be_used_is_named() {
-    let authority = Authority::new();
-    let (chain, key) = authority.issue("a");
-    let (_, other_key) = authority.issue("b");
+    let authority = Authority::new("one");
+    let Issued { chain, key } = authority.issue(&["a"]);
+    let other_key = authority.issue(&["b"]).key;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ca.pem");
     let of = |material: Material| {
@@ -142,7 +112,10 @@ fn what_cannot_be_used_is_named() {
     };
     let pair = |chain: &str, key: &str| Material {
         authorities: Some(Source::text("CA", authority.pem())),
-        identity: identity((chain.to_owned(), key.to_owned())),
+        identity: identity(&Issued {
+            chain: chain.to_owned(),
+            key: key.to_owned(),
+        }),
     };
     let none = of(Material::default());
     assert!(

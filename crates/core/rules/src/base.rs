@@ -1,8 +1,12 @@
 //! What is there whatever the policies are: base chains, the walls around workloads, NAT and VXLAN.
 
+mod host;
 mod nat;
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use caracal_net::{Family, PortRange, Proto};
 
@@ -12,10 +16,9 @@ use crate::{
         BaseChain, Chain, ChainKind, ChainName, CtState, Element, FibKey, Field, Hook, IfName, Key, KeyType,
         Match, Policy, RejectWith, Rule, Set, SetDef, SetName, Span, Statement, Verdict,
     },
+    slot::Slot,
 };
 
-pub(crate) const FROM_WORKLOADS: &str = "from-wl";
-pub(crate) const TO_WORKLOADS: &str = "to-wl";
 const UNKNOWN_FROM: &str = "unknown-from-wl";
 const UNKNOWN_TO: &str = "unknown-to-wl";
 const INVALID: &str = "wl-invalid";
@@ -40,6 +43,19 @@ pub(crate) struct Facts {
     pub(crate) nat_spared: Vec<Span>,
     /// What interfaces may send from beside what is routed to them.
     pub(crate) more_sources: Vec<(IfName, Span)>,
+    /// What host endpoints ask for; nothing without any.
+    pub(crate) hosts: Option<HostFacts>,
+}
+
+/// What host endpoints need of the static part.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct HostFacts {
+    /// Maps that hold something.
+    pub(crate) slots: BTreeSet<Slot>,
+    /// Whether there is an endpoint for every interface that has none of its own.
+    pub(crate) everywhere: bool,
+    /// Interfaces with an endpoint.
+    pub(crate) interfaces: BTreeSet<IfName>,
 }
 
 /// The chains and sets by name.
@@ -47,6 +63,8 @@ pub(crate) struct Facts {
 pub(crate) struct Base {
     pub(crate) chains: BTreeMap<ChainName, Chain>,
     pub(crate) sets: BTreeMap<SetName, Set>,
+    /// The dispatch maps that the chains look into.
+    pub(crate) maps: BTreeSet<Slot>,
 }
 
 pub(crate) fn deny(config: &RulesConfig) -> Statement {
@@ -56,20 +74,14 @@ pub(crate) fn deny(config: &RulesConfig) -> Statement {
     }
 }
 
-/// Definition of the verdict maps from interface to the chain of its policy list.
-pub(crate) fn dispatch(name: &str) -> SetDef {
-    let what = if name == FROM_WORKLOADS { "from" } else { "to" };
-    SetDef::verdict_map([KeyType::IfName]).commented(format!("policy list of traffic {what} each workload"))
-}
-
-/// The element of a dispatch map for interfaces that no endpoint has.
-pub(crate) fn unknown(name: &str) -> (Key, Element) {
-    let chain = if name == FROM_WORKLOADS {
-        UNKNOWN_FROM
-    } else {
-        UNKNOWN_TO
+/// The element of a workloads' dispatch map for interfaces that no endpoint has.
+pub(crate) fn unknown(slot: Slot) -> Option<(Key, Element)> {
+    let chain = match slot {
+        Slot::FromWorkload => UNKNOWN_FROM,
+        Slot::ToWorkload => UNKNOWN_TO,
+        _ => return None,
     };
-    (Key::Any, Element::verdict(Verdict::Jump(chain.into())))
+    Some((Key::Any, Element::verdict(Verdict::Jump(chain.into()))))
 }
 
 pub(crate) fn base(config: &RulesConfig, family: Family, facts: &Facts) -> Base {
@@ -89,6 +101,7 @@ pub(crate) fn base(config: &RulesConfig, family: Family, facts: &Facts) -> Base 
     b.forward();
     b.input();
     b.walls();
+    b.hosts();
     b.nat();
     b.out
 }
@@ -130,6 +143,16 @@ impl Builder<'_> {
         self.prefixes.iter().map(rule).collect::<Vec<_>>().into_iter()
     }
 
+    /// Where an interface's packets find their list.
+    fn dispatch(&mut self, slot: Slot) -> Rule {
+        self.out.maps.insert(slot);
+        let vmap = Statement::VerdictMap {
+            fields: vec![slot.field()],
+            map: slot.map().into(),
+        };
+        Rule::new([], [vmap], "")
+    }
+
     fn vxlan_port(&self) -> [Match; 2] {
         [
             Match::is(Field::Proto, Proto::UDP),
@@ -138,37 +161,28 @@ impl Builder<'_> {
     }
 
     fn raw(&mut self) {
+        let mut rules = self.unmarked();
         let jump = Statement::goto(SOURCE);
-        let mut rules: Vec<Rule> = self
-            .per_prefix(Field::Iif, &jump, "sources of workloads")
-            .collect();
+        rules.extend(self.per_prefix(Field::Iif, &jump, "sources of workloads"));
+        let mut output = self.unmarked();
         if self.facts.vxlan {
             let mut matches = self.vxlan_port().to_vec();
             matches.push(Match::Local {
                 field: Field::Daddr,
                 not: false,
             });
-            rules.push(Rule::new(
-                matches,
-                [Statement::NoTrack],
-                "tunnel packets are not tracked",
-            ));
-            let out = Rule::new(
-                self.vxlan_port(),
-                [Statement::NoTrack],
-                "tunnel packets are not tracked",
-            );
-            self.base_chain(
-                "raw-output",
-                hook(ChainKind::Filter, Hook::Output, -300),
-                vec![out],
-            );
+            let comment = "tunnel packets are not tracked";
+            rules.push(Rule::new(matches, [Statement::NoTrack], comment));
+            output.push(Rule::new(self.vxlan_port(), [Statement::NoTrack], comment));
         }
-        self.base_chain(
-            "raw-prerouting",
-            hook(ChainKind::Filter, Hook::Prerouting, -300),
-            rules,
-        );
+        rules.extend(self.host_rules(Slot::UntrackedIn));
+        output.extend(self.host_rules(Slot::UntrackedOut));
+        if !output.is_empty() {
+            let base = hook(ChainKind::Filter, Hook::Output, -300);
+            self.base_chain("raw-output", base, output);
+        }
+        let base = hook(ChainKind::Filter, Hook::Prerouting, -300);
+        self.base_chain("raw-prerouting", base, rules);
         self.sources();
     }
 
@@ -266,14 +280,17 @@ impl Builder<'_> {
 
     fn forward(&mut self) {
         let mut rules = self.established();
+        rules.extend(self.host_rules(Slot::ForwardIn));
         let encap = self.encap_rules();
         if !encap.is_empty() {
             rules.extend(self.per_prefix(Field::Iif, &Statement::jump(ENCAP), "tunnels of workloads"));
             self.chain(ENCAP, encap);
         }
-        for (field, map) in [(Field::Iif, FROM_WORKLOADS), (Field::Oif, TO_WORKLOADS)] {
-            rules.push(dispatch_rule(field, map));
+        for slot in [Slot::FromWorkload, Slot::ToWorkload] {
+            rules.push(self.dispatch(slot));
         }
+        rules.extend(self.host_rules(Slot::ForwardOut));
+        rules.extend(self.forwarded());
         // What policy let through, and what is no workload's, goes on to the rules of others.
         self.base_chain("filter-forward", hook(ChainKind::Filter, Hook::Forward, 0), rules);
     }
@@ -298,6 +315,7 @@ impl Builder<'_> {
             rules.push(stranger);
         }
         rules.extend(self.per_prefix(Field::Iif, &Statement::goto(TO_HOST), "workloads to this host"));
+        rules.extend(self.host_rules(Slot::HostIn));
         self.base_chain("filter-input", hook(ChainKind::Filter, Hook::Input, 0), rules);
 
         let mut rules = Vec::new();
@@ -318,7 +336,7 @@ impl Builder<'_> {
         if !self.encap_rules().is_empty() {
             rules.push(Rule::new([], [Statement::jump(ENCAP)], "tunnels of workloads"));
         }
-        rules.push(dispatch_rule(Field::Iif, FROM_WORKLOADS));
+        rules.push(self.dispatch(Slot::FromWorkload));
         let end = match self.config.endpoint_to_host {
             HostAction::Drop => Some(deny(self.config)),
             HostAction::Accept => Some(Statement::ACCEPT),
@@ -338,21 +356,14 @@ impl Builder<'_> {
             self.chain(chain, rules);
         }
         if self.config.drop_invalid {
-            let rules = [Field::Iif, Field::Oif]
+            let mut rules: Vec<Rule> = [Field::Iif, Field::Oif]
                 .into_iter()
                 .flat_map(|f| self.per_prefix(f, &Statement::DROP, "packets of no connection"))
                 .collect();
+            rules.extend(self.invalid_at_hosts());
             self.chain(INVALID, rules);
         }
     }
-}
-
-fn dispatch_rule(field: Field, map: &str) -> Rule {
-    let vmap = Statement::VerdictMap {
-        fields: vec![field],
-        map: map.into(),
-    };
-    Rule::new([], [vmap], "")
 }
 
 fn link_local() -> Span {

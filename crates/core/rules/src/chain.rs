@@ -10,7 +10,7 @@ use crate::{
     base,
     config::RulesConfig,
     ir::{LogTo, Match, Rule, Set, SetName, Statement},
-    list::{List, PROFILES_IN_A_ROW, Segment, SourceId, profiles_list},
+    list::{List, PROFILES_IN_A_ROW, Purpose, Segment, SourceId, profiles_list},
     merge::{Piece, merge},
     names,
 };
@@ -37,12 +37,12 @@ pub(crate) type Atoms = Option<Arc<[Atom]>>;
 pub(crate) fn compile(list: &List, atoms: &[Atoms], config: &RulesConfig) -> Compiled {
     let passes = |a: &Atoms| a.iter().flat_map(|a| a.iter()).any(|a| a.action == Action::Pass);
     let (end, upto, next) = match &list.segment {
-        Segment::Groups(groups) => return compile_groups(groups, config),
+        Segment::Groups(groups) => return compile_groups(list, groups, config),
         Segment::Tier(_, end) => (*end, list.sources.len(), list.next.clone()),
         // Pass in a profile leaves that profile only: what follows must be a chain of its own.
         Segment::Profiles => match atoms.iter().position(passes) {
             Some(i) if list.sources.len() <= PROFILES_IN_A_ROW => {
-                let rest = profiles_list(list.direction, list.sources[i + 1..].to_vec());
+                let rest = profiles_list(list.role, list.sources[i + 1..].to_vec());
                 (TierDefaultAction::Pass, i + 1, Some(rest))
             }
             // Without a next chain, Pass denies.
@@ -73,7 +73,7 @@ pub(crate) fn compile(list: &List, atoms: &[Atoms], config: &RulesConfig) -> Com
 }
 
 /// Asks one group after the other, until one allows or denies.
-fn compile_groups(groups: &[Arc<List>], config: &RulesConfig) -> Compiled {
+fn compile_groups(list: &List, groups: &[Arc<List>], config: &RulesConfig) -> Compiled {
     let mask = config.allowed_mark;
     let clear = Statement::SetMark { mask, value: 0 };
     let allowed = Match::Mark {
@@ -81,19 +81,28 @@ fn compile_groups(groups: &[Arc<List>], config: &RulesConfig) -> Compiled {
         value: mask,
         not: false,
     };
-    let (last, marking) = match groups.split_last() {
-        Some((last, marking)) => (Statement::goto(last.name.clone()), marking),
+    let (last, asked) = match groups.split_last() {
+        Some((last, asked)) => (Statement::goto(last.name.clone()), asked),
         None => (base::deny(config), groups),
     };
-    let mut rules = vec![Rule::new([], [clear.clone()], "nothing allowed it yet")];
-    for group in marking {
-        rules.push(Rule::new([], [Statement::jump(group.name.clone())], ""));
-        let done = [clear.clone(), Statement::RETURN];
+    let mut rules = Vec::new();
+    if !list.role.purpose.allows_for_good() {
+        rules.push(Rule::new([], [clear.clone()], "nothing allowed it yet"));
+    }
+    for group in asked {
         rules.push(Rule::new(
-            [allowed.clone()],
-            done,
-            "one of these tiers allowed it",
+            [],
+            [Statement::jump(group.name.clone())],
+            "some of the tiers",
         ));
+        if !list.role.purpose.allows_for_good() {
+            let done = [clear.clone(), Statement::RETURN];
+            rules.push(Rule::new(
+                [allowed.clone()],
+                done,
+                "one of these tiers allowed it",
+            ));
+        }
     }
     rules.push(Rule::new([], [last], "the last tiers"));
     Compiled {
@@ -119,9 +128,7 @@ impl<'a> Writer<'a> {
         let Some(atoms) = atoms else {
             self.flush();
             let comment = format!("{} is missing", source.label());
-            self.out
-                .rules
-                .push(Rule::new([], [base::deny(self.config)], comment));
+            self.out.rules.push(Rule::new([], [self.deny()], comment));
             return false;
         };
         for atom in atoms {
@@ -150,7 +157,7 @@ impl<'a> Writer<'a> {
             Segment::Profiles | Segment::Groups(_) => "no profile allowed it".into(),
         };
         let (then, comment) = match (end, &self.list.segment) {
-            (TierDefaultAction::Deny, _) => (base::deny(self.config), name),
+            (TierDefaultAction::Deny, _) => (self.deny(), name),
             (TierDefaultAction::Pass, Segment::Tier(..)) => (self.go_on(), format!("{name}: pass")),
             (TierDefaultAction::Pass, _) => (self.go_on(), "next profile".into()),
         };
@@ -163,21 +170,30 @@ impl<'a> Writer<'a> {
                 self.goes_on = true;
                 Statement::goto(next.name.clone())
             }
-            // The end of a group: what leaves it without a mark goes on.
-            None if self.list.marks => Statement::RETURN,
-            None => base::deny(self.config),
+            // The end of a group: what leaves it without a mark goes on. Or of a list that leaves it to others.
+            None if self.list.marks || self.list.role.purpose.ends_open() => Statement::RETURN,
+            None => self.deny(),
+        }
+    }
+
+    fn deny(&self) -> Statement {
+        if self.list.role.purpose.can_answer() {
+            base::deny(self.config)
+        } else {
+            Statement::DROP
         }
     }
 
     fn verdict(&mut self, action: Action) -> Vec<Statement> {
         let mask = self.config.allowed_mark;
-        match action {
-            Action::Allow if self.list.marks => {
-                vec![Statement::SetMark { mask, value: mask }, Statement::RETURN]
-            }
-            Action::Allow => vec![Statement::RETURN],
-            Action::Pass => vec![self.go_on()],
-            Action::Deny | Action::Log => vec![base::deny(self.config)],
+        let mark = Statement::SetMark { mask, value: mask };
+        match (action, self.list.role.purpose) {
+            (Action::Allow, Purpose::Untracked) => vec![mark, Statement::NoTrack, Statement::ACCEPT],
+            (Action::Allow, Purpose::PreDnat) => vec![mark, Statement::ACCEPT],
+            (Action::Allow, _) if self.list.marks => vec![mark, Statement::RETURN],
+            (Action::Allow, _) => vec![Statement::RETURN],
+            (Action::Pass, _) => vec![self.go_on()],
+            (Action::Deny | Action::Log, _) => vec![self.deny()],
         }
     }
 
@@ -188,7 +204,7 @@ impl<'a> Writer<'a> {
         for piece in &run {
             self.out.ip_sets.extend(piece.atom.sets.iter().cloned());
         }
-        for m in merge(&run, &self.list.name, &mut self.taken) {
+        for m in merge(&run, self.list, &mut self.taken) {
             let more = match m.count {
                 1 => String::new(),
                 n => format!(" +{}", n - 1),
@@ -223,7 +239,7 @@ impl<'a> Writer<'a> {
         let to = LogTo::Kernel(LOG_LEVEL);
         let statements: Vec<Statement> = rate.into_iter().chain([Statement::Log { to, prefix }]).collect();
         self.out.ip_sets.extend(piece.atom.sets.iter().cloned());
-        for m in merge(&[piece], &self.list.name, &mut self.taken) {
+        for m in merge(&[piece], self.list, &mut self.taken) {
             self.out
                 .rules
                 .push(Rule::new(m.matches, statements.clone(), comment(m.first)));

@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -10,11 +11,13 @@ use caracal_ids::{IpSetId, NodeName, WorkloadId};
 use caracal_net::{Cidr, Family, PerFamily};
 
 use crate::{
-    base::{Facts, base},
+    base::{Facts, HostFacts, base},
     config::RulesConfig,
+    hosts::Hosts,
     ip_sets::IpSets,
     ir::{IfName, Span, TableDelta, TableState, merge_spans},
-    list::{Direction, SourceId, of_endpoint},
+    list::{Direction, SourceId, of_host, of_workload},
+    slot::Slot,
     source::{Rules, Sources},
     table::{Binding, Table},
 };
@@ -32,6 +35,7 @@ pub struct Compiler {
     interfaces: BTreeMap<IfName, BTreeSet<WorkloadId>>,
     // what their holders may send from beside their addresses, where there is something
     more_sources: BTreeMap<IfName, Vec<Cidr>>,
+    host_endpoints: Hosts,
     vteps: BTreeMap<NodeName, Vtep>,
     hosts: BTreeMap<NodeName, Host>,
     pools: BTreeMap<Cidr, Pool>,
@@ -54,6 +58,7 @@ impl Compiler {
             workloads: BTreeMap::new(),
             interfaces: BTreeMap::new(),
             more_sources: BTreeMap::new(),
+            host_endpoints: Hosts::default(),
             vteps: BTreeMap::new(),
             hosts: BTreeMap::new(),
             pools: BTreeMap::new(),
@@ -80,8 +85,19 @@ impl Compiler {
         if in_lists(&self.config) != in_lists(&config) {
             self.tables.iter_mut().for_each(|(_, t)| t.all_changed());
         }
+        if self.config.interface_prefixes != config.interface_prefixes {
+            self.host_endpoints.touch();
+        }
         self.config = config;
         self.dirty_base = true;
+    }
+
+    /// Says which addresses an interface of the host has, or that it is gone: host endpoints without an interface's
+    /// name are found by them.
+    pub fn set_interface(&mut self, name: &str, addresses: Option<BTreeSet<IpAddr>>) {
+        if let Ok(name) = IfName::exact(name) {
+            self.host_endpoints.set_interface(name, addresses);
+        }
     }
 
     /// Takes one change in. What comes of it shows at the next flush.
@@ -112,6 +128,8 @@ impl Compiler {
             Delta::ProfileGone(name) => self.source_changed(SourceId::Profile(name.clone()), None),
             Delta::Workload(w) => self.workload_changed(&w.id, Some(w)),
             Delta::WorkloadGone(id) => self.workload_changed(id, None),
+            Delta::HostEndpoint(h) => self.host_endpoints.put(Arc::clone(h)),
+            Delta::HostEndpointGone(name) => self.host_endpoints.remove(name),
             other => self.apply_net(other),
         }
     }
@@ -126,6 +144,7 @@ impl Compiler {
         for interface in mem::take(&mut self.dirty_interfaces) {
             self.bind(interface);
         }
+        self.bind_hosts();
         let sources = mem::take(&mut self.dirty_sources);
         let sets = mem::take(&mut self.dirty_sets);
         let mut bases = PerFamily::new(|_| None);
@@ -226,17 +245,60 @@ impl Compiler {
             Some(more) => self.more_sources.insert(interface, more.clone()) != Some(more),
             None => self.more_sources.remove(&interface).is_some(),
         };
-        let binding = holder.as_ref().map(|w| Binding {
-            from: of_endpoint(w, Direction::From),
-            to: of_endpoint(w, Direction::To),
-            comment: crate::names::shortened(&w.id.to_string(), 120).into(),
-        });
-        for (family, table) in self.tables.iter_mut() {
-            let speaks = holder
-                .as_ref()
-                .is_some_and(|w| !w.addresses.get(family).is_empty());
-            table.bind(interface, binding.clone().filter(|_| speaks));
+        for (slot, direction) in [
+            (Slot::FromWorkload, Direction::From),
+            (Slot::ToWorkload, Direction::To),
+        ] {
+            let binding = holder.as_ref().map(|w| Binding {
+                list: of_workload(w, direction),
+                comment: crate::names::shortened(&w.id.to_string(), 120).into(),
+            });
+            for (family, table) in self.tables.iter_mut() {
+                let speaks = |w: &Arc<WorkloadEndpoint>| !w.addresses.get(family).is_empty();
+                let binding = binding.clone().filter(|_| holder.as_ref().is_some_and(speaks));
+                table.bind((slot, Some(interface)), binding);
+            }
         }
+    }
+
+    /// Finds the interfaces of host endpoints anew, if anything changed, and gives them their lists.
+    fn bind_hosts(&mut self) {
+        let Some(changes) = self.host_endpoints.settle(&self.config.interface_prefixes) else {
+            return;
+        };
+        for (interface, endpoint) in changes {
+            let comment: Option<Arc<str>> = endpoint
+                .as_ref()
+                .map(|h| crate::names::shortened(&h.name, 120).into());
+            for slot in Slot::HOST {
+                // Nothing can be untracked on all interfaces at once.
+                let unfit = interface.is_none() && matches!(slot, Slot::UntrackedIn | Slot::UntrackedOut);
+                let list = endpoint.as_ref().and_then(|h| of_host(h, slot.role()));
+                let binding = list.filter(|_| !unfit).zip(comment.clone());
+                let binding = binding.map(|(list, comment)| Binding { list, comment });
+                for (_, table) in self.tables.iter_mut() {
+                    table.bind((slot, interface), binding.clone());
+                }
+            }
+        }
+        self.dirty_base = true;
+    }
+
+    fn host_facts(&self) -> Option<HostFacts> {
+        let bound = self.host_endpoints.bound();
+        if bound.is_empty() {
+            return None;
+        }
+        let mut facts = HostFacts {
+            everywhere: bound.contains_key(&None),
+            interfaces: bound.keys().copied().flatten().collect(),
+            ..HostFacts::default()
+        };
+        // Host endpoints are of no family: both tables hold the same.
+        facts
+            .slots
+            .extend(Slot::HOST.into_iter().filter(|s| self.tables.v4.is_bound(*s)));
+        Some(facts)
     }
 
     fn facts(&self, family: Family) -> Facts {
@@ -262,6 +324,7 @@ impl Compiler {
             nat_sources: merge_spans(pools().filter(|p| p.nat_outgoing).map(|p| p.cidr.into())),
             nat_spared: merge_spans(pools().map(|p| p.cidr.into()).chain(spared)),
             more_sources,
+            hosts: self.host_facts(),
         }
     }
 }

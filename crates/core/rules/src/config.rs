@@ -1,6 +1,6 @@
 use std::{net::IpAddr, sync::Arc};
 
-use caracal_net::{PerFamily, PortRange};
+use caracal_net::{Cidr, PerFamily, PortRange, Proto};
 
 use crate::ir::Per;
 
@@ -37,6 +37,17 @@ pub struct LogRate {
     pub burst: u32,
 }
 
+/// A port that stays open at host endpoints whatever policy says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Failsafe {
+    /// A protocol with ports.
+    pub proto: Proto,
+    /// The destination port.
+    pub port: u16,
+    /// The only peers it is open for; absent means all.
+    pub net: Option<Cidr>,
+}
+
 /// What the operator says about the rules. All of it may change at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RulesConfig {
@@ -68,8 +79,13 @@ pub struct RulesConfig {
     pub log_prefix: Arc<str>,
     /// Bound on the lines of one rule.
     pub log_rate: Option<LogRate>,
-    /// A bit of the packet mark that is ours while a packet is judged; only lists of many tiers use it.
+    /// A bit of the packet mark that is ours while a packet is judged; only lists of many tiers and host endpoints
+    /// use it.
     pub allowed_mark: u32,
+    /// Ports of this host that its host endpoints never close.
+    pub failsafe_in: Vec<Failsafe>,
+    /// Ports of others that this host's host endpoints never close.
+    pub failsafe_out: Vec<Failsafe>,
 }
 
 impl Default for RulesConfig {
@@ -90,6 +106,8 @@ impl Default for RulesConfig {
             log_prefix: "calico-packet".into(),
             log_rate: None,
             allowed_mark: 0x0001_0000,
+            failsafe_in: Vec::new(),
+            failsafe_out: Vec::new(),
         }
     }
 }

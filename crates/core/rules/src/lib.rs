@@ -14,17 +14,20 @@ mod base;
 mod chain;
 mod compiler;
 mod config;
+mod hosts;
 mod ip_sets;
 pub mod ir;
 mod list;
 mod merge;
+pub mod model;
 mod names;
 mod out;
+mod slot;
 mod source;
 mod table;
 
 pub use compiler::Compiler;
-pub use config::{DenyAction, HostAction, LogRate, RulesConfig};
+pub use config::{DenyAction, Failsafe, HostAction, LogRate, RulesConfig};
 
 /// A hash map whose order nothing depends on.
 type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use caracal_api::TierDefaultAction;
-use caracal_desired::WorkloadEndpoint;
+use caracal_desired::{HostEndpoint, TierPolicies, WorkloadEndpoint};
 use caracal_ids::{PolicyId, ProfileName, TierName};
 
 use crate::{
@@ -11,21 +11,88 @@ use crate::{
     names::{self, Digest},
 };
 
-/// A direction, seen from the workload.
+/// A direction, seen from the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Direction {
-    /// From the workload: egress rules.
+    /// From the endpoint: egress rules.
     From,
-    /// To the workload: ingress rules.
+    /// To the endpoint: ingress rules.
     To,
 }
 
 impl Direction {
-    pub(crate) fn prefix(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::From => "fw",
             Self::To => "tw",
         }
+    }
+}
+
+/// Whose list it is, and for which of its packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Purpose {
+    /// A workload's packets.
+    Workload,
+    /// Packets of the host itself.
+    Host,
+    /// The same once their destination was translated, judged where nothing can be answered.
+    HostTranslated,
+    /// Packets that the host forwards.
+    Forward,
+    /// Packets before connection tracking.
+    Untracked,
+    /// Packets before destination NAT.
+    PreDnat,
+}
+
+impl Purpose {
+    /// Whether a packet that nothing decided goes on.
+    pub(crate) fn ends_open(self) -> bool {
+        matches!(self, Self::Forward | Self::Untracked | Self::PreDnat)
+    }
+
+    /// Whether a packet that is allowed leaves the hook at once, with the mark.
+    pub(crate) fn allows_for_good(self) -> bool {
+        matches!(self, Self::Untracked | Self::PreDnat)
+    }
+
+    /// Whether a denied packet can be answered where the list stands.
+    pub(crate) fn can_answer(self) -> bool {
+        matches!(self, Self::Workload | Self::Host | Self::Forward)
+    }
+
+    fn prefix(self, direction: Direction) -> &'static str {
+        match (self, direction) {
+            (Self::Workload, d) => d.word(),
+            (Self::Host, Direction::From) => "host-out",
+            (Self::Host, Direction::To) => "host-in",
+            (Self::HostTranslated, Direction::From) => "host-nat-out",
+            (Self::HostTranslated, Direction::To) => "host-nat-in",
+            (Self::Forward, Direction::From) => "host-fwd-out",
+            (Self::Forward, Direction::To) => "host-fwd-in",
+            (Self::Untracked, Direction::From) => "host-raw-out",
+            (Self::Untracked, Direction::To) => "host-raw-in",
+            (Self::PreDnat, Direction::From) => "host-pre-out",
+            (Self::PreDnat, Direction::To) => "host-pre-in",
+        }
+    }
+}
+
+/// Purpose and direction together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Role {
+    pub(crate) purpose: Purpose,
+    pub(crate) direction: Direction,
+}
+
+impl Role {
+    pub(crate) fn new(purpose: Purpose, direction: Direction) -> Self {
+        Self { purpose, direction }
+    }
+
+    fn prefix(self) -> &'static str {
+        self.purpose.prefix(self.direction)
     }
 }
 
@@ -70,7 +137,7 @@ pub(crate) enum Segment {
     /// Profiles; at their end all is denied.
     Profiles,
     /// A list of more tiers than can follow one another, in groups. All groups but the last one return for a packet
-    /// that they allow as for one that they pass on, and mark the first.
+    /// that they allow as for one that they pass on, and mark the first (unless what is allowed leaves the hook).
     Groups(Vec<Arc<List>>),
 }
 
@@ -78,24 +145,52 @@ pub(crate) enum Segment {
 #[derive(Debug)]
 pub(crate) struct List {
     pub(crate) name: ChainName,
-    pub(crate) direction: Direction,
+    pub(crate) role: Role,
     pub(crate) segment: Segment,
     /// In order; all of them policies, or all profiles.
     pub(crate) sources: Vec<SourceId>,
-    /// What comes after the tier; nothing at the end of a group that marks.
+    /// What comes after the tier; nothing at the end of a group that marks, and of a list that ends open.
     pub(crate) next: Option<Arc<List>>,
-    /// Whether what is allowed is marked.
+    /// Whether it is part of a group that is not the last one.
     pub(crate) marks: bool,
 }
 
 /// A tier's name, its end, and its policies that are enforced in a direction.
 type Tier<'a> = (&'a TierName, TierDefaultAction, Vec<&'a PolicyId>);
 
-/// The list of an endpoint in one direction.
-pub(crate) fn of_endpoint(endpoint: &WorkloadEndpoint, direction: Direction) -> Arc<List> {
-    let profiles = endpoint.profiles.iter().cloned().map(SourceId::Profile).collect();
-    let profiles = profiles_list(direction, profiles);
-    let enforced = endpoint.tiers.iter().map(|tier| {
+/// The list of a workload in one direction.
+pub(crate) fn of_workload(endpoint: &WorkloadEndpoint, direction: Direction) -> Arc<List> {
+    let role = Role::new(Purpose::Workload, direction);
+    closed(role, &endpoint.tiers, &endpoint.profiles)
+}
+
+/// The list of a host endpoint for one purpose; nothing if it leaves all packets to what comes after.
+pub(crate) fn of_host(endpoint: &HostEndpoint, role: Role) -> Option<Arc<List>> {
+    let tiers = match role.purpose {
+        Purpose::Workload | Purpose::Host | Purpose::HostTranslated => {
+            return Some(closed(role, &endpoint.tiers, &endpoint.profiles));
+        }
+        Purpose::Forward => &endpoint.forward,
+        Purpose::Untracked => &endpoint.untracked,
+        Purpose::PreDnat => &endpoint.pre_dnat,
+    };
+    chained(role, &enforced(tiers, role.direction), None)
+}
+
+/// A list that ends with the profiles.
+fn closed(role: Role, tiers: &[TierPolicies], profiles: &[ProfileName]) -> Arc<List> {
+    let profiles = profiles.iter().cloned().map(SourceId::Profile).collect();
+    let profiles = profiles_list(role, profiles);
+    let list = chained(
+        role,
+        &enforced(tiers, role.direction),
+        Some(Arc::clone(&profiles)),
+    );
+    list.unwrap_or(profiles)
+}
+
+fn enforced(tiers: &[TierPolicies], direction: Direction) -> Vec<Tier<'_>> {
+    let enforced = tiers.iter().map(|tier| {
         let ids = match direction {
             Direction::From => &tier.egress,
             Direction::To => &tier.ingress,
@@ -103,31 +198,35 @@ pub(crate) fn of_endpoint(endpoint: &WorkloadEndpoint, direction: Direction) -> 
         let enforced: Vec<&PolicyId> = ids.iter().filter(|id| !id.kind.is_staged()).collect();
         (&tier.name, tier.default_action, enforced)
     });
-    let tiers: Vec<Tier<'_>> = enforced.filter(|(_, _, ids)| !ids.is_empty()).collect();
+    enforced.filter(|(_, _, ids)| !ids.is_empty()).collect()
+}
+
+/// The tiers and, behind the last one, `end`; in groups where there are many.
+fn chained(role: Role, tiers: &[Tier<'_>], end: Option<Arc<List>>) -> Option<Arc<List>> {
     let mut groups: Vec<&[Tier<'_>]> = tiers.chunks(TIERS_IN_A_ROW).collect();
     let last = groups.pop().unwrap_or_default();
-    let last = in_a_row(direction, last, Some(profiles));
+    let last = in_a_row(role, last, end, false);
     if groups.is_empty() {
-        return last.unwrap_or_else(|| profiles_list(direction, Vec::new()));
+        return last;
     }
-    let marking = groups.into_iter().filter_map(|g| in_a_row(direction, g, None));
-    grouped(direction, marking.chain(last).collect())
+    let marking = groups.into_iter().filter_map(|g| in_a_row(role, g, None, true));
+    Some(grouped(role, marking.chain(last).collect()))
 }
 
-/// Chains that lead from one tier to the next and, behind the last one, to `end`; without one they mark.
-fn in_a_row(direction: Direction, tiers: &[Tier<'_>], end: Option<Arc<List>>) -> Option<Arc<List>> {
-    let marks = end.is_none();
-    tiers.iter().rev().fold(end, |next, (name, action, policies)| {
-        Some(tier_list(direction, name, *action, policies, next, marks))
-    })
+/// Chains that lead from one tier to the next and, behind the last one, to `end`.
+fn in_a_row(role: Role, tiers: &[Tier<'_>], end: Option<Arc<List>>, marks: bool) -> Option<Arc<List>> {
+    tiers
+        .iter()
+        .rev()
+        .fold(end, |next, tier| Some(tier_list(role, tier, next, marks)))
 }
 
-fn grouped(direction: Direction, groups: Vec<Arc<List>>) -> Arc<List> {
+fn grouped(role: Role, groups: Vec<Arc<List>>) -> Arc<List> {
     let mut digest = Digest::default();
     groups.iter().for_each(|g| digest.add(g.name.as_str()));
     Arc::new(List {
-        name: format!("{}.long-{}", direction.prefix(), digest.text()).into(),
-        direction,
+        name: format!("{}.long-{}", role.prefix(), digest.text()).into(),
+        role,
         segment: Segment::Groups(groups),
         sources: Vec::new(),
         next: None,
@@ -135,28 +234,22 @@ fn grouped(direction: Direction, groups: Vec<Arc<List>>) -> Arc<List> {
     })
 }
 
-fn tier_list(
-    direction: Direction,
-    tier: &TierName,
-    end: TierDefaultAction,
-    policies: &[&PolicyId],
-    next: Option<Arc<List>>,
-    marks: bool,
-) -> Arc<List> {
-    let mut digest = Digest::default().part([u8::from(end == TierDefaultAction::Pass), u8::from(marks)]);
-    digest.add(tier.as_str());
+fn tier_list(role: Role, tier: &Tier<'_>, next: Option<Arc<List>>, marks: bool) -> Arc<List> {
+    let (name, end, policies) = tier;
+    let mut digest = Digest::default().part([u8::from(*end == TierDefaultAction::Pass), u8::from(marks)]);
+    digest.add(name.as_str());
     policies.iter().for_each(|id| digest.add_policy(id));
     digest.add(next.as_ref().map_or("", |n| n.name.as_str()));
-    let name = format!(
+    let chain = format!(
         "{}-{}-{}",
-        direction.prefix(),
-        names::readable(tier.as_str()),
+        role.prefix(),
+        names::readable(name.as_str()),
         digest.text()
     );
     Arc::new(List {
-        name: name.into(),
-        direction,
-        segment: Segment::Tier(tier.clone(), end),
+        name: chain.into(),
+        role,
+        segment: Segment::Tier((*name).clone(), *end),
         sources: policies
             .iter()
             .map(|id| SourceId::Policy((*id).clone()))
@@ -167,7 +260,7 @@ fn tier_list(
 }
 
 /// A list of profiles only.
-pub(crate) fn profiles_list(direction: Direction, profiles: Vec<SourceId>) -> Arc<List> {
+pub(crate) fn profiles_list(role: Role, profiles: Vec<SourceId>) -> Arc<List> {
     let mut digest = Digest::default();
     for source in &profiles {
         match source {
@@ -175,10 +268,10 @@ pub(crate) fn profiles_list(direction: Direction, profiles: Vec<SourceId>) -> Ar
             SourceId::Policy(id) => digest.add_policy(id),
         }
     }
-    let name = format!("{}.profiles-{}", direction.prefix(), digest.text());
+    let name = format!("{}.profiles-{}", role.prefix(), digest.text());
     Arc::new(List {
         name: name.into(),
-        direction,
+        role,
         segment: Segment::Profiles,
         sources: profiles,
         next: None,

@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 
 use crate::{
     atom::{Atom, Dim, Values, hash},
-    ir::{ChainName, Element, Elements, Key, Match, Set, SetName},
-    list::SourceId,
+    ir::{Element, Elements, Key, Match, Set, SetName},
+    list::{List, SourceId},
     names::Digest,
 };
 
@@ -65,11 +65,7 @@ impl<'a> Group<'a> {
 }
 
 /// Merges one run. The result is a function of the run alone.
-pub(crate) fn merge<'a>(
-    run: &[Piece<'a>],
-    chain: &ChainName,
-    taken: &mut HashSet<SetName>,
-) -> Vec<Merged<'a>> {
+pub(crate) fn merge<'a>(run: &[Piece<'a>], list: &List, taken: &mut HashSet<SetName>) -> Vec<Merged<'a>> {
     let mut groups: Vec<Group<'a>> = run.iter().map(|p| Group::of(*p)).collect();
     if groups.len() > 1 {
         groups = pass(groups, None);
@@ -77,7 +73,7 @@ pub(crate) fn merge<'a>(
             groups = pass(groups, Some(dim));
         }
     }
-    groups.iter().map(|g| finish(g, chain, taken)).collect()
+    groups.iter().map(|g| finish(g, list, taken)).collect()
 }
 
 /// Joins groups that differ in nothing (`None`) or in one dimension only.
@@ -119,7 +115,7 @@ fn pass<'a>(groups: Vec<Group<'a>>, dim: Option<Dim>) -> Vec<Group<'a>> {
     out
 }
 
-fn finish<'a>(group: &Group<'a>, chain: &ChainName, taken: &mut HashSet<SetName>) -> Merged<'a> {
+fn finish<'a>(group: &Group<'a>, list: &List, taken: &mut HashSet<SetName>) -> Merged<'a> {
     let atom = group.first.atom;
     let mut matches = atom.fixed.head.to_vec();
     let (inline, listed): (SmallVec<[&Values; 2]>, SmallVec<[&Values; 2]>) = group
@@ -134,7 +130,7 @@ fn finish<'a>(group: &Group<'a>, chain: &ChainName, taken: &mut HashSet<SetName>
     }));
     let mut sets = Vec::with_capacity(listed.len());
     for v in &listed {
-        let name = set_name(group, v.dim, &inline, listed.len(), chain, taken);
+        let name = set_name(group, v.dim, &inline, listed.len(), list, taken);
         matches.push(Match::InSet {
             fields: vec![v.dim.field()],
             not: v.dim.is_negated(),
@@ -144,7 +140,7 @@ fn finish<'a>(group: &Group<'a>, chain: &ChainName, taken: &mut HashSet<SetName>
         let for_whom = if group.count == 1 {
             format!("of {}", group.first.source.label())
         } else {
-            format!("of chain {chain}")
+            format!("of chain {}", list.name)
         };
         let def = v.dim.def().commented(for_whom);
         sets.push((name, Set { def, elements }));
@@ -166,13 +162,13 @@ fn set_name(
     dim: Dim,
     inline: &[&Values],
     lists: usize,
-    chain: &ChainName,
+    list: &List,
     taken: &mut HashSet<SetName>,
 ) -> SetName {
     let atom = group.first.atom;
     let mut digest = group.first.source.digest();
     if group.count > 1 {
-        digest = Digest::default().part(chain.as_str());
+        digest = Digest::default().part(list.name.as_str());
         digest.add([atom.action as u8]);
     }
     if group.count > 1 && lists == 1 {
@@ -182,7 +178,7 @@ fn set_name(
             .iter()
             .for_each(|v| digest.add(format!("{:?}", (v.dim, &v.spans))));
     } else {
-        digest.add(chain.as_str().split(['-', '.']).next().unwrap_or_default());
+        digest.add(list.role.direction.word());
         digest.add(atom.rule.to_le_bytes());
         digest.add(atom.part.to_le_bytes());
     }

@@ -10,7 +10,7 @@ use caracal_net::Family;
 
 use crate::{
     Map,
-    base::{self, Base, FROM_WORKLOADS, TO_WORKLOADS},
+    base::{self, Base},
     chain::compile,
     config::RulesConfig,
     ip_sets::IpSets,
@@ -20,17 +20,20 @@ use crate::{
     },
     list::{List, SourceId},
     out::{Out, push_elements, write_set},
+    slot::Slot,
     source::Sources,
 };
 
-/// An interface and the lists of its traffic.
+/// The list of an interface's packets at one place.
 #[derive(Debug, Clone)]
 pub(crate) struct Binding {
-    pub(crate) from: Arc<List>,
-    pub(crate) to: Arc<List>,
+    pub(crate) list: Arc<List>,
     /// Whose interface it is.
     pub(crate) comment: Arc<str>,
 }
+
+/// A place, and an interface or all that have no list of their own there.
+pub(crate) type At = (Slot, Option<IfName>);
 
 /// A chain of a list, and what it needs.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ pub(crate) struct Table {
     users: Map<SourceId, HashSet<ChainName>>,
     own: Map<SetName, Own>,
     ip_refs: Map<IpSetId, usize>,
-    bindings: BTreeMap<IfName, Binding>,
+    bindings: BTreeMap<At, Binding>,
     // as of the last flush
     ip_written: Map<IpSetId, SetName>,
     base: Base,
@@ -66,7 +69,7 @@ pub(crate) struct Table {
     ip_touched: BTreeSet<IpSetId>,
     rules_before: BTreeMap<ChainName, Option<Vec<Rule>>>,
     sets_before: BTreeMap<SetName, Option<Set>>,
-    bindings_before: BTreeMap<IfName, Option<Binding>>,
+    bindings_before: BTreeMap<At, Option<Binding>>,
 }
 
 impl Table {
@@ -89,21 +92,29 @@ impl Table {
         }
     }
 
-    /// Gives an interface its lists, or takes them away.
-    pub(crate) fn bind(&mut self, interface: IfName, binding: Option<Binding>) {
+    /// Gives an interface its list at a place, or takes it away.
+    pub(crate) fn bind(&mut self, at: At, binding: Option<Binding>) {
         if let Some(b) = &binding {
-            self.claim(&b.from);
-            self.claim(&b.to);
+            self.claim(&b.list);
         }
         let old = match binding {
-            Some(b) => self.bindings.insert(interface, b),
-            None => self.bindings.remove(&interface),
+            Some(b) => self.bindings.insert(at, b),
+            None => self.bindings.remove(&at),
         };
         if let Some(b) = &old {
-            self.release(&b.from.name);
-            self.release(&b.to.name);
+            self.release(&b.list.name);
         }
-        self.bindings_before.entry(interface).or_insert(old);
+        if !(old.is_none() && !self.bindings.contains_key(&at)) {
+            self.bindings_before.entry(at).or_insert(old);
+        }
+    }
+
+    /// Whether any interface has a list at a place.
+    pub(crate) fn is_bound(&self, slot: Slot) -> bool {
+        self.bindings
+            .range((slot, None)..)
+            .next()
+            .is_some_and(|((s, _), _)| *s == slot)
     }
 
     /// The rules of a source changed.
@@ -168,11 +179,12 @@ impl Table {
                 state.sets.insert(name.clone(), Set { def, elements });
             }
         }
-        for map in [FROM_WORKLOADS, TO_WORKLOADS] {
-            let bound = self.bindings.iter().map(|(i, b)| element(map, *i, b));
-            let elements: Elements = bound.chain([base::unknown(map)]).collect();
-            let def = base::dispatch(map);
-            state.sets.insert(map.into(), Set { def, elements });
+        for slot in &self.base.maps {
+            let bound = self.bindings.iter().filter(|((s, _), _)| s == slot);
+            let bound = bound.map(|((_, interface), b)| element(*interface, b));
+            let elements: Elements = bound.chain(base::unknown(*slot)).collect();
+            let def = slot.def();
+            state.sets.insert(slot.map().into(), Set { def, elements });
         }
         state
     }
@@ -217,7 +229,7 @@ impl Table {
             return;
         };
         let list = Arc::clone(&live.list);
-        let of = |s| sources.atoms(s, self.family, list.direction, ip_sets);
+        let of = |s| sources.atoms(s, self.family, list.role.direction, ip_sets);
         let atoms: Vec<_> = list.sources.iter().map(of).collect();
         let new = compile(&list, &atoms, config);
         let set_names = new.sets.iter().map(|(n, _)| n.clone()).collect();
@@ -302,14 +314,15 @@ impl Table {
 
     fn write_base(&mut self, new: Option<Base>, out: &mut Out) {
         let Some(new) = new else { return };
-        if self.base.chains.is_empty() {
-            for map in [FROM_WORKLOADS, TO_WORKLOADS] {
-                out.sets.push(TableDelta::PutSet(map.into(), base::dispatch(map)));
-                out.elements
-                    .push(TableDelta::AddElements(map.into(), vec![base::unknown(map)]));
-            }
-        }
         let old = std::mem::replace(&mut self.base, new);
+        for slot in self.base.maps.difference(&old.maps) {
+            out.sets.push(TableDelta::PutSet(slot.map().into(), slot.def()));
+            let unknown: Vec<_> = base::unknown(*slot).into_iter().collect();
+            push_elements(&slot.map().into(), Vec::new(), unknown, out);
+        }
+        let maps_gone = old.maps.difference(&self.base.maps);
+        out.sets_gone
+            .extend(maps_gone.map(|s| TableDelta::RemoveSet(s.map().into())));
         for (name, chain) in &self.base.chains {
             if old.chains.get(name) != Some(chain) {
                 out.chains.push(TableDelta::PutChain(name.clone(), chain.clone()));
@@ -377,28 +390,28 @@ impl Table {
     }
 
     fn write_bindings(&mut self, out: &mut Out) {
-        let before = std::mem::take(&mut self.bindings_before);
-        for map in [FROM_WORKLOADS, TO_WORKLOADS] {
-            let (mut gone, mut new) = (Vec::new(), Vec::new());
-            for (interface, before) in &before {
-                let before = before.as_ref().map(|b| element(map, *interface, b));
-                match self.bindings.get(interface).map(|b| element(map, *interface, b)) {
-                    Some(now) if before.as_ref() != Some(&now) => new.push(now),
-                    None => gone.extend(before.map(|(k, _)| k)),
-                    Some(_) => {}
-                }
+        let mut changes: BTreeMap<Slot, (Vec<Key>, Vec<(Key, Element)>)> = BTreeMap::new();
+        for (at, before) in std::mem::take(&mut self.bindings_before) {
+            // What goes with its map needs no words.
+            if !self.base.maps.contains(&at.0) {
+                continue;
             }
-            push_elements(&map.into(), gone, new, out);
+            let (gone, new) = changes.entry(at.0).or_default();
+            let before = before.as_ref().map(|b| element(at.1, b));
+            match self.bindings.get(&at).map(|b| element(at.1, b)) {
+                Some(now) if before.as_ref() != Some(&now) => new.push(now),
+                None => gone.extend(before.map(|(k, _)| k)),
+                Some(_) => {}
+            }
+        }
+        for (slot, (gone, new)) in changes {
+            push_elements(&slot.map().into(), gone, new, out);
         }
     }
 }
 
-fn element(map: &str, interface: IfName, binding: &Binding) -> (Key, Element) {
-    let list = if map == FROM_WORKLOADS {
-        &binding.from
-    } else {
-        &binding.to
-    };
-    let element = Element::verdict(Verdict::Jump(list.name.clone())).commented(Arc::clone(&binding.comment));
-    (Key::One(Span::If(interface)), element)
+fn element(interface: Option<IfName>, binding: &Binding) -> (Key, Element) {
+    let verdict = Verdict::Jump(binding.list.name.clone());
+    let element = Element::verdict(verdict).commented(Arc::clone(&binding.comment));
+    (interface.map_or(Key::Any, |i| Key::One(Span::If(i))), element)
 }

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_config::{DatastoreType, FelixConfig};
-use caracal_datastore::Settings as DatastoreSettings;
+use caracal_datastore::{EtcdSettings, Material, Settings as DatastoreSettings, Source};
 use caracal_runtime::{
     Health, Shutdown, Supervisor, TaskEnd, install_metrics, on_signals, serve_health, serve_metrics,
 };
@@ -135,10 +135,23 @@ fn connect(config: &FelixConfig, file: Option<&Path>) -> anyhow::Result<Arc<dyn 
         let (_, store) = caracal_datastore::from_process(file)?;
         return Ok(store);
     }
-    let settings = DatastoreSettings::Etcd {
-        endpoints: config.etcd_endpoints.clone(),
+    let file = |name, path: &Option<String>| path.as_ref().map(|path| Source::file(name, path));
+    let (cert, key) = (
+        file("EtcdCertFile", &config.etcd_cert_file),
+        file("EtcdKeyFile", &config.etcd_key_file),
+    );
+    anyhow::ensure!(
+        cert.is_some() == key.is_some(),
+        "EtcdCertFile and EtcdKeyFile belong together: set both or none"
+    );
+    let settings = EtcdSettings {
+        tls: Material {
+            authorities: file("EtcdCaFile", &config.etcd_ca_file),
+            identity: cert.zip(key),
+        },
+        ..EtcdSettings::new(&config.etcd_endpoints)
     };
-    Ok(caracal_datastore::connect(&settings)?)
+    Ok(caracal_datastore::connect(&DatastoreSettings::Etcd(settings))?)
 }
 
 /// Reads the configuration from the datastore and waits until the cluster says that it is ready.

@@ -13,11 +13,11 @@ pub const DEFAULT_CONFIG: &str = "/etc/calico/calicoctl.cfg";
 /// # Errors
 /// [`DatastoreError`] when an endpoint cannot be used.
 pub fn connect(settings: &Settings) -> Result<Arc<dyn Store>, DatastoreError> {
-    let settings = match settings {
-        Settings::Etcd { endpoints } => EtcdSettings::new(endpoints),
-        Settings::Embedded { socket } => EtcdSettings::unix(socket),
+    let store = match settings {
+        Settings::Etcd(settings) => EtcdStore::new(settings),
+        Settings::Embedded { socket } => EtcdStore::new(&EtcdSettings::unix(socket)),
     };
-    Ok(Arc::new(EtcdStore::new(&settings)?))
+    Ok(Arc::new(store?))
 }
 
 /// Decides with this process's environment and the file at `config` (or else [`DEFAULT_CONFIG`], if it is there), and

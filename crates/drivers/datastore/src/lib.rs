@@ -14,6 +14,7 @@ mod config;
 mod connect;
 mod resolve;
 
+pub use caracal_store_etcd::{EtcdSettings, Login, Material, Source};
 pub use config::{ApiConfig, BadConfig};
 pub use connect::{DEFAULT_CONFIG, connect, from_process};
 pub use resolve::{DEFAULT_SOCKET, DatastoreError, Settings, resolve};

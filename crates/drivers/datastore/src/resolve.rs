@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use caracal_store_etcd::{BadEndpoint, EtcdSettings, EtcdStore, Login, Material, Source};
+
 use crate::ApiConfig;
 
 /// Where the embedded store's socket is when nothing else is said.
@@ -8,11 +10,8 @@ pub const DEFAULT_SOCKET: &str = "/run/calico/store.sock";
 /// Which datastore, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settings {
-    /// etcd at these endpoints.
-    Etcd {
-        /// `http://host:port` or `unix:///path`.
-        endpoints: Vec<String>,
-    },
+    /// etcd.
+    Etcd(EtcdSettings),
     /// The embedded server on this machine.
     Embedded {
         /// Its unix socket.
@@ -60,9 +59,17 @@ pub enum DatastoreError {
         /// What it asks for.
         what: &'static str,
     },
+    /// One of two settings that belong together.
+    #[error("{given} is set, but {missing} is not: set both or none")]
+    Half {
+        /// The setting that is there.
+        given: &'static str,
+        /// The one that is missing.
+        missing: String,
+    },
     /// An endpoint that cannot be used.
     #[error(transparent)]
-    Endpoint(#[from] caracal_store_etcd::BadEndpoint),
+    Endpoint(#[from] BadEndpoint),
     /// The configuration file.
     #[error("configuration file {path}: {why}")]
     File {
@@ -73,18 +80,10 @@ pub enum DatastoreError {
     },
 }
 
-/// Settings of a secured etcd.
-const SECURITY: &[(&str, &str)] = &[
-    ("ETCD_DISCOVERY_SRV", "discovery of etcd by DNS"),
-    ("ETCD_USERNAME", "login to etcd with user and password"),
-    ("ETCD_PASSWORD", "login to etcd with user and password"),
-    ("ETCD_KEY_FILE", "TLS to etcd"),
-    ("ETCD_CERT_FILE", "TLS to etcd"),
-    ("ETCD_CA_CERT_FILE", "TLS to etcd"),
-    ("ETCD_KEY", "TLS to etcd"),
-    ("ETCD_CERT", "TLS to etcd"),
-    ("ETCD_CA_CERT", "TLS to etcd"),
-];
+/// Each part of the TLS settings: by file, and as the text itself, which wins as it does in Calico.
+const CA: [&str; 2] = ["ETCD_CA_CERT", "ETCD_CA_CERT_FILE"];
+const CERT: [&str; 2] = ["ETCD_CERT", "ETCD_CERT_FILE"];
+const KEY: [&str; 2] = ["ETCD_KEY", "ETCD_KEY_FILE"];
 
 struct Lookup<'a> {
     env: &'a BTreeMap<String, String>,
@@ -115,25 +114,65 @@ impl Lookup<'_> {
     }
 
     fn etcd(&self, endpoints: &str) -> Result<Settings, DatastoreError> {
-        for (name, what) in SECURITY {
-            if self.get(name).is_some() {
-                return Err(DatastoreError::NotSupported { name, what });
-            }
+        if endpoints.trim().is_empty() && self.get("ETCD_DISCOVERY_SRV").is_some() {
+            return Err(DatastoreError::NotSupported {
+                name: "ETCD_DISCOVERY_SRV",
+                what: "discovery of etcd by DNS (name the members in ETCD_ENDPOINTS)",
+            });
         }
-        let endpoints: Vec<_> = endpoints
-            .split(',')
-            .map(str::trim)
-            .filter(|e| !e.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let endpoints = endpoints.split(',').map(str::trim).filter(|e| !e.is_empty());
+        let settings = EtcdSettings {
+            tls: self.tls()?,
+            login: self.login()?,
+            ..EtcdSettings::new(endpoints)
+        };
         // Says now what is wrong with them, where the user can still be told which setting it was.
-        caracal_store_etcd::EtcdStore::new(&caracal_store_etcd::EtcdSettings::new(&endpoints))?;
-        Ok(Settings::Etcd { endpoints })
+        EtcdStore::new(&settings)?;
+        Ok(Settings::Etcd(settings))
+    }
+
+    fn tls(&self) -> Result<Material, DatastoreError> {
+        let identity = match (self.source(CERT), self.source(KEY)) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(cert), None) => return Err(half(cert.setting, KEY)),
+            (None, Some(key)) => return Err(half(key.setting, CERT)),
+        };
+        Ok(Material {
+            authorities: self.source(CA),
+            identity,
+        })
+    }
+
+    fn login(&self) -> Result<Option<Login>, DatastoreError> {
+        match (self.get("ETCD_USERNAME"), self.get("ETCD_PASSWORD")) {
+            (None, None) => Ok(None),
+            (Some(user), Some(password)) => Ok(Some(Login {
+                user: user.to_owned(),
+                password: password.to_owned(),
+            })),
+            (Some(_), None) => Err(half("ETCD_USERNAME", ["ETCD_PASSWORD"; 2])),
+            (None, Some(_)) => Err(half("ETCD_PASSWORD", ["ETCD_USERNAME"; 2])),
+        }
+    }
+
+    fn source(&self, [text, file]: [&'static str; 2]) -> Option<Source> {
+        let inline = self.get(text).map(|pem| Source::text(text, pem));
+        inline.or_else(|| self.get(file).map(|path| Source::file(file, path)))
     }
 
     fn kubernetes(&self, why: String) -> Result<Settings, DatastoreError> {
         Err(DatastoreError::Kubernetes { why })
     }
+}
+
+fn half(given: &'static str, [other, or]: [&'static str; 2]) -> DatastoreError {
+    let missing = if other == or {
+        other.to_owned()
+    } else {
+        format!("{or} (or {other})")
+    };
+    DatastoreError::Half { given, missing }
 }
 
 /// Decides which datastore is used. `exists` says whether a path is there.
@@ -188,9 +227,7 @@ mod tests {
     }
 
     fn etcd(endpoints: &[&str]) -> Result<Settings, DatastoreError> {
-        Ok(Settings::Etcd {
-            endpoints: endpoints.iter().map(|e| (*e).to_owned()).collect(),
-        })
+        Ok(Settings::Etcd(EtcdSettings::new(endpoints.iter().copied())))
     }
 
     fn embedded(socket: &str) -> Result<Settings, DatastoreError> {
@@ -243,12 +280,35 @@ mod tests {
     }
 
     #[test]
+    fn credentials_come_from_file_and_environment() {
+        let env = [("ETCD_ENDPOINTS", "http://a:1"), ("CALICO_ETCD_PASSWORD", "p")];
+        let file =
+            "  etcdUsername: u\n  etcdCACertFile: /ca\n  etcdKey: K\n  etcdKeyFile: /k\n  etcdCert: C\n";
+        let Ok(Settings::Etcd(settings)) = of(&env, file, true) else {
+            panic!("the settings are good");
+        };
+        let login = settings.login.unwrap();
+        assert_eq!((login.user.as_str(), login.password.as_str()), ("u", "p"));
+        assert_eq!(
+            settings.tls.authorities,
+            Some(Source::file("ETCD_CA_CERT_FILE", "/ca"))
+        );
+        let (cert, key) = (Source::text("ETCD_CERT", "C"), Source::text("ETCD_KEY", "K"));
+        assert_eq!(settings.tls.identity, Some((cert, key)));
+    }
+
+    #[test]
     fn what_cannot_be_obeyed_is_an_error_not_ignored() {
         let e = ("ETCD_ENDPOINTS", "http://a:1");
         let user = of(&[e, ("ETCD_USERNAME", "u")], "", true).unwrap_err();
-        assert!(user.to_string().contains("ETCD_USERNAME"), "{user}");
-        let tls = of(&[("ETCD_ENDPOINTS", "https://a:1")], "", true).unwrap_err();
-        assert!(tls.to_string().contains("TLS"), "{tls}");
+        assert!(user.to_string().contains("ETCD_PASSWORD is not"), "{user}");
+        let key = of(&[e, ("ETCD_KEY_FILE", "/k")], "", true).unwrap_err();
+        assert!(key.to_string().contains("ETCD_CERT_FILE (or ETCD_CERT)"), "{key}");
+        let s = ("ETCD_ENDPOINTS", "https://a:1");
+        let tls = of(&[s], "", true).unwrap_err();
+        assert!(tls.to_string().contains("ETCD_CA_CERT_FILE"), "{tls}");
+        let gone = of(&[s, ("ETCD_CA_CERT_FILE", "/nonexistent/ca")], "", true).unwrap_err();
+        assert!(gone.to_string().contains("/nonexistent/ca"), "{gone}");
         let form = of(&[("ETCD_ENDPOINTS", "a:1")], "", true).unwrap_err();
         assert!(form.to_string().contains("http://HOST:PORT"), "{form}");
         assert!(of(&[("ETCD_ENDPOINTS", ",")], "", true).is_err());

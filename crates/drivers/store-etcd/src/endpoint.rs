@@ -52,7 +52,7 @@ impl EtcdSettings {
 }
 
 /// An endpoint that cannot be used.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadEndpoint {
     /// There is none.
     #[error("no etcd endpoint is given: set ETCD_ENDPOINTS, for example to http://127.0.0.1:2379")]

@@ -49,10 +49,10 @@ impl Source {
     fn read(&self) -> Result<Vec<u8>, TlsError> {
         match &self.place {
             Place::Text(text) => Ok(text.as_bytes().to_vec()),
-            Place::File(path) => std::fs::read(path).map_err(|source| TlsError::Read {
+            Place::File(path) => std::fs::read(path).map_err(|e| TlsError::Read {
                 setting: self.setting,
                 path: path.clone(),
-                source: Arc::new(source),
+                why: e.to_string(),
             }),
         }
     }
@@ -108,17 +108,17 @@ pub struct Material {
 }
 
 /// Why TLS cannot be set up. Names the setting and, where there is one, the file.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("{setting}: {}: {source}", path.display())]
+    #[error("{setting}: {}: {why}", path.display())]
     Read {
         /// The setting that names it.
         setting: &'static str,
         /// The file.
         path: PathBuf,
         /// The system's answer.
-        source: Arc<std::io::Error>,
+        why: String,
     },
     /// What was read cannot be used.
     #[error("{place}: {why}")]

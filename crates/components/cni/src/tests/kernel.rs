@@ -470,9 +470,9 @@ fn netns_as_a_process_with_a_real_etcd() {
     needs!("etcd");
     drop(Lab::new());
     let etcd = Etcd::start();
-    let store = caracal_datastore::connect(&caracal_datastore::Settings::Etcd {
-        endpoints: vec![etcd.endpoint()],
-    })
+    let store = caracal_datastore::connect(&caracal_datastore::Settings::Etcd(
+        caracal_datastore::EtcdSettings::new([etcd.endpoint()]),
+    ))
     .unwrap();
     let pool = object::<caracal_api::IpPoolSpec>("p4", json!({"cidr": "10.66.0.0/24", "blockSize": 26}));
     block_on(store.create(pool)).unwrap();

@@ -268,9 +268,7 @@ fn the_datastore_is_the_configurations_or_the_environments() {
         let e: BTreeMap<String, String> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         datastore::settings(&conf(&value), &e, |_| socket)
     };
-    let etcd = |e: &str| Settings::Etcd {
-        endpoints: vec![e.to_owned()],
-    };
+    let etcd = |e: &str| Settings::Etcd(caracal_datastore::EtcdSettings::new([e]));
     let c = json!({"datastore_type": "etcdv3", "etcd_endpoints": "http://conf:1"});
     let outside = [
         ("CALICO_ETCD_ENDPOINTS", "http://env:1"),
@@ -303,7 +301,7 @@ fn the_datastore_is_the_configurations_or_the_environments() {
         2
     );
     let tls = json!({"etcd_endpoints": "http://a:1", "etcd_key_file": "/k"});
-    assert_eq!(of(tls, &[], true).unwrap_err().code, 2);
+    assert_eq!(of(tls, &[], true).unwrap_err().code, 7);
 }
 
 #[test]

@@ -1,12 +1,24 @@
-//! calicoctl.
+//! `calicoctl`: reads and writes resources as Calico's command of that name does.
+//!
+//! - [`run`] is the program; [`run_with`] is the same over an [`Io`] of the caller's, for tests.
+//! - `cli` is the command line; `manifests` reads what `-f` names; `crud` writes, `get` reads, `output` prints.
+//!
+//! **Invariant:** nothing is written before every document that was named could be read and is valid by itself.
+//! **Invariant:** the exit code is 0 only if everything that was asked for was done and printed; every error names the
+//! object it is about, and the file and document it came from.
+//! **Invariant:** no connection and no second thread before they are needed: a start costs milliseconds.
 
-/// The component's command line; `args[0]` is the program's name. The result is the exit code.
-#[must_use]
-pub fn run(args: Vec<std::ffi::OsString>) -> i32 {
-    let name = args
-        .first()
-        .map(|a| a.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    eprintln!("{name}: this component is not in this version");
-    64
-}
+mod cli;
+mod crud;
+mod failure;
+mod get;
+mod io;
+mod manifests;
+mod output;
+mod run;
+mod session;
+mod target;
+mod version;
+
+pub use io::Io;
+pub use run::{run, run_with};

@@ -1,0 +1,153 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Reads and writes the resources of Calico.
+#[derive(Debug, Parser)]
+#[command(name = "calicoctl", disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// How much is logged, to stderr
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "panic",
+        ignore_case = true
+    )]
+    pub(crate) log_level: LogLevel,
+    /// The context of the kubeconfig; without meaning for etcd and the embedded store
+    #[arg(long, global = true, value_name = "CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// Taken and ignored: any version works with any other
+    #[arg(long, global = true)]
+    pub(crate) allow_version_mismatch: bool,
+    /// The file that says which datastore [default: /etc/calico/calicoctl.cfg if it is there]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Panic,
+    Fatal,
+    Error,
+    #[value(alias = "warning")]
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Makes resources; one that exists already is an error
+    Create {
+        #[command(flatten)]
+        input: Input,
+        /// Pass over resources that exist already
+        #[arg(long)]
+        skip_exists: bool,
+    },
+    /// Makes resources like the given ones, whether they exist or not
+    Apply {
+        #[command(flatten)]
+        input: Input,
+    },
+    /// Replaces resources that exist
+    Replace {
+        #[command(flatten)]
+        input: Input,
+    },
+    /// Deletes resources, named or as in a file
+    Delete(Delete),
+    /// Shows resources
+    Get(Get),
+    /// Says which versions client and cluster have
+    Version(Version),
+}
+
+/// Where manifests come from.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Input {
+    /// A file of YAML or JSON, a directory of such files, or - for stdin
+    #[arg(short, long, required = true, value_name = "FILE")]
+    pub(crate) filename: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: HowToRead,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HowToRead {
+    /// Go into the directories below
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+    /// Files and directories without resources are no error
+    #[arg(long)]
+    pub(crate) skip_empty: bool,
+    /// The namespace of resources that name none [default: default]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// The kind: its name, plural or an alias
+    #[arg(required_unless_present = "filename", conflicts_with = "filename")]
+    pub(crate) kind: Option<String>,
+    /// The names
+    #[arg(required_unless_present = "filename", value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// A file of YAML or JSON, a directory of such files, or - for stdin
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) filename: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: HowToRead,
+    /// Pass over resources that do not exist
+    #[arg(short, long)]
+    pub(crate) skip_not_exists: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The kind: its name, plural or an alias
+    #[arg(required_unless_present = "filename", conflicts_with = "filename")]
+    pub(crate) kind: Option<String>,
+    /// The names; without any, all resources of the kind
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// Show the resources that a file, a directory or stdin (-) names
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) filename: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: HowToRead,
+    /// ps, wide, yaml or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "ps")]
+    pub(crate) output: String,
+    /// Of all namespaces
+    #[arg(short = 'A', visible_short_alias = 'a', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Without what belongs to this cluster only: revision, uid, creation time, status
+    #[arg(long)]
+    pub(crate) export: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// Only the client's
+    #[arg(long)]
+    pub(crate) client: bool,
+    /// Look again and again, and print what changed (for example 1s, 10m, 2h)
+    #[arg(long, value_name = "DURATION", conflicts_with = "client")]
+    pub(crate) poll: Option<String>,
+}

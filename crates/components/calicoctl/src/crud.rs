@@ -1,0 +1,112 @@
+//! `create`, `apply`, `replace` and `delete`.
+
+mod execute;
+mod report;
+
+use caracal_api::{Kind, Origin, ResourceKey};
+use caracal_store::Preconditions;
+
+use self::execute::{Item, Work};
+use crate::{
+    cli::{Delete, Input},
+    failure::Failure,
+    manifests::{self, Check, Loaded},
+    session::Session,
+    target,
+};
+
+/// What is done with each object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Create { skip_exists: bool },
+    Apply,
+    Replace,
+    Delete { skip_not_exists: bool },
+}
+
+impl Verb {
+    fn now(self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Apply => "apply",
+            Self::Replace => "replace",
+            Self::Delete { .. } => "delete",
+        }
+    }
+
+    fn past(self) -> &'static str {
+        match self {
+            Self::Create { .. } => "created",
+            Self::Apply => "applied",
+            Self::Replace => "replaced",
+            Self::Delete { .. } => "deleted",
+        }
+    }
+}
+
+/// Writes all objects of the input.
+pub(crate) async fn write(session: &mut Session, verb: Verb, input: &Input) -> Result<(), Failure> {
+    let loaded = manifests::load(&mut session.io, &input.filename, &input.how, Check::Whole)?;
+    let items = loaded.into_iter().map(|Loaded { resource, origin }| Item {
+        key: resource.key(),
+        work: Work::Write(Box::new(resource)),
+        origin: Some(origin),
+    });
+    all(session, verb, items.collect(), input.how.skip_empty).await
+}
+
+/// Deletes named objects, or those of the input.
+pub(crate) async fn delete(session: &mut Session, args: &Delete) -> Result<(), Failure> {
+    let item = |key: ResourceKey, expect, origin: Option<Origin>| Item {
+        key,
+        work: Work::Delete(expect),
+        origin,
+    };
+    let items = match &args.kind {
+        Some(word) => {
+            let kind = written_by_hand(target::kind(word)?)?;
+            let key = |name: &String| target::key(kind, args.how.namespace.as_deref(), name);
+            let names = args.names.iter();
+            names
+                .map(|n| item(key(n), Preconditions::default(), None))
+                .collect()
+        }
+        None => manifests::load(&mut session.io, &args.filename, &args.how, Check::Name)?
+            .into_iter()
+            .map(|l| item(l.resource.key(), Preconditions::of(&l.resource), Some(l.origin)))
+            .collect(),
+    };
+    let verb = Verb::Delete {
+        skip_not_exists: args.skip_not_exists,
+    };
+    all(session, verb, items, args.how.skip_empty).await
+}
+
+/// Refuses the kinds that IPAM keeps its own books in.
+pub(crate) fn written_by_hand(kind: Kind) -> Result<Kind, Failure> {
+    if kind.public() {
+        return Ok(kind);
+    }
+    Err(Failure::Usage(format!(
+        "{kind} belongs to IPAM and is not changed by hand; see 'calicoctl ipam'"
+    )))
+}
+
+async fn all(session: &mut Session, verb: Verb, items: Vec<Item>, may_be_empty: bool) -> Result<(), Failure> {
+    if items.is_empty() {
+        if may_be_empty {
+            return session.print("No resources specified\n");
+        }
+        return Err(Failure::Input("no resources specified".to_owned()));
+    }
+    let store = session.store()?;
+    let subjects = items
+        .iter()
+        .map(|i| report::Subject {
+            kind: i.key.kind,
+            origin: i.origin.clone(),
+        })
+        .collect();
+    let ends = execute::execute(store.as_ref(), verb, items, session.io.terminal).await;
+    report::report(session, verb, &report::Results { subjects, ends })
+}

@@ -1,0 +1,164 @@
+//! `get`.
+
+use caracal_api::{AsNumber, Kind, Resource, ResourceKey};
+use caracal_store::{ListOptions, Store, StoreError};
+use futures::{StreamExt, stream};
+
+use crate::{
+    cli::Get,
+    failure::Failure,
+    manifests::{self, Check},
+    output::{Format, Found, Surroundings, columns, table},
+    session::Session,
+    target,
+};
+
+/// Reads on their way at one time.
+const IN_FLIGHT: usize = 64;
+
+/// Shows all objects of a kind, named ones, or those of a file.
+pub(crate) async fn get(session: &mut Session, args: &Get) -> Result<(), Failure> {
+    let format = Format::parse(&args.output)?;
+    let (mut found, errors) = match &args.kind {
+        Some(word) => {
+            let kind = target::kind(word)?;
+            let store = session.store()?;
+            if args.names.is_empty() {
+                list(store.as_ref(), kind, args).await?
+            } else if args.all_namespaces && kind.namespaced() {
+                return Err(Failure::Usage(
+                    "names are of one namespace: give --namespace instead of --all-namespaces".to_owned(),
+                ));
+            } else {
+                let namespace = args.how.namespace.as_deref();
+                let names = args.names.iter();
+                let keys = names.map(|n| (target::key(kind, namespace, n), None)).collect();
+                read(store.as_ref(), keys).await?
+            }
+        }
+        None => {
+            let loaded = manifests::load(&mut session.io, &args.filename, &args.how, Check::Name)?;
+            let keys = loaded
+                .into_iter()
+                .map(|l| (l.resource.key(), Some(l.origin.to_string())));
+            let keys: Vec<_> = keys.collect();
+            read(session.store()?.as_ref(), keys).await?
+        }
+    };
+    if args.export {
+        found.resources.iter_mut().for_each(strip);
+    }
+    show(session, args, &format, &found).await?;
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Objects(manifests::listed(&errors)))
+}
+
+async fn list(store: &dyn Store, kind: Kind, args: &Get) -> Result<(Found, Vec<String>), Failure> {
+    let namespace = args.how.namespace.as_deref().unwrap_or(target::DEFAULT_NAMESPACE);
+    let options = ListOptions {
+        namespace: (kind.namespaced() && !args.all_namespaces).then(|| namespace.to_owned()),
+        ..ListOptions::default()
+    };
+    let page = store.list_all(kind, &options).await?;
+    let found = Found {
+        resources: page.items,
+        list_of: Some(kind),
+    };
+    Ok((found, page.malformed.iter().map(ToString::to_string).collect()))
+}
+
+/// Reads named objects, in their order; the errors of those that cannot be read come beside.
+async fn read(
+    store: &dyn Store,
+    keys: Vec<(ResourceKey, Option<String>)>,
+) -> Result<(Found, Vec<String>), Failure> {
+    let answers: Vec<_> = stream::iter(keys)
+        .map(|(key, origin)| async move { (store.get(&key).await, origin) })
+        .buffered(IN_FLIGHT)
+        .collect()
+        .await;
+    let mut found = Found {
+        resources: Vec::new(),
+        list_of: None,
+    };
+    let mut errors = Vec::new();
+    for (answer, origin) in answers {
+        match (answer, origin) {
+            (Ok(resource), _) => found.resources.push(resource),
+            // Without the datastore there is one thing to say, not one for each object.
+            (Err(e @ (StoreError::Unavailable(_) | StoreError::Unauthorised(_))), _) => return Err(e.into()),
+            (Err(e), Some(origin)) => errors.push(format!("{origin}: {e}")),
+            (Err(e), None) => errors.push(e.to_string()),
+        }
+    }
+    Ok((found, errors))
+}
+
+/// Takes out what belongs to this cluster only.
+fn strip(resource: &mut Resource) {
+    let meta = resource.metadata_mut();
+    meta.uid = None;
+    meta.resource_version = None;
+    meta.generation = 0;
+    meta.creation_timestamp = None;
+    meta.deletion_timestamp = None;
+    meta.owner_references.clear();
+    if let Some(bare) = caracal_store::unreadable(&resource.key()) {
+        resource.copy_status_from(&bare);
+    }
+}
+
+async fn show(session: &mut Session, args: &Get, format: &Format, found: &Found) -> Result<(), Failure> {
+    if found.resources.is_empty() && found.list_of.is_none() {
+        return Ok(());
+    }
+    match format {
+        Format::Yaml => session.print(&found.yaml()),
+        Format::Json => session.print(&found.json()),
+        Format::Table { wide } => {
+            let around = surroundings(session, *wide, found).await?;
+            for (kind, resources) in tables(found) {
+                let columns = columns(kind, *wide, args.all_namespaces);
+                session.print(&table(&columns, &resources, &around))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A table for each kind, in the order in which the kinds appear.
+fn tables(found: &Found) -> Vec<(Kind, Vec<&Resource>)> {
+    let mut tables: Vec<(Kind, Vec<&Resource>)> =
+        found.list_of.map(|k| (k, Vec::new())).into_iter().collect();
+    for resource in &found.resources {
+        let kind = resource.kind();
+        match tables.iter_mut().find(|(k, _)| *k == kind) {
+            Some((_, rows)) => rows.push(resource),
+            None => tables.push((kind, vec![resource])),
+        }
+    }
+    tables
+}
+
+/// Reads what a table shows beside the objects themselves, if it does.
+async fn surroundings(session: &mut Session, wide: bool, found: &Found) -> Result<Surroundings, Failure> {
+    let inherits = |r: &Resource| match r {
+        Resource::Node(o) => o.spec.bgp.as_ref().is_some_and(|b| b.as_number.is_none()),
+        _ => false,
+    };
+    let mut around = Surroundings::default();
+    if wide && found.resources.iter().any(inherits) {
+        let key = ResourceKey::global(Kind::BgpConfiguration, "default");
+        match session.store()?.get(&key).await {
+            Ok(Resource::BgpConfiguration(o)) => {
+                let own: Option<AsNumber> = o.spec.as_number;
+                around.as_number = own.unwrap_or(around.as_number);
+            }
+            Ok(_) | Err(StoreError::NotFound(_)) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(around)
+}

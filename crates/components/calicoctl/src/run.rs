@@ -1,0 +1,79 @@
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use crate::{
+    Io,
+    cli::{Cli, Command, Global, LogLevel},
+    crud::{self, Verb},
+    failure::Failure,
+    get,
+    session::Session,
+    version,
+};
+
+/// The component's command line; `args[0]` is the program's name. The result is the exit code.
+#[must_use]
+pub fn run(args: Vec<OsString>) -> i32 {
+    run_with(args, Io::process())
+}
+
+/// As [`run`], reading and writing through `io`.
+#[must_use]
+pub fn run_with(args: Vec<OsString>, mut io: Io) -> i32 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let to = if e.use_stderr() {
+                &mut io.errors
+            } else {
+                &mut io.output
+            };
+            let written = write!(to, "{}", e.render());
+            return i32::from(e.use_stderr() || written.is_err());
+        }
+    };
+    prepare(&cli.global);
+    let mut session = Session::new(io, cli.global.config);
+    match block_on(dispatch(cli.command, &mut session)).and_then(|done| done) {
+        Ok(()) => 0,
+        // As a filter whose reader has seen enough.
+        Err(Failure::Closed) => 0,
+        Err(e) => {
+            session.io.complain(&e.to_string());
+            1
+        }
+    }
+}
+
+fn prepare(global: &Global) {
+    // The other levels log nothing that an error message does not say.
+    if matches!(
+        global.log_level,
+        LogLevel::Warn | LogLevel::Info | LogLevel::Debug | LogLevel::Trace
+    ) {
+        let level = format!("{:?}", global.log_level).to_lowercase();
+        caracal_runtime::init_logging(&level, caracal_runtime::LogFormat::Text);
+    }
+}
+
+fn block_on<T>(task: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Start)?;
+    Ok(runtime.block_on(task))
+}
+
+async fn dispatch(command: Command, session: &mut Session) -> Result<(), Failure> {
+    match command {
+        Command::Create { input, skip_exists } => {
+            crud::write(session, Verb::Create { skip_exists }, &input).await
+        }
+        Command::Apply { input } => crud::write(session, Verb::Apply, &input).await,
+        Command::Replace { input } => crud::write(session, Verb::Replace, &input).await,
+        Command::Delete(args) => crud::delete(session, &args).await,
+        Command::Get(args) => get::get(session, &args).await,
+        Command::Version(args) => version::version(session, &args).await,
+    }
+}

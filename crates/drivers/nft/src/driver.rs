@@ -137,6 +137,14 @@ impl<T: NftTx> Nft<T> {
         Ok(due && self.has_work())
     }
 
+    /// When [`Nft::repair`] has something to do, without looking for news: now or earlier while work is left over from a
+    /// slice of it, later after a failure, `None` when nothing is known to be wrong.
+    #[must_use]
+    pub fn next_work(&self) -> Option<Instant> {
+        let due = || self.backoff.map_or_else(Instant::now, |(until, _)| until);
+        (self.started && self.has_work()).then(due)
+    }
+
     /// Reads again what others may have changed, a few milliseconds' worth of it, and puts it right.
     ///
     /// # Errors

@@ -1,10 +1,10 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use crate::{Health, Shutdown};
+use crate::{Health, Shutdown, process};
 
 /// A server that could not be started or broke.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,10 @@ pub async fn serve_health(
     serve("health", host, port, router, shutdown).await
 }
 
-/// Serves `/metrics` in Prometheus' text format.
+/// How often samples of summaries are added up when nobody asks for them; else they would pile up.
+const UPKEEP: Duration = Duration::from_secs(60);
+
+/// Serves `/metrics` in Prometheus' text format, the figures of the process itself included.
 ///
 /// # Errors
 /// When the address cannot be listened on or the server breaks.
@@ -94,6 +97,24 @@ pub async fn serve_metrics(
     handle: PrometheusHandle,
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
-    let router = Router::new().route("/metrics", get(move || async move { handle.render() }));
-    serve("metrics", host, port, router, shutdown).await
+    let render = handle.clone();
+    let text = move || async move {
+        process::sample();
+        (
+            [("content-type", "text/plain; version=0.0.4; charset=utf-8")],
+            render.render(),
+        )
+    };
+    let router = Router::new().route("/metrics", get(text));
+    let upkeep = async {
+        let mut pause = tokio::time::interval(UPKEEP);
+        loop {
+            pause.tick().await;
+            handle.run_upkeep();
+        }
+    };
+    tokio::select! {
+        outcome = serve("metrics", host, port, router, shutdown) => outcome,
+        () = upkeep => Ok(()),
+    }
 }

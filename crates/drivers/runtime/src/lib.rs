@@ -6,12 +6,13 @@
 mod health;
 mod http;
 mod logging;
+mod process;
 mod shutdown;
 mod supervise;
 
 pub use health::{Health, Reporter};
 pub use http::{ServeError, serve_health, serve_metrics};
-pub use logging::{LogFormat, init_logging};
+pub use logging::{LogFormat, init_logging, set_log_severity};
 pub use metrics_exporter_prometheus::PrometheusHandle;
 pub use shutdown::{Shutdown, on_signals};
 pub use supervise::{Supervisor, TaskEnd};

@@ -1,6 +1,9 @@
-use std::io::IsTerminal;
+use std::{io::IsTerminal, sync::OnceLock};
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
+
+/// Puts another filter in place, once logging has started.
+static RELOAD: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,9 +27,7 @@ impl LogFormat {
     }
 }
 
-/// Starts logging to standard error. `severity` is Calico's (`DEBUG`, `INFO`, `WARNING`, `ERROR`, `FATAL`, `TRACE`);
-/// `CARACAL_LOG` overrides it with a filter such as `info,caracal_nft=debug`. A second call changes nothing.
-pub fn init_logging(severity: &str, format: LogFormat) {
+fn filter(severity: &str) -> EnvFilter {
     let level = match severity.to_ascii_uppercase().as_str() {
         "TRACE" => "trace",
         "DEBUG" => "debug",
@@ -35,14 +36,32 @@ pub fn init_logging(severity: &str, format: LogFormat) {
         "NONE" | "OFF" => "off",
         _ => "info",
     };
-    let filter = EnvFilter::try_from_env("CARACAL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(true);
-    // Only a second initialisation fails, and then the first one stays.
-    let _ = match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    EnvFilter::try_from_env("CARACAL_LOG").unwrap_or_else(|_| EnvFilter::new(level))
+}
+
+/// Starts logging to standard error. `severity` is Calico's (`DEBUG`, `INFO`, `WARNING`, `ERROR`, `FATAL`, `TRACE`);
+/// `CARACAL_LOG` overrides it with a filter such as `info,caracal_nft=debug`. A second call changes nothing.
+pub fn init_logging(severity: &str, format: LogFormat) {
+    let (filter, handle) = reload::Layer::new(filter(severity));
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(true);
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match format {
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Text => registry
+            .with(lines.with_ansi(std::io::stderr().is_terminal()))
+            .try_init(),
     };
+    // Only a second initialisation fails, and then the first one stays.
+    if started.is_ok() {
+        // The filter is gone only when the program ends.
+        let put = move |filter| drop(handle.reload(filter));
+        drop(RELOAD.set(Box::new(put)));
+    }
+}
+
+/// Changes the least severe line that is written, while the program runs. `CARACAL_LOG` is stronger here, too.
+pub fn set_log_severity(severity: &str) {
+    if let Some(put) = RELOAD.get() {
+        put(filter(severity));
+    }
 }

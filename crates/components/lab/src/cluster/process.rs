@@ -144,16 +144,18 @@ pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(text).trim().to_owned()
 }
 
-/// Kills processes and waits until they are gone. The gentle way first if `gently`.
+/// Kills processes and waits until they are gone; never the calling one. The gentle way first if `gently`.
 pub(crate) fn end(processes: &[ProcessId], gently: bool) -> anyhow::Result<()> {
+    let own = std::process::id();
+    let processes: Vec<&ProcessId> = processes.iter().filter(|p| p.pid != own).collect();
     let signal = if gently { SIGTERM } else { SIGKILL };
-    for process in processes {
+    for process in &processes {
         process.signal(signal)?;
     }
     let mut deadline = Instant::now() + GRACE;
     let mut killed = !gently;
     loop {
-        let left: Vec<&ProcessId> = processes.iter().filter(|p| p.is_alive()).collect();
+        let left: Vec<&&ProcessId> = processes.iter().filter(|p| p.is_alive()).collect();
         if left.is_empty() {
             return Ok(());
         }

@@ -1,0 +1,278 @@
+//! Manifests: files to what the lab can do with them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use caracal_api::{Document, FieldPath, Foreign, Kind, ManifestObject, Problem, Resource};
+use caracal_store::Checked;
+
+use super::state::{Pod, PodPort};
+use crate::prober::Transport;
+
+/// What a document asks for.
+#[derive(Debug, Clone)]
+pub(super) enum Wish {
+    /// A namespace with its default service account.
+    Namespace(Box<caracal_convert::Namespace>),
+    /// A service account, as its profile, and where it is.
+    ServiceAccount(Resource, String),
+    /// A policy of Kubernetes, as ours, and where it is.
+    KubePolicy(Resource, String),
+    /// An object of Calico.
+    Calico(Resource),
+    /// A pod; its node is empty when it may be any.
+    Pod(Box<Pod>),
+}
+
+/// A document.
+#[derive(Debug, Clone)]
+pub(super) struct Manifest {
+    /// What it is, for messages.
+    pub(super) name: String,
+    /// Where it stands.
+    pub(super) document: Document,
+    /// What it asks for.
+    pub(super) wish: Wish,
+}
+
+impl Manifest {
+    /// The order in which things are made: what others need comes first.
+    pub(super) fn rank(&self) -> u8 {
+        match &self.wish {
+            Wish::Namespace(_) => 0,
+            Wish::ServiceAccount(..) => 1,
+            Wish::Calico(r) => match r.kind() {
+                Kind::Profile => 2,
+                Kind::Tier => 3,
+                Kind::NetworkSet | Kind::GlobalNetworkSet => 5,
+                Kind::NetworkPolicy | Kind::GlobalNetworkPolicy => 6,
+                _ => 4,
+            },
+            Wish::KubePolicy(..) => 6,
+            Wish::Pod(_) => 7,
+        }
+    }
+
+    /// An error about a field of it.
+    pub(super) fn refuse(&self, field: &str, message: impl Into<String>) -> String {
+        refusal(&self.document, field, message)
+    }
+}
+
+fn refusal(document: &Document, field: &str, message: impl Into<String>) -> String {
+    let problem = Problem {
+        path: FieldPath::of(field),
+        line: None,
+        message: message.into(),
+    };
+    document.refuse(vec![problem]).to_string()
+}
+
+/// Reads files, directories and `-`; all that is wrong with them is one error.
+pub(super) fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
+    let mut manifests = Vec::new();
+    let mut errors = Vec::new();
+    for (source, text) in texts(files)? {
+        for document in caracal_api::parse(&source, &text) {
+            let read = document
+                .map_err(|e| e.to_string())
+                .and_then(|document| interpret(document));
+            match read {
+                Ok(manifest) => manifests.push(manifest),
+                Err(e) => errors.push(e),
+            }
+        }
+    }
+    let mut seen: BTreeMap<&str, &Manifest> = BTreeMap::new();
+    for manifest in &manifests {
+        if let Some(first) = seen.insert(&manifest.name, manifest) {
+            let message = format!("it is given twice; the first is in {}", first.document.origin);
+            errors.push(manifest.refuse("metadata.name", message));
+        }
+    }
+    if !errors.is_empty() {
+        bail!("{}", errors.join("\n"));
+    }
+    manifests.sort_by_key(Manifest::rank);
+    Ok(manifests)
+}
+
+fn texts(files: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
+    let mut texts = Vec::new();
+    for path in files {
+        if path.as_os_str() == "-" {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("reading standard input")?;
+            texts.push(("standard input".to_owned(), text));
+            continue;
+        }
+        let found = if path.is_dir() {
+            manifests_in(path)?
+        } else {
+            vec![path.clone()]
+        };
+        for file in found {
+            let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+            texts.push((file.display().to_string(), text));
+        }
+    }
+    Ok(texts)
+}
+
+fn manifests_in(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("reading {}", dir.display()))?
+            .path();
+        let known = |e: &std::ffi::OsStr| e == "yaml" || e == "yml" || e == "json";
+        if path.is_file() && path.extension().is_some_and(known) {
+            found.push(path);
+        }
+    }
+    if found.is_empty() {
+        bail!("{}: no file ends in .yaml, .yml or .json", dir.display());
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn interpret(mut document: Document) -> Result<Manifest, String> {
+    let wish = match &mut document.object {
+        ManifestObject::Calico(resource) => {
+            if resource.kind().namespaced() {
+                resource
+                    .metadata_mut()
+                    .namespace
+                    .get_or_insert_with(default_namespace);
+            }
+            let mut resource = resource.clone();
+            Checked::check_alone(&mut resource).map_err(|e| format!("{}: {e}", document.origin))?;
+            Wish::Calico(resource)
+        }
+        ManifestObject::Foreign(object) => {
+            if object.kind != "Namespace" {
+                let namespace = object
+                    .metadata
+                    .namespace
+                    .get_or_insert_with(default_namespace)
+                    .clone();
+                object.value["metadata"]["namespace"] = namespace.into();
+            }
+            let object = object.clone();
+            foreign(&document, &object)?
+        }
+    };
+    Ok(Manifest {
+        name: document.describe(),
+        document,
+        wish,
+    })
+}
+
+fn default_namespace() -> String {
+    "default".to_owned()
+}
+
+fn foreign(document: &Document, object: &Foreign) -> Result<Wish, String> {
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let name_field = |field: &str, name: &str, dots: bool| {
+        if is_dns_name(name, dots) {
+            return Ok(());
+        }
+        let allowed = "lower-case letters, digits and '-' are allowed, with a letter or digit first and last";
+        Err(refusal(
+            document,
+            field,
+            format!("{name:?} is not allowed: {allowed}"),
+        ))
+    };
+    name_field("metadata.name", &object.metadata.name, object.kind != "Namespace")?;
+    if object.kind == "Pod" {
+        return pod(document, object).map(|pod| Wish::Pod(Box::new(pod)));
+    }
+    let converted = caracal_convert::foreign(object).map_err(|e| format!("{}: {e}", document.origin))?;
+    let Some(resource) = converted.into_iter().next() else {
+        return Err(refusal(document, "kind", "nothing comes of it"));
+    };
+    if object.kind == "Namespace" {
+        let mut namespace = caracal_convert::Namespace::default();
+        namespace.metadata = object.metadata.clone();
+        return Ok(Wish::Namespace(Box::new(namespace)));
+    }
+    name_field("metadata.namespace", &namespace, false)?;
+    Ok(if object.kind == "ServiceAccount" {
+        Wish::ServiceAccount(resource, namespace)
+    } else {
+        Wish::KubePolicy(resource, namespace)
+    })
+}
+
+/// A DNS label, or with dots a DNS name, as Kubernetes wants names to be.
+fn is_dns_name(name: &str, dots: bool) -> bool {
+    let part = |label: &str| {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let longest = if dots { 253 } else { 63 };
+    name.len() <= longest
+        && if dots {
+            name.split('.').all(part)
+        } else {
+            part(name)
+        }
+}
+
+fn pod(document: &Document, object: &Foreign) -> Result<Pod, String> {
+    let decoded = caracal_api::decode::<caracal_convert::Pod>(&object.value);
+    // Of the fields that are unknown here most mean nothing to a network; the last problem is what stopped the reading.
+    let (kube, _) = decoded.map_err(|mut problems| {
+        let fatal = problems.split_off(problems.len().saturating_sub(1));
+        document.refuse(fatal).to_string()
+    })?;
+    let namespace = kube.metadata.namespace.as_deref().unwrap_or("default");
+    if !is_dns_name(namespace, false) {
+        let message = format!("{namespace:?} is not the name of a namespace");
+        return Err(refusal(document, "metadata.namespace", message));
+    }
+    if kube.spec.host_network {
+        let message = "a pod of the lab has a network of its own: remove this field";
+        return Err(refusal(document, "spec.hostNetwork", message));
+    }
+    let mut pod = Pod::new(namespace, &kube.metadata.name, &kube.spec.node_name);
+    pod.labels.clone_from(&kube.metadata.labels);
+    if !kube.spec.service_account_name.is_empty() {
+        pod.service_account.clone_from(&kube.spec.service_account_name);
+    }
+    for (c, container) in kube.spec.containers.iter().enumerate() {
+        for (p, port) in container.ports.iter().enumerate() {
+            let field = |name: &str| format!("spec.containers[{c}].ports[{p}].{name}");
+            let protocol = if port.protocol.is_empty() {
+                "TCP"
+            } else {
+                &port.protocol
+            };
+            let Some(protocol) = Transport::parse(protocol) else {
+                let message = format!("{protocol:?} is not allowed: TCP, UDP and SCTP are");
+                return Err(refusal(document, &field("protocol"), message));
+            };
+            let number = u16::try_from(port.container_port).ok().filter(|n| *n > 0);
+            let Some(number) = number else {
+                let message = format!("{} is not a port: 1 to 65535", port.container_port);
+                return Err(refusal(document, &field("containerPort"), message));
+            };
+            pod.ports.push(PodPort {
+                name: port.name.clone(),
+                protocol,
+                port: number,
+            });
+        }
+    }
+    Ok(pod)
+}

@@ -12,8 +12,7 @@ if [ "$(id -u)" != 0 ]; then
   as_root=(sudo)
 fi
 
-"${as_root[@]}" "$caracal" lab up
-"${as_root[@]}" "$caracal" lab apply -f examples/lab
+"${as_root[@]}" "$caracal" lab up --pods-per-node 0 -f examples/lab
 verdict=0
 "${as_root[@]}" "$caracal" lab probe || verdict=$?
 

@@ -1,7 +1,9 @@
 //! Many things at once, of which each mostly waits for a program.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use tokio::runtime::{Builder, Runtime};
 
 /// How many things are done at a time.
 const AT_ONCE: usize = 16;
@@ -48,12 +50,18 @@ pub(super) fn all<R>(results: Vec<anyhow::Result<R>>) -> anyhow::Result<Vec<R>> 
     anyhow::bail!("{}", bad.join("\n"))
 }
 
-/// Runs a future to its end.
+/// Runs a future to its end. All of them share one runtime, so that a connection outlives the call that made it.
 pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(future)
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime = match RUNTIME.get() {
+        Some(runtime) => runtime,
+        None => {
+            let new = Builder::new_current_thread().enable_all().build()?;
+            // Another thread may have been faster; then that one's is taken.
+            RUNTIME.get_or_init(|| new)
+        }
+    };
+    runtime.block_on(future)
 }
 
 #[cfg(test)]

@@ -54,12 +54,7 @@ fn raise_limit() -> nix::Result<u64> {
     Ok(hard)
 }
 
-async fn all(
-    cases: &[Case],
-    families: &[Family],
-    sockets: u64,
-    report: &mut Report,
-) -> anyhow::Result<()> {
+async fn all(cases: &[Case], families: &[Family], sockets: u64, report: &mut Report) -> anyhow::Result<()> {
     let network = Network::start().await?;
     let mut run = Run {
         state: State::new(&network).await?,

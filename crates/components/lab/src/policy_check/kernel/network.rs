@@ -124,7 +124,10 @@ fn remove(run: &str) -> anyhow::Result<()> {
 
 /// Removes what runs left whose process is gone.
 fn sweep() -> anyhow::Result<()> {
-    for entry in fs::read_dir(BASE).with_context(|| format!("reading {BASE}"))?.flatten() {
+    for entry in fs::read_dir(BASE)
+        .with_context(|| format!("reading {BASE}"))?
+        .flatten()
+    {
         let Ok(run) = entry.file_name().into_string() else {
             continue;
         };

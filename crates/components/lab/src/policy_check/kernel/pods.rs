@@ -101,7 +101,10 @@ impl Pods {
     /// Notes which source port comes next.
     pub(super) fn note_port(&self, addr: IpAddr, next: u16) {
         // Plain data: a panic elsewhere leaves nothing half done.
-        let mut ports = self.next_ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut ports = self
+            .next_ports
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         ports.insert(addr, next);
     }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use caracal_api::{
     ClusterInformationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec, Kind, NetworkPolicySpec,
-    NetworkSetSpec, NodeBgpSpec, NodeSpec, Object, PolicyType, ProfileSpec, Resource, TierDefaultAction, TierSpec,
-    WorkloadEndpointSpec, default_resource,
+    NetworkSetSpec, NodeBgpSpec, NodeSpec, Object, PolicyType, ProfileSpec, Resource, TierDefaultAction,
+    TierSpec, WorkloadEndpointSpec, default_resource,
 };
 use caracal_convert::WepName;
 use caracal_net::Family;
@@ -247,7 +247,10 @@ async fn lacking(
     }
     let found = agent.endpoints().await?;
     if let Some(e) = found.iter().find(|e| e.state != "up") {
-        return Ok(Some(format!("endpoint {}/{} is {}: {}", e.namespace, e.name, e.state, e.reason)));
+        return Ok(Some(format!(
+            "endpoint {}/{} is {}: {}",
+            e.namespace, e.name, e.state, e.reason
+        )));
     }
     let found: BTreeSet<(String, String)> = found.into_iter().map(|e| (e.namespace, e.name)).collect();
     let differ = || found.symmetric_difference(endpoints).next();

@@ -63,6 +63,18 @@ where
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
+/// Writes a whole number without a fraction, as Go does: `100`, not `100.0`.
+pub(crate) fn whole_if_whole<S: serde::Serializer>(n: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
+    /// Up to here every whole number is a float of its own.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match *n {
+        // In range and without a fraction: the conversion loses nothing.
+        Some(n) if n.fract() == 0.0 && n.abs() <= EXACT => s.serialize_i64(n as i64),
+        Some(n) => s.serialize_f64(n),
+        None => s.serialize_none(),
+    }
+}
+
 impl ObjectMeta {
     /// Metadata of a global object.
     #[must_use]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Condition, Kind, KubeEgressRule, KubeIngressRule, LabelSelector, NoStatus, Rule, Spec,
-    meta::null_is_default,
+    meta::{null_is_default, whole_if_whole},
 };
 
 /// A direction that a policy governs, seen from the endpoint.
@@ -28,7 +28,7 @@ macro_rules! policy_spec {
             #[serde(skip_serializing_if = "String::is_empty")]
             pub tier: String,
             /// Position in the tier, ascending; absent means last.
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(skip_serializing_if = "Option::is_none", serialize_with = "whole_if_whole")]
             pub order: Option<f64>,
             /// Rules for traffic to the endpoint.
             #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
@@ -214,7 +214,7 @@ pub enum TierDefaultAction {
 #[serde(rename_all = "camelCase", default)]
 pub struct TierSpec {
     /// Position among tiers, ascending; absent means last.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "whole_if_whole")]
     pub order: Option<f64>,
     /// The end-of-tier action; Deny when absent.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -186,6 +186,23 @@ mod tests {
     }
 
     #[test]
+    fn whole_orders_have_no_fraction() {
+        for (order, want) in [
+            ("100", "100"),
+            ("100.0", "100"),
+            ("-2.50", "-2.5"),
+            ("1e300", "1e+300"),
+        ] {
+            let text = format!(r#"{{"metadata":{{"name":"a"}},"spec":{{"order":{order}}}}}"#);
+            for kind in [Kind::Tier, Kind::GlobalNetworkPolicy] {
+                let r = Resource::from_slice(kind, text.as_bytes()).unwrap();
+                let written = r.to_value()["spec"]["order"].to_string();
+                assert_eq!(written, want);
+            }
+        }
+    }
+
+    #[test]
     fn nulls_of_go_are_read() {
         let r = Resource::from_slice(
             Kind::GlobalNetworkPolicy,

@@ -5,7 +5,7 @@ pub(crate) fn go_float(n: f64) -> String {
         .split_once('e')
         .and_then(|(digits, e)| Some((digits, e.parse::<i32>().ok()?)));
     match parts {
-        Some((digits, e)) if e < -4 || e >= 6 => {
+        Some((digits, e)) if !(-4..6).contains(&e) => {
             format!("{digits}e{}{:02}", if e < 0 { '-' } else { '+' }, e.abs())
         }
         // Infinities and NaN have no exponent.

@@ -100,15 +100,15 @@ fn tiers_and_the_rest() {
     assert_eq!(spec(Kind::Tier, "a", json!({})), json!({"defaultAction": "Deny"}));
     assert_eq!(
         spec(Kind::Tier, "kube-admin", json!({})),
-        json!({"order": 1000.0, "defaultAction": "Pass"})
+        json!({"order": 1000, "defaultAction": "Pass"})
     );
     assert_eq!(
         spec(Kind::Tier, "default", json!({})),
-        json!({"order": 1_000_000.0, "defaultAction": "Deny"})
+        json!({"order": 1_000_000, "defaultAction": "Deny"})
     );
     assert_eq!(
         spec(Kind::Tier, "kube-baseline", json!({})),
-        json!({"order": 10_000_000.0, "defaultAction": "Pass"})
+        json!({"order": 10_000_000, "defaultAction": "Pass"})
     );
     assert_eq!(
         spec(Kind::IpamConfiguration, "default", json!({})),

@@ -35,7 +35,7 @@ fn example(kind: Kind) -> Value {
             json!({"stagedAction": "Learn", "tier": "t", "ingress": ingress, "types": ["Ingress"]})
         }
         Kind::GlobalNetworkPolicy => json!({
-            "tier": "t", "order": 10.0, "ingress": ingress, "egress": egress, "selector": "all()", "types": ["Ingress", "Egress"],
+            "tier": "t", "order": 10, "ingress": ingress, "egress": egress, "selector": "all()", "types": ["Ingress", "Egress"],
             "doNotTrack": true, "applyOnForward": true, "namespaceSelector": "has(a)", "serviceAccountSelector": "has(b)",
         }),
         Kind::StagedGlobalNetworkPolicy => {
@@ -46,7 +46,7 @@ fn example(kind: Kind) -> Value {
             "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}], "ports": [{"port": 80, "endPort": 90}, {"port": "http", "protocol": "UDP"}]}],
             "egress": [{"to": [{"podSelector": {}, "namespaceSelector": {}}]}], "policyTypes": ["Ingress", "Egress"],
         }),
-        Kind::Tier => json!({"order": 7.0, "defaultAction": "Pass"}),
+        Kind::Tier => json!({"order": 7, "defaultAction": "Pass"}),
         Kind::NetworkSet | Kind::GlobalNetworkSet => json!({"nets": ["10.0.0.0/8", "fd00::1", "0.0.0.0/0"]}),
         Kind::Profile => {
             json!({"ingress": [{"action": "Allow"}], "egress": [{"action": "Deny"}], "labelsToApply": {"pcns.a": "b"}})

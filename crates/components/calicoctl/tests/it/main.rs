@@ -1,0 +1,9 @@
+//! calicoctl over the embedded store, on a socket, as users have it.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod errors;
+mod life;
+mod listing;
+mod many;
+mod rig;

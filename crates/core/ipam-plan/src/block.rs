@@ -3,7 +3,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 use caracal_api::{AllocationAttribute, IpamBlockSpec, Object};
 use caracal_net::{Cidr, IfAddr};
 
-use crate::PlanError;
+use crate::{Holder, PlanError, Stamp};
+
+mod read;
+
+/// The handle under which a host keeps addresses of its blocks for itself (Windows needs some).
+pub const RESERVED_HANDLE: &str = "windows-reserved-ipam-handle";
 
 /// Who takes addresses: the handle and what is kept beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,15 +19,49 @@ pub struct Owner {
     pub attributes: BTreeMap<String, String>,
 }
 
+/// Addresses at both ends of each new block that the host keeps for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostReserved {
+    /// How many at the block's start.
+    pub first: usize,
+    /// How many at its end.
+    pub last: usize,
+    /// The handle and attributes they get; no handle object counts them.
+    pub owner: Owner,
+}
+
 /// What became of an address that was to be released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReleaseOutcome {
-    /// It is free now; the handle that held it.
+    /// It is free now (or rests); the handle that held it.
     Released(Option<String>),
     /// Nobody held it.
     WasFree,
     /// Somebody else holds it by now: the sequence number or the handle differs.
     NotThatOne,
+}
+
+/// An address that is not free, as its block has it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Allocation<'a> {
+    /// The address.
+    pub addr: IpAddr,
+    /// Who holds it.
+    pub attribute: &'a AllocationAttribute,
+    /// The sequence number under which it was allocated; 0 where none is stored.
+    pub sequence: u64,
+}
+
+impl Allocation<'_> {
+    /// Whether it was given back and rests.
+    #[must_use]
+    pub fn cools(&self) -> bool {
+        cools(self.attribute)
+    }
+}
+
+fn cools(attribute: &AllocationAttribute) -> bool {
+    attribute.handle_id.is_none() && attribute.released_at.is_some()
 }
 
 /// A block with its range read, and the operations on it.
@@ -33,66 +72,6 @@ pub struct Block {
 }
 
 impl Block {
-    /// Reads a stored block and checks that its lists fit together.
-    ///
-    /// # Errors
-    /// [`PlanError::Malformed`] naming the block and the field.
-    pub fn read(object: Object<IpamBlockSpec>) -> Result<Self, PlanError> {
-        let bad = |reason: String| PlanError::Malformed {
-            object: format!("IPAM block {}", object.spec.cidr),
-            reason,
-        };
-        let cidr: Cidr = object.spec.cidr.parse().map_err(|e| bad(format!("cidr: {e}")))?;
-        let size = cidr
-            .size()
-            .filter(|s| *s <= 1 << 16)
-            .ok_or_else(|| bad("cidr: the block is too large".into()))?;
-        let spec = &object.spec;
-        if spec.allocations.len() as u128 != size {
-            return Err(bad(format!(
-                "allocations: {size} entries are expected, not {}",
-                spec.allocations.len()
-            )));
-        }
-        if let Some(i) = spec
-            .allocations
-            .iter()
-            .flatten()
-            .find(|i| **i >= spec.attributes.len())
-        {
-            return Err(bad(format!("allocations: there is no attribute {i}")));
-        }
-        let mut seen = vec![false; spec.allocations.len()];
-        for &o in &spec.unallocated {
-            match spec.allocations.get(o) {
-                Some(None) if !seen[o] => seen[o] = true,
-                Some(None) => return Err(bad(format!("unallocated: ordinal {o} is listed twice"))),
-                Some(Some(_)) => return Err(bad(format!("unallocated: ordinal {o} is allocated"))),
-                None => return Err(bad(format!("unallocated: ordinal {o} is outside the block"))),
-            }
-        }
-        Ok(Self { cidr, object })
-    }
-
-    /// A new block in which every address is free.
-    #[must_use]
-    pub fn new(cidr: Cidr, affinity: &str, claimed_at: &str) -> Self {
-        // A block has at most 65 536 addresses (block sizes are 20–32 and 116–128).
-        let size = cidr.size().unwrap_or(0).min(1 << 16) as usize;
-        let spec = IpamBlockSpec {
-            cidr: cidr.to_string(),
-            affinity: Some(affinity.to_owned()),
-            affinity_claim_time: Some(claimed_at.to_owned()),
-            allocations: vec![None; size],
-            unallocated: (0..size).collect(),
-            ..IpamBlockSpec::default()
-        };
-        Self {
-            cidr,
-            object: Object::new(IpamBlockSpec::object_name(&cidr), spec),
-        }
-    }
-
     /// The block's range.
     #[must_use]
     pub fn cidr(&self) -> Cidr {
@@ -111,19 +90,48 @@ impl Block {
         self.object
     }
 
-    /// Whether the block belongs to `affinity` (`host:<node>`).
+    /// Whom the block belongs to; none when it has no owner or one that cannot be read.
     #[must_use]
-    pub fn belongs_to(&self, affinity: &str) -> bool {
-        self.object.spec.affinity.as_deref() == Some(affinity)
+    pub fn holder(&self) -> Option<Holder> {
+        Holder::of_block(self.object.spec.affinity.as_deref()?)
     }
 
-    /// Whether nobody holds an address (addresses that cool down count as held).
+    /// Whether the block belongs to `holder`.
+    #[must_use]
+    pub fn belongs_to(&self, holder: &Holder) -> bool {
+        self.holder().as_ref() == Some(holder)
+    }
+
+    /// When it was claimed.
+    #[must_use]
+    pub fn claimed_at(&self) -> Option<Stamp> {
+        Stamp::parse(self.object.spec.affinity_claim_time.as_deref()?)
+    }
+
+    /// Whether nobody holds an address: addresses that rest count as held, those that the host keeps do not.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.object.spec.allocations.iter().all(Option::is_none)
+        self.allocations()
+            .all(|a| a.attribute.handle_id.as_deref() == Some(RESERVED_HANDLE))
+    }
+
+    /// The addresses that are not free.
+    pub fn allocations(&self) -> impl Iterator<Item = Allocation<'_>> {
+        let spec = &self.object.spec;
+        spec.allocations
+            .iter()
+            .enumerate()
+            .filter_map(move |(ordinal, index)| {
+                Some(Allocation {
+                    addr: self.address(ordinal)?,
+                    attribute: spec.attributes.get((*index)?)?,
+                    sequence: self.sequence(ordinal),
+                })
+            })
     }
 
     /// Free addresses that are not reserved.
+    #[must_use]
     pub fn free(&self, reserved: &[Cidr]) -> usize {
         let spec = &self.object.spec;
         spec.unallocated
@@ -145,9 +153,14 @@ impl Block {
         self.cidr.offset_of(addr).and_then(|o| usize::try_from(o).ok())
     }
 
+    fn sequence(&self, ordinal: usize) -> u64 {
+        let numbers = &self.object.spec.sequence_number_for_allocation;
+        numbers.get(&ordinal.to_string()).copied().unwrap_or(0)
+    }
+
     /// Who holds `addr`.
     #[must_use]
-    pub fn holder(&self, addr: IpAddr) -> Option<&AllocationAttribute> {
+    pub fn attribute(&self, addr: IpAddr) -> Option<&AllocationAttribute> {
         let spec = &self.object.spec;
         let index = (*spec.allocations.get(self.ordinal(addr)?)?)?;
         spec.attributes.get(index)
@@ -156,19 +169,17 @@ impl Block {
     /// The addresses that `handle` holds.
     #[must_use]
     pub fn held_by(&self, handle: &str) -> Vec<IpAddr> {
-        let spec = &self.object.spec;
-        let is = |i: usize| spec.attributes.get(i).and_then(|a| a.handle_id.as_deref()) == Some(handle);
-        (0..spec.allocations.len())
-            .filter(|o| spec.allocations[*o].is_some_and(is))
-            .filter_map(|o| self.address(o))
+        self.allocations()
+            .filter(|a| a.attribute.handle_id.as_deref() == Some(handle))
+            .map(|a| a.addr)
             .collect()
     }
 
     /// The sequence number under which `addr` was allocated.
     #[must_use]
     pub fn sequence_of(&self, addr: IpAddr) -> Option<u64> {
-        let key = self.ordinal(addr)?.to_string();
-        self.object.spec.sequence_number_for_allocation.get(&key).copied()
+        self.attribute(addr)?;
+        self.ordinal(addr).map(|o| self.sequence(o))
     }
 
     /// Takes up to `count` addresses, the longest idle first. The returned addresses carry the block's prefix length.
@@ -188,15 +199,10 @@ impl Block {
     /// # Errors
     /// [`PlanError::InUse`] when somebody holds it, [`PlanError::NotInPool`] when it is outside the block.
     pub fn assign_address(&mut self, addr: IpAddr, owner: &Owner) -> Result<IfAddr, PlanError> {
-        if let Some(a) = self.holder(addr) {
-            let who = a
-                .handle_id
-                .clone()
-                .unwrap_or_else(|| "nobody (it is cooling down)".into());
-            let more: Vec<String> = a.secondary.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        if let Some(a) = self.attribute(addr) {
             return Err(PlanError::InUse {
                 address: addr,
-                holder: format!("{who} {}", more.join(" ")),
+                holder: describe(a),
             });
         }
         let ordinal = self.ordinal(addr).ok_or(PlanError::NotInPool(addr))?;
@@ -204,8 +210,27 @@ impl Block {
     }
 
     fn take(&mut self, ordinal: usize, owner: &Owner) -> Option<IfAddr> {
+        self.put(
+            ordinal,
+            AllocationAttribute {
+                handle_id: Some(owner.handle.clone()),
+                secondary: owner.attributes.clone(),
+                ..AllocationAttribute::default()
+            },
+        )
+    }
+
+    /// Gives a free address the holder that it has in another block.
+    pub fn adopt(&mut self, addr: IpAddr, attribute: AllocationAttribute) -> bool {
+        match self.ordinal(addr) {
+            Some(o) if self.attribute(addr).is_none() => self.put(o, attribute).is_some(),
+            _ => false,
+        }
+    }
+
+    fn put(&mut self, ordinal: usize, attribute: AllocationAttribute) -> Option<IfAddr> {
         let addr = self.address(ordinal)?;
-        let index = self.attribute_index(owner);
+        let index = self.attribute_index(attribute);
         let spec = &mut self.object.spec;
         spec.unallocated.retain(|o| *o != ordinal);
         *spec.allocations.get_mut(ordinal)? = Some(index);
@@ -217,12 +242,7 @@ impl Block {
         })
     }
 
-    fn attribute_index(&mut self, owner: &Owner) -> usize {
-        let wanted = AllocationAttribute {
-            handle_id: Some(owner.handle.clone()),
-            secondary: owner.attributes.clone(),
-            ..AllocationAttribute::default()
-        };
+    fn attribute_index(&mut self, wanted: AllocationAttribute) -> usize {
         let attributes = &mut self.object.spec.attributes;
         attributes.iter().position(|a| *a == wanted).unwrap_or_else(|| {
             attributes.push(wanted);
@@ -231,27 +251,75 @@ impl Block {
     }
 
     /// Gives `addr` back. With `handle` only if that handle holds it, with `sequence` only if it was allocated under
-    /// that number: a late release must not free what somebody else holds by now.
-    pub fn release(&mut self, addr: IpAddr, handle: Option<&str>, sequence: Option<u64>) -> ReleaseOutcome {
-        let Some(ordinal) = self.ordinal(addr) else {
-            return ReleaseOutcome::WasFree;
-        };
-        let Some(holder) = self.holder(addr) else {
+    /// that number: a late release must not free what somebody else holds by now. With `cool_from` it rests first.
+    pub fn release(
+        &mut self,
+        addr: IpAddr,
+        handle: Option<&str>,
+        sequence: Option<u64>,
+        cool_from: Option<Stamp>,
+    ) -> ReleaseOutcome {
+        let (Some(ordinal), Some(holder)) = (self.ordinal(addr), self.attribute(addr)) else {
             return ReleaseOutcome::WasFree;
         };
         let held_by = holder.handle_id.clone();
+        if cools(holder) && cool_from.is_some() {
+            return ReleaseOutcome::WasFree;
+        }
         if handle.is_some() && held_by.as_deref() != handle {
             return ReleaseOutcome::NotThatOne;
         }
-        if sequence.is_some() && self.sequence_of(addr) != sequence {
+        if sequence.is_some_and(|s| s != self.sequence(ordinal)) {
             return ReleaseOutcome::NotThatOne;
         }
+        match cool_from {
+            Some(since) => {
+                let resting = AllocationAttribute {
+                    handle_id: None,
+                    secondary: holder.secondary.clone(),
+                    released_at: Some(since.to_string()),
+                    ..AllocationAttribute::default()
+                };
+                let index = self.attribute_index(resting);
+                self.object.spec.allocations[ordinal] = Some(index);
+            }
+            None => self.free_ordinal(ordinal),
+        }
+        self.drop_unused_attributes();
+        ReleaseOutcome::Released(held_by)
+    }
+
+    fn free_ordinal(&mut self, ordinal: usize) {
         let spec = &mut self.object.spec;
         spec.allocations[ordinal] = None;
         spec.unallocated.push(ordinal);
         spec.sequence_number_for_allocation.remove(&ordinal.to_string());
-        self.drop_unused_attributes();
-        ReleaseOutcome::Released(held_by)
+    }
+
+    /// Frees the addresses that have rested for `cooldown` seconds; says how many. One whose time of release cannot be
+    /// read has rested long enough.
+    pub fn thaw(&mut self, now: Stamp, cooldown: i64) -> usize {
+        let rested = |a: &AllocationAttribute| {
+            let since = a.released_at.as_deref().and_then(Stamp::parse);
+            cools(a) && since.is_none_or(|s| now.since(s) >= cooldown)
+        };
+        let mut due: Vec<(Option<Stamp>, usize)> = self
+            .allocations()
+            .filter(|a| rested(a.attribute))
+            .filter_map(|a| {
+                let since = a.attribute.released_at.as_deref().and_then(Stamp::parse);
+                Some((since, self.ordinal(a.addr)?))
+            })
+            .collect();
+        // The queue stays one of the longest idle first.
+        due.sort_unstable();
+        for (_, ordinal) in &due {
+            self.free_ordinal(*ordinal);
+        }
+        if !due.is_empty() {
+            self.drop_unused_attributes();
+        }
+        due.len()
     }
 
     fn drop_unused_attributes(&mut self) {
@@ -272,6 +340,29 @@ impl Block {
         }
     }
 
+    /// Replaces the attributes of the handle's addresses through `change`; says how many addresses changed.
+    pub fn change_attributes(
+        &mut self,
+        handle: &str,
+        change: impl Fn(IpAddr, &mut AllocationAttribute),
+    ) -> usize {
+        let mut changed = 0;
+        for addr in self.held_by(handle) {
+            let (Some(ordinal), Some(old)) = (self.ordinal(addr), self.attribute(addr)) else {
+                continue;
+            };
+            let mut new = old.clone();
+            change(addr, &mut new);
+            if new != *old {
+                let index = self.attribute_index(new);
+                self.object.spec.allocations[ordinal] = Some(index);
+                changed += 1;
+            }
+        }
+        self.drop_unused_attributes();
+        changed
+    }
+
     /// To be called once before the block is written: every write has its own sequence number.
     pub fn seal(&mut self) {
         self.object.spec.sequence_number += 1;
@@ -284,107 +375,19 @@ impl Block {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn owner(h: &str) -> Owner {
-        Owner {
-            handle: h.into(),
-            attributes: BTreeMap::from([("node".to_owned(), "n".to_owned())]),
-        }
-    }
-
-    fn check(b: &Block) {
-        Block::read(b.object.clone()).expect("the block's lists fit together");
-        assert!(
-            b.object.spec.attributes.iter().enumerate().all(|(i, _)| b
-                .object
-                .spec
-                .allocations
-                .contains(&Some(i)))
-        );
-    }
-
-    #[test]
-    fn the_longest_idle_address_goes_first() {
-        let mut b = Block::new("10.0.0.0/30".parse().unwrap(), "host:n", "t");
-        let a = b.assign(1, &owner("a"), &[]);
-        assert_eq!(a[0].to_string(), "10.0.0.0/30");
-        b.release(a[0].addr, None, None);
-        let next: Vec<String> = b
-            .assign(4, &owner("b"), &[])
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(next, ["10.0.0.1/30", "10.0.0.2/30", "10.0.0.3/30", "10.0.0.0/30"]);
-        assert!(b.assign(1, &owner("c"), &[]).is_empty());
-        check(&b);
-    }
-
-    #[test]
-    fn a_late_release_frees_nothing_of_others() {
-        let mut b = Block::new("fd00::/126".parse().unwrap(), "host:n", "t");
-        let a = b.assign(1, &owner("a"), &[])[0].addr;
-        let seq = b.sequence_of(a);
-        b.seal();
-        b.release(a, Some("a"), seq);
-        let again = b.assign_address(a, &owner("b")).unwrap().addr;
-        assert_eq!(b.release(again, None, seq), ReleaseOutcome::NotThatOne);
-        assert_eq!(b.release(again, Some("a"), None), ReleaseOutcome::NotThatOne);
-        assert!(matches!(
-            b.assign_address(again, &owner("c")),
-            Err(PlanError::InUse { .. })
-        ));
-        check(&b);
-    }
-
-    #[test]
-    fn reserved_addresses_are_passed_over() {
-        let mut b = Block::new("10.0.0.0/30".parse().unwrap(), "host:n", "t");
-        let reserved: Vec<Cidr> = vec!["10.0.0.0/31".parse().unwrap()];
-        assert_eq!(b.free(&reserved), 2);
-        assert_eq!(b.assign(3, &owner("a"), &reserved).len(), 2);
-    }
-
-    #[test]
-    fn a_block_that_does_not_fit_together_is_refused_by_field() {
-        let mut o = Block::new("10.0.0.0/30".parse().unwrap(), "host:n", "t").into_object();
-        o.spec.unallocated.push(9);
-        assert!(
-            Block::read(o.clone())
-                .unwrap_err()
-                .to_string()
-                .contains("unallocated")
-        );
-        o.spec.unallocated.pop();
-        o.spec.allocations[0] = Some(3);
-        assert!(Block::read(o).unwrap_err().to_string().contains("allocations"));
-    }
-
-    proptest! {
-        #[test]
-        fn random_work_keeps_the_lists_together(ops in prop::collection::vec((0u8..3, 0usize..8, 0u8..4), 0..60)) {
-            let mut b = Block::new("10.0.0.0/29".parse().unwrap(), "host:n", "t");
-            let mut held: BTreeMap<IpAddr, String> = BTreeMap::new();
-            for (op, n, who) in ops {
-                let h = format!("h{who}");
-                let addr = b.cidr().nth(n as u128).unwrap();
-                match op {
-                    0 => for a in b.assign(n % 3, &owner(&h), &[]) { prop_assert!(held.insert(a.addr, h.clone()).is_none()); },
-                    1 => if b.assign_address(addr, &owner(&h)).is_ok() { prop_assert!(held.insert(addr, h).is_none()); },
-                    _ => if let ReleaseOutcome::Released(w) = b.release(addr, Some(&h), None) { prop_assert_eq!(held.remove(&addr), w); },
-                }
-                b.seal();
-                check(&b);
-            }
-            for who in 0..4 {
-                let h = format!("h{who}");
-                let want: Vec<IpAddr> = held.iter().filter(|(_, w)| **w == h).map(|(a, _)| *a).collect();
-                prop_assert_eq!(b.held_by(&h), want);
-            }
-        }
+fn describe(a: &AllocationAttribute) -> String {
+    let who = match &a.handle_id {
+        Some(h) => format!("handle {h}"),
+        None if a.released_at.is_some() => "nobody (it rests after its release)".to_owned(),
+        None => "somebody without a handle".to_owned(),
+    };
+    let more: Vec<String> = a.secondary.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    if more.is_empty() {
+        who
+    } else {
+        format!("{who} ({})", more.join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 use caracal_api::{IpamHandleSpec, Object};
 use caracal_net::Cidr;
 
-/// The handle with `count` more addresses in `block`: the stored one changed, or a new one.
+/// The handle that counts `count` addresses in `block`: the stored one changed, or a new one. It always differs from the
+/// stored one, so that every writer who saw that finds out (Kubernetes keeps the revision when nothing changes): where
+/// it counts as many already, it counts one too many until the next release.
 #[must_use]
 pub fn handle_with(
     stored: Option<Object<IpamHandleSpec>>,
@@ -19,31 +21,31 @@ pub fn handle_with(
         )
     };
     let mut handle = stored.unwrap_or_else(fresh);
-    *handle.spec.block.entry(block.to_string()).or_default() += count;
+    let counted = handle.spec.block.entry(block.to_string()).or_default();
+    *counted = if *counted == count { count + 1 } else { count };
     handle
 }
 
-/// The handle with `count` fewer addresses in `block`; `None` when it holds none any more.
+/// The handle that counts exactly `count` addresses in `block`; `None` when it counts none anywhere.
 #[must_use]
-pub fn handle_without(
+pub fn handle_exact(
     mut handle: Object<IpamHandleSpec>,
     block: &Cidr,
     count: u64,
 ) -> Option<Object<IpamHandleSpec>> {
     let key = block.to_string();
-    let left = handle
-        .spec
-        .block
-        .get(&key)
-        .copied()
-        .unwrap_or(0)
-        .saturating_sub(count);
-    if left == 0 {
+    if count == 0 {
         handle.spec.block.remove(&key);
     } else {
-        handle.spec.block.insert(key, left);
+        handle.spec.block.insert(key, count);
     }
     (!handle.spec.block.is_empty()).then_some(handle)
+}
+
+/// How many addresses the handle counts in `block`.
+#[must_use]
+pub fn counted(handle: &Object<IpamHandleSpec>, block: &Cidr) -> u64 {
+    handle.spec.block.get(&block.to_string()).copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -51,13 +53,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_up_and_down() {
+    fn counts_and_always_differs() {
         let c: Cidr = "10.0.0.0/26".parse().unwrap();
         let h = handle_with(None, "h", &c, 2);
-        let h = handle_with(Some(h), "h", &c, 1);
-        assert_eq!(h.spec.block[&c.to_string()], 3);
-        let h = handle_without(h, &c, 1).unwrap();
-        assert_eq!(h.spec.block[&c.to_string()], 2);
-        assert_eq!(handle_without(h, &c, 5), None);
+        assert_eq!(counted(&h, &c), 2);
+        let again = handle_with(Some(h.clone()), "h", &c, 2);
+        assert_eq!(counted(&again, &c), 3);
+        let d: Cidr = "10.0.0.64/26".parse().unwrap();
+        let two = handle_with(Some(h), "h", &d, 1);
+        let one = handle_exact(two, &c, 0).unwrap();
+        assert_eq!((counted(&one, &c), counted(&one, &d)), (0, 1));
+        assert_eq!(handle_exact(one, &d, 0), None);
     }
 }

@@ -10,16 +10,25 @@
 //!
 //! **Invariant:** an address is in a block's `allocations` exactly when it is not in its `unallocated` queue.
 
+mod affinity;
+mod assign;
 mod block;
+mod claim;
 mod error;
 mod handle;
-mod plan;
+mod holder;
+mod observed;
 mod pool;
 mod release;
+mod stamp;
 
-pub use block::{Block, Owner, ReleaseOutcome};
+pub use affinity::{plan_claim_affinity, plan_release_affinity};
+pub use assign::{GroupPlan, plan_address, plan_group, spare_blocks};
+pub use block::{Allocation, Block, HostReserved, Owner, RESERVED_HANDLE, ReleaseOutcome};
 pub use error::PlanError;
-pub use handle::{handle_with, handle_without};
-pub use plan::{AssignPlan, AssignRequest, Observed, Step, plan_assign, plan_assign_address};
-pub use pool::{Candidate, PoolQuery, select_pools};
-pub use release::{ReleasePlan, ReleaseRequest, plan_release};
+pub use handle::{counted, handle_exact, handle_with};
+pub use holder::{Holder, cidr_of_block_name};
+pub use observed::{Asker, BlockWrite, Observed, Plan, Step, Want, cooldown};
+pub use pool::{Candidate, PoolQuery, pool_covering, select_pools};
+pub use release::{ReleasePlan, ReleaseRequest, handles_of, plan_release, plan_thaw};
+pub use stamp::Stamp;

@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 
-use caracal_api::{AssignmentMode, IpPoolAllowedUse, IpPoolSpec, Object};
+use caracal_api::{AssignmentMode, IpPoolAllowedUse, IpPoolSpec, Object, default_block_size};
 use caracal_net::{Cidr, Family};
 use caracal_selector::Selector;
 
-use crate::PlanError;
+use crate::{PlanError, Stamp};
 
 /// What a pool must fit.
 #[derive(Debug, Clone)]
@@ -32,7 +32,8 @@ pub struct Candidate {
     pub block_len: u8,
 }
 
-/// The pools that fit, in order of the request, else of their names.
+/// The pools that fit, in order of the request, else of their names. Of pools whose ranges overlap only the oldest is
+/// used, whatever they are called and whether it is disabled or not: blocks of different sizes cannot see each other.
 ///
 /// # Errors
 /// [`PlanError::NoPool`] with the reason of each pool that does not fit.
@@ -44,7 +45,16 @@ pub fn select_pools(
     let mut found = Vec::new();
     for pool in pools {
         let name = &pool.metadata.name;
-        match fits(pool, query) {
+        let fit = match fits(pool, query) {
+            Ok(Some(c)) => match elder(pool, c.cidr, pools) {
+                Some((other, range)) => Err(format!(
+                    "its range overlaps with {range} of the older pool {other}"
+                )),
+                None => Ok(Some(c)),
+            },
+            other => other,
+        };
+        match fit {
             Ok(Some(c)) => found.push(c),
             Ok(None) => {}
             Err(why) => reasons.push(format!("pool {name}: {why}")),
@@ -84,11 +94,8 @@ fn fits(pool: &Object<IpPoolSpec>, query: &PoolQuery<'_>) -> Result<Option<Candi
     if cidr.family() != query.family {
         return Ok(None);
     }
-    if spec.disabled {
-        return Err("it is disabled".into());
-    }
-    if pool.metadata.deletion_timestamp.is_some() {
-        return Err("it is being deleted".into());
+    if let Some(why) = closed(pool) {
+        return Err(why);
     }
     if !query.requested.is_empty() {
         if !query
@@ -116,18 +123,78 @@ fn fits(pool: &Object<IpPoolSpec>, query: &PoolQuery<'_>) -> Result<Option<Candi
         query.namespace_labels,
         "namespaceSelector",
     )?;
-    let block_len = spec.block_size.unwrap_or(match cidr.family() {
-        Family::V4 => 26,
-        Family::V6 => 122,
-    });
-    if block_len < cidr.len() || cidr.family().bits() - block_len > 16 || block_len > cidr.family().bits() {
+    candidate(pool).map(Some)
+}
+
+/// The pool itself, if its range and block size make sense.
+pub(crate) fn candidate(pool: &Object<IpPoolSpec>) -> Result<Candidate, String> {
+    let cidr: Cidr = pool.spec.cidr.parse().map_err(|e| format!("spec.cidr: {e}"))?;
+    let bits = cidr.family().bits();
+    let block_len = pool
+        .spec
+        .block_size
+        .filter(|s| *s > 0)
+        .unwrap_or(default_block_size(cidr.family()));
+    if block_len < cidr.len() || block_len > bits || bits - block_len > 16 {
         return Err(format!("spec.blockSize {block_len} does not fit {cidr}"));
     }
-    Ok(Some(Candidate {
+    Ok(Candidate {
         name: pool.metadata.name.clone(),
         cidr,
         block_len,
-    }))
+    })
+}
+
+/// The open pool whose range covers `range`; of several the oldest.
+#[must_use]
+pub fn pool_covering(pools: &[Object<IpPoolSpec>], range: &Cidr) -> Option<Candidate> {
+    pools
+        .iter()
+        .filter(|p| closed(p).is_none())
+        .filter_map(|p| Some((p, candidate(p).ok()?)))
+        .find(|(p, c)| c.cidr.covers(range) && elder(p, c.cidr, pools).is_none())
+        .map(|(_, c)| c)
+}
+
+/// Why no address may be taken from the pool, whoever asks.
+pub(crate) fn closed(pool: &Object<IpPoolSpec>) -> Option<String> {
+    if pool.spec.disabled {
+        return Some("it is disabled".into());
+    }
+    if pool.metadata.deletion_timestamp.is_some() {
+        return Some("it is being deleted".into());
+    }
+    let conditions = pool.status.iter().flat_map(|s| &s.conditions);
+    let mut refusals =
+        conditions.filter(|c| c.condition_type == "Allocatable" && c.status.eq_ignore_ascii_case("false"));
+    // What the pool itself shows was looked at above and is newer than a controller's word about it.
+    refusals
+        .find(|c| !matches!(c.reason.as_str(), "PoolDisabled" | "Terminating" | "CIDROverlap"))
+        .map(|c| {
+            format!(
+                "its status says that it is not allocatable: {} {}",
+                c.reason, c.message
+            )
+        })
+}
+
+/// An older pool whose range overlaps with `range` of `pool`.
+pub(crate) fn elder<'a>(
+    pool: &Object<IpPoolSpec>,
+    range: Cidr,
+    pools: &'a [Object<IpPoolSpec>],
+) -> Option<(&'a str, Cidr)> {
+    // A pool without a time of creation is taken to be the oldest.
+    let age = |p: &Object<IpPoolSpec>| {
+        let at = p.metadata.creation_timestamp.as_deref().and_then(Stamp::parse);
+        (at, p.metadata.name.clone())
+    };
+    let own = age(pool);
+    pools
+        .iter()
+        .filter(|p| p.metadata.name != pool.metadata.name && age(p) < own)
+        .filter_map(|p| Some((p.metadata.name.as_str(), p.spec.cidr.parse::<Cidr>().ok()?)))
+        .find(|(_, other)| other.overlaps(&range))
 }
 
 fn selects(text: &str, labels: &BTreeMap<String, String>, field: &str) -> Result<(), String> {
@@ -196,6 +263,51 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(e.contains("pool nope: there is no such pool"), "{e}");
+    }
+
+    #[test]
+    fn of_pools_that_overlap_the_oldest_is_used() {
+        let aged = |name: &str, cidr: &str, at: &str| {
+            let mut p = pool(name, cidr, |_| {});
+            p.metadata.creation_timestamp = Some(at.into());
+            p
+        };
+        let mut pools = vec![
+            aged("a-young", "10.0.0.0/16", "2026-01-02T00:00:00Z"),
+            aged("z-old", "10.0.4.0/22", "2026-01-01T00:00:00Z"),
+        ];
+        let labels = BTreeMap::new();
+        let got = select_pools(&pools, &query(&[], &labels)).unwrap();
+        assert_eq!((got.len(), got[0].name.as_str()), (1, "z-old"));
+        pools[1].spec.disabled = true;
+        let e = select_pools(&pools, &query(&[], &labels))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            e.contains("a-young: its range overlaps with 10.0.4.0/22 of the older pool z-old"),
+            "{e}"
+        );
+        pools[1].spec.cidr = "10.1.0.0/16".into();
+        assert_eq!(
+            select_pools(&pools, &query(&[], &labels)).unwrap()[0].name,
+            "a-young"
+        );
+    }
+
+    #[test]
+    fn a_pool_that_its_controller_closed_is_not_used() {
+        let mut p = pool("p", "10.0.0.0/16", |_| {});
+        p.status = Some(caracal_api::IpPoolStatus {
+            conditions: vec![caracal_api::Condition {
+                condition_type: "Allocatable".into(),
+                status: "False".into(),
+                reason: "Draining".into(),
+                ..Default::default()
+            }],
+        });
+        let labels = BTreeMap::new();
+        let e = select_pools(&[p], &query(&[], &labels)).unwrap_err().to_string();
+        assert!(e.contains("Draining"), "{e}");
     }
 
     #[test]

@@ -2,7 +2,7 @@ use caracal_ipam_plan::PlanError;
 use caracal_store::StoreError;
 
 /// Why an IPAM operation failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum IpamError {
     /// No plan can be made.
     #[error(transparent)]
@@ -22,4 +22,12 @@ pub enum IpamError {
 
 pub(crate) fn doing(doing: &'static str) -> impl FnOnce(StoreError) -> IpamError {
     move |source| IpamError::Store { doing, source }
+}
+
+/// The one who groups requests has ended.
+pub(crate) fn ended() -> IpamError {
+    IpamError::Store {
+        doing: "waiting for the agent",
+        source: StoreError::Unavailable("it is shutting down; try again".to_owned()),
+    }
 }

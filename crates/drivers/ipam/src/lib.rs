@@ -3,12 +3,29 @@
 //! It observes, asks `ipam-plan` for steps, does them, and begins again when somebody else was faster. It decides
 //! nothing.
 //!
+//! - [`Ipam`]: assign and release, blocks' affinities, attributes of owners, utilisation.
+//! - [`Grouped`]: requests that wait at one moment share one compare-and-swap per block.
+//! - [`Ipam::load`] reads the whole database for checks; [`Ipam::collect`] is one round of the garbage collector and
+//!   [`Ipam::repair`] one repair.
+//!
 //! **Invariant:** an address that [`Ipam::assign`] returned is in its block in the datastore.
+
+mod affinity;
+mod assign;
 
 mod error;
 mod execute;
+mod group;
+mod ipam;
+
 mod observe;
-mod service;
+mod owner;
+mod release;
+
+pub use assign::{Assign, AssignOptions};
 
 pub use error::IpamError;
-pub use service::{Assign, Ipam};
+pub use group::Grouped;
+pub use ipam::Ipam;
+pub use owner::OwnerChange;
+pub use release::Released;

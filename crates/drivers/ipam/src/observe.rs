@@ -1,15 +1,17 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use caracal_api::{
-    BlockAffinitySpec, IpamBlockSpec, IpamConfigurationSpec, Kind, Object, Resource, ResourceKey, Spec,
+    BlockAffinitySpec, IpReservationSpec, IpamBlockSpec, IpamHandleSpec, Kind, Object, Resource, ResourceKey,
+    Spec,
 };
-use caracal_ipam_plan::Observed;
-use caracal_net::Cidr;
+use caracal_ipam_plan::{Asker, Holder, Observed, cidr_of_block_name};
+use caracal_net::{Cidr, Family};
 use caracal_store::{ListOptions, Store, StoreError};
+use futures::future::join_all;
 
 use crate::{
     error::{IpamError, doing},
-    service::Assign,
+    ipam::Ipam,
 };
 
 /// Reads an object of a kind; `None` when there is none.
@@ -24,112 +26,164 @@ where
     }
 }
 
+/// Objects of a kind, and the keys of those that cannot be read with the reason.
+pub(crate) struct Listed<S: Spec> {
+    pub(crate) items: Vec<Object<S>>,
+    pub(crate) malformed: Vec<(ResourceKey, String)>,
+}
+
 /// Lists objects of a kind.
-pub(crate) async fn list<S: Spec>(
-    store: &dyn Store,
-    options: &ListOptions,
-) -> Result<Vec<Object<S>>, StoreError>
+pub(crate) async fn list<S: Spec>(store: &dyn Store, prefix: Option<String>) -> Result<Listed<S>, StoreError>
 where
     Object<S>: TryFrom<Resource>,
 {
-    let page = store.list_all(S::KIND, options).await?;
-    Ok(page
-        .items
-        .into_iter()
-        .filter_map(|r| Object::<S>::try_from(r).ok())
-        .collect())
+    let options = ListOptions {
+        name_prefix: prefix,
+        ..ListOptions::default()
+    };
+    let page = store.list_all(S::KIND, &options).await?;
+    let named = |e: StoreError| match e {
+        StoreError::Malformed { key, reason } => Some((key, reason)),
+        _ => None,
+    };
+    Ok(Listed {
+        items: page
+            .items
+            .into_iter()
+            .filter_map(|r| Object::<S>::try_from(r).ok())
+            .collect(),
+        malformed: page.malformed.into_iter().filter_map(named).collect(),
+    })
 }
 
-/// What does not change while an operation is tried again and again.
-#[derive(Debug, Clone)]
-pub(crate) struct Fixed {
-    base: Observed,
+/// The ranges of reservations. Host bits do not matter; what cannot be read is left to the check to name.
+pub(crate) fn reserved(reservations: &[Object<IpReservationSpec>]) -> Vec<Cidr> {
+    reservations
+        .iter()
+        .flat_map(|r| &r.spec.reserved_cidrs)
+        .filter_map(|c| c.parse().ok())
+        .collect()
 }
 
-impl Fixed {
-    pub(crate) async fn read(store: &dyn Store, want: &Assign) -> Result<Self, IpamError> {
-        let all = ListOptions::default();
-        let (pools, config, node_labels) = tokio::join!(
-            list(store, &all),
-            get::<IpamConfigurationSpec>(store, "default"),
-            node_labels(store, want),
-        );
-        let base = Observed {
-            pools: pools.map_err(doing("reading the IP pools"))?,
-            config: config
-                .map_err(doing("reading the IPAM configuration"))?
-                .map(|c| c.spec)
-                .unwrap_or_default(),
-            node_labels: node_labels.map_err(doing("reading the node"))?,
-            namespace_labels: want.namespace_labels.clone(),
-            ..Observed::default()
-        };
-        Ok(Self { base })
-    }
+/// Reads a block by its range.
+pub(crate) async fn block(
+    store: &dyn Store,
+    cidr: &Cidr,
+) -> Result<Option<Object<IpamBlockSpec>>, IpamError> {
+    get(store, &IpamBlockSpec::object_name(cidr))
+        .await
+        .map_err(doing("reading an IPAM block"))
+}
 
-    /// What may have changed since the last try. With `all` every block is read.
-    pub(crate) async fn observe(
-        &self,
-        store: &dyn Store,
-        want: &Assign,
-        all: bool,
-    ) -> Result<Observed, IpamError> {
-        let node = want.node.as_str();
-        let options = ListOptions {
-            name_prefix: Some(format!("{node}-")),
-            ..ListOptions::default()
-        };
-        let (affinities, handle) = tokio::join!(
-            list::<BlockAffinitySpec>(store, &options),
-            get(store, &want.owner.handle),
-        );
-        let mut affinities = affinities.map_err(doing("reading the node's block affinities"))?;
-        // The prefix also finds nodes whose names begin alike.
-        affinities.retain(|a| a.spec.node == node && a.spec.affinity_type != "virtual");
-        let blocks = if all {
-            list(store, &ListOptions::default())
+/// Reads the handles that exist.
+pub(crate) async fn handles(
+    store: &dyn Store,
+    names: impl IntoIterator<Item = &String>,
+) -> Result<BTreeMap<String, Object<IpamHandleSpec>>, IpamError> {
+    let read = |name: &String| {
+        let name = name.clone();
+        async move {
+            get::<IpamHandleSpec>(store, &name)
                 .await
-                .map_err(doing("reading all IPAM blocks"))?
-        } else {
-            self.own_blocks(store, &affinities, want).await?
-        };
+                .map(|h| h.map(|h| (name, h)))
+        }
+    };
+    join_all(names.into_iter().map(read))
+        .await
+        .into_iter()
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()
+        .map_err(doing("reading an IPAM handle"))
+}
+
+impl Ipam {
+    /// What does not change often: pools, reservations, configuration and the node's labels.
+    pub(crate) async fn observe_settings(&self, holder: &Holder) -> Result<Observed, IpamError> {
+        let store = self.store();
+        let (pools, reservations, config, labels) = tokio::join!(
+            list(store, None),
+            list::<IpReservationSpec>(store, None),
+            self.config(),
+            node_labels(store, holder),
+        );
         Ok(Observed {
-            affinities,
-            blocks,
-            all_blocks: all,
-            handle: handle.map_err(doing("reading the IPAM handle"))?,
-            ..self.base.clone()
+            pools: pools.map_err(doing("reading the IP pools"))?.items,
+            reserved: reserved(&reservations.map_err(doing("reading the IP reservations"))?.items),
+            config: config?,
+            node_labels: labels.map_err(doing("reading the node"))?,
+            ..Observed::default()
         })
     }
 
-    async fn own_blocks(
+    /// Adds the claims, blocks and handles of this moment. With `all` those of everybody.
+    pub(crate) async fn observe_claims(
         &self,
-        store: &dyn Store,
-        affinities: &[Object<BlockAffinitySpec>],
-        want: &Assign,
-    ) -> Result<Vec<Object<IpamBlockSpec>>, IpamError> {
-        let mut blocks = Vec::new();
-        for a in affinities {
-            let Ok(cidr) = a.spec.cidr.parse::<Cidr>() else {
-                continue;
-            };
-            if cidr.family() != want.family {
-                continue;
-            }
-            let block = get(store, &IpamBlockSpec::object_name(&cidr))
+        seen: &mut Observed,
+        asker: &Asker,
+        families: &BTreeSet<Family>,
+        names: &BTreeSet<String>,
+        all: bool,
+    ) -> Result<(), IpamError> {
+        let store = self.store();
+        let prefix = (!all).then(|| asker.holder.affinity_prefix());
+        let (affinities, found) =
+            tokio::join!(list::<BlockAffinitySpec>(store, prefix), handles(store, names));
+        seen.affinities = affinities.map_err(doing("reading the block affinities"))?.items;
+        seen.handles = found?;
+        seen.all = all;
+        seen.unreadable.clear();
+        if all {
+            let listed = list::<IpamBlockSpec>(store, None)
                 .await
-                .map_err(doing("reading an IPAM block"))?;
-            blocks.extend(block);
+                .map_err(doing("reading all IPAM blocks"))?;
+            let bad = listed
+                .malformed
+                .iter()
+                .filter_map(|(k, _)| cidr_of_block_name(&k.name));
+            seen.unreadable.extend(bad);
+            seen.blocks = listed.items;
+            return Ok(());
         }
-        Ok(blocks)
+        // The prefix also finds owners whose names begin alike.
+        seen.affinities
+            .retain(|a| Holder::of_affinity(&a.spec) == asker.holder);
+        self.observe_own_blocks(seen, families).await
+    }
+
+    async fn observe_own_blocks(
+        &self,
+        seen: &mut Observed,
+        families: &BTreeSet<Family>,
+    ) -> Result<(), IpamError> {
+        let cidrs = seen
+            .affinities
+            .iter()
+            .filter_map(|a| a.spec.cidr.parse::<Cidr>().ok());
+        let cidrs: BTreeSet<Cidr> = cidrs.filter(|c| families.contains(&c.family())).collect();
+        let read = |c: Cidr| async move { (c, block(self.store(), &c).await) };
+        seen.blocks.clear();
+        for (cidr, result) in join_all(cidrs.into_iter().map(read)).await {
+            match result {
+                Ok(found) => seen.blocks.extend(found),
+                Err(IpamError::Store {
+                    source: StoreError::Malformed { reason, .. },
+                    ..
+                }) => {
+                    tracing::warn!(block = %cidr, reason, "an IPAM block cannot be read; it is left alone");
+                    seen.unreadable.insert(cidr);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 }
 
-async fn node_labels(store: &dyn Store, want: &Assign) -> Result<BTreeMap<String, String>, StoreError> {
-    match store
-        .get(&ResourceKey::global(Kind::Node, want.node.as_str()))
-        .await
-    {
+async fn node_labels(store: &dyn Store, holder: &Holder) -> Result<BTreeMap<String, String>, StoreError> {
+    let Holder::Host(node) = holder else {
+        return Ok(BTreeMap::new());
+    };
+    match store.get(&ResourceKey::global(Kind::Node, node)).await {
         Ok(r) => Ok(r.metadata().labels.clone()),
         Err(StoreError::NotFound(_)) => Ok(BTreeMap::new()),
         Err(e) => Err(e),

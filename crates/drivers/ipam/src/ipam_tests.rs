@@ -1,8 +1,14 @@
-use caracal_api::{IpPoolSpec, Kind};
+use std::{collections::BTreeMap, net::IpAddr};
+
+use caracal_api::{IpPoolAllowedUse, IpPoolSpec, Kind, Object};
+use caracal_ids::NodeName;
+use caracal_ipam_plan::{Owner, PlanError};
+use caracal_net::Family;
 use caracal_store::ListOptions;
 use caracal_store_memory::MemoryStore;
 
 use super::*;
+use crate::Assign;
 
 async fn store_with_pool(cidr: &str, block: u8) -> Arc<dyn Store> {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::etcd());

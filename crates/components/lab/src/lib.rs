@@ -7,6 +7,7 @@
 //! **Invariant:** all programs of a node are this very executable under other names: what is tested is what is built.
 
 mod cluster;
+mod explain;
 mod lab;
 mod policy_check;
 pub mod prober;

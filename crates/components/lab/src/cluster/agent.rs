@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tonic::transport::Channel;
 
 use super::process;
+use crate::explain::explain;
 
 /// How long an agent may take until it has done everything once.
 const SYNC: Duration = Duration::from_secs(60);
@@ -92,7 +93,7 @@ pub(crate) async fn await_in_sync(socket: &Path, id: ProcessId, log: &Path) -> a
             Ok((true, true)) => return Ok(()),
             Ok((true, false)) => "it has not done everything yet".to_owned(),
             Ok((false, _)) => "another one answers".to_owned(),
-            Err(e) => format!("{e:#}"),
+            Err(e) => explain(&e),
         };
         if !id.is_alive() {
             bail!("it ended:\n{}", process::tail(log));

@@ -97,15 +97,17 @@ impl Site {
         Ok(())
     }
 
-    /// Starts its agent.
+    /// Starts its agent, in place of one that may run.
     pub(crate) fn start_agent(&self) -> anyhow::Result<ProcessId> {
+        let netns = self.open()?;
+        process::end(&process::running(&netns, &["caracal", "felix"])?, false)?;
         // So that whoever looks for the new one does not meet what a killed one left.
         caracal_sys::remove_optional(&self.agent_socket())?;
         let mut command = process::caracal();
         self.environment(command.arg("felix"));
         command.env("FELIX_HEALTHENABLED", "true");
         let plan = mountpoints::plan(&self.dir);
-        process::start(&mut command, &self.open()?, Some(&plan), &self.agent_log(), false)
+        process::start(&mut command, &netns, Some(&plan), &self.agent_log(), false)
             .with_context(|| format!("starting the agent of {}", self.name))
     }
 

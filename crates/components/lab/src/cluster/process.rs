@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use caracal_sys::{MountPlan, NetNs, ProcessId, spawn_in};
+use caracal_sys::{MountPlan, NetNs, ProcessId, processes_in, spawn_in};
 use nix::libc::{SIGKILL, SIGTERM};
 
 /// How long a program that was asked to end may take before it is killed.
@@ -142,6 +142,19 @@ pub(crate) fn said(output: &Output) -> String {
         &output.stderr
     };
     String::from_utf8_lossy(text).trim().to_owned()
+}
+
+/// Programs of this kind in a network namespace, by the first words of their command line: those that an interrupted
+/// attempt started and had no time to write down.
+pub(crate) fn running(netns: &NetNs, words: &[&str]) -> anyhow::Result<Vec<ProcessId>> {
+    let mut found = processes_in(netns.id())?;
+    found.retain(|p| {
+        // One that has ended meanwhile has none.
+        let line = fs::read(format!("/proc/{}/cmdline", p.pid)).unwrap_or_default();
+        let given: Vec<&[u8]> = line.split(|b| *b == 0).collect();
+        given.len() >= words.len() && words.iter().zip(given).all(|(w, g)| w.as_bytes() == g)
+    });
+    Ok(found)
 }
 
 /// Kills processes and waits until they are gone; never the calling one. The gentle way first if `gently`.

@@ -7,6 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::state::{Datastore, Encap, Settings};
 use super::{apply, down, exec, node, probe, status, up};
+use crate::explain::explain;
 use crate::prober::{Listen, Transport, serve};
 
 /// The exit code of a command that failed; probes with differences end with 1, too.
@@ -153,7 +154,7 @@ pub fn run(args: Vec<OsString>) -> i32 {
         }
     };
     command(&cli).unwrap_or_else(|e| {
-        eprintln!("caracal lab: {e:#}");
+        eprintln!("caracal lab: {}", explain(&e));
         FAILED
     })
 }

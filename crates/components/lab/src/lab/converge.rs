@@ -10,6 +10,7 @@ use super::expected::World;
 use super::pods::endpoint_key;
 use super::state::{Lab, Node};
 use crate::cluster::agent::Agent;
+use crate::explain::explain;
 
 /// How long they may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -30,7 +31,7 @@ pub(super) async fn wait(lab: &Lab, world: &World) -> Vec<String> {
         }
         while let Err(why) = look(lab, world, node).await {
             if Instant::now() > deadline {
-                complaints.push(format!("{}: {why:#}", node.name));
+                complaints.push(format!("{}: {}", node.name, explain(&why)));
                 break;
             }
             tokio::time::sleep(PAUSE).await;

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::state::Lab;
 use crate::cluster::process;
+use crate::explain::explain;
 
 fn command(words: &[OsString]) -> anyhow::Result<Command> {
     let (program, args) = words
@@ -21,7 +22,7 @@ pub(super) fn in_pod(lab: &str, pod: &str, words: &[OsString]) -> anyhow::Result
     let netns = lab.open_pod(lab.pod(pod)?)?;
     // The lab is free for others while the command runs.
     drop(lab);
-    process::attend(&mut command(words)?, &netns, None)
+    Ok(ended(process::attend(&mut command(words)?, &netns, None)))
 }
 
 /// Runs a command on a node: in its network, with its directories, and with the datastore in its environment.
@@ -29,5 +30,13 @@ pub(super) fn on_node(lab: &str, node: &str, words: &[OsString]) -> anyhow::Resu
     let lab = Lab::open(lab)?;
     let site = lab.site(lab.node(node)?);
     drop(lab);
-    site.run(&mut command(words)?)
+    Ok(ended(site.run(&mut command(words)?)))
+}
+
+/// As shells have it: 127 for what cannot be started.
+fn ended(outcome: anyhow::Result<i32>) -> i32 {
+    outcome.unwrap_or_else(|e| {
+        eprintln!("caracal lab: {}", explain(&e));
+        127
+    })
 }

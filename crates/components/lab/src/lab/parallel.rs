@@ -5,6 +5,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::explain::explain;
+
 /// How many things are done at a time.
 const AT_ONCE: usize = 16;
 
@@ -41,7 +43,7 @@ pub(super) fn all<R>(results: Vec<anyhow::Result<R>>) -> anyhow::Result<Vec<R>> 
     for result in results {
         match result {
             Ok(r) => good.push(r),
-            Err(e) => bad.push(format!("{e:#}")),
+            Err(e) => bad.push(explain(&e)),
         }
     }
     if bad.is_empty() {

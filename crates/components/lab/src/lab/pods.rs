@@ -62,16 +62,12 @@ fn make(lab: &Lab, pod: &Pod) -> anyhow::Result<Made> {
 
 fn start_responder(lab: &Lab, pod: &Pod, netns: &NetNs) -> anyhow::Result<Process> {
     // What an interrupted attempt left would hold the ports.
-    end_processes(netns)?;
+    process::end(&process::running(netns, &["caracal", "lab", "respond"])?, false)?;
     let mut command = process::caracal();
     command.args(["lab", "respond"]);
     command.args(pod.listen().iter().map(|l| format!("{}:{}", l.protocol, l.port)));
     let log = lab.log(&format!("{}.{}", pod.namespace, pod.name));
     Ok(process::start(&mut command, netns, None, &log, true)?.into())
-}
-
-fn end_processes(netns: &NetNs) -> anyhow::Result<()> {
-    process::end(&processes_in(netns.id())?, false)
 }
 
 /// Takes pods away: out of the network, out of this machine, out of the state.
@@ -92,7 +88,7 @@ fn take_away(lab: &Lab, pod: &Pod) -> anyhow::Result<()> {
     let name = lab.pod_netns(pod);
     lab.with_net(pod, |net| net.del())??;
     match NetNs::named(&name) {
-        Ok(netns) => end_processes(&netns)?,
+        Ok(netns) => process::end(&processes_in(netns.id())?, false)?,
         Err(SysError::NetNsMissing(_) | SysError::NotNetNs(_)) => {}
         Err(e) => return Err(e.into()),
     }

@@ -8,6 +8,7 @@ use super::state::{Lab, Node, Phase, Process};
 use super::table::{Columns, say};
 use crate::cluster::agent::Agent;
 use crate::cluster::fabric;
+use crate::explain::explain;
 
 #[derive(Debug, Serialize)]
 struct Status {
@@ -130,7 +131,7 @@ async fn node_status(lab: &Lab, node: &Node) -> NodeStatus {
             };
             status.invalid = invalid.iter().map(name).collect();
         }
-        Err(e) => status.agent = format!("does not answer: {e:#}"),
+        Err(e) => status.agent = format!("does not answer: {}", explain(&e)),
     }
     status
 }

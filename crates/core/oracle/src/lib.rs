@@ -6,11 +6,13 @@
 //! **Invariant:** a referent that is missing (policy, profile, IP set) never lets a packet through.
 
 mod criteria;
+mod journey;
 mod packet;
 mod trace;
 mod verdict;
 
 pub use criteria::{Criterion, mismatch};
+pub use journey::{FailsafePort, Host, Journey, Stage, ToHost, Trip, Way, travel};
 pub use packet::{Direction, Packet, Verdict};
 pub use trace::{Decider, Decision, RuleSource, Step};
-pub use verdict::{ListKind, decide, decide_host};
+pub use verdict::{ListKind, Reading, decide, decide_as, decide_host, decide_host_as};

@@ -61,6 +61,16 @@ pub enum Decider {
     NotGoverned,
     /// The endpoint is not known.
     UnknownEndpoint,
+    /// The port is kept open at host endpoints whatever policy says.
+    Failsafe,
+    /// What happens to traffic of workloads to their host once policy allowed it.
+    EndpointToHost,
+    /// A workload sent from an address that is not its own.
+    Spoofed,
+    /// Traffic of the host to its own workloads is not policed.
+    HostToWorkload,
+    /// What a host must hear from its neighbours.
+    Neighbours,
 }
 
 impl fmt::Display for Decider {
@@ -72,6 +82,11 @@ impl fmt::Display for Decider {
             Self::EndOfProfiles => f.write_str("no profile allowed it"),
             Self::NotGoverned => f.write_str("no policy governs it"),
             Self::UnknownEndpoint => f.write_str("the endpoint is not known"),
+            Self::Failsafe => f.write_str("a failsafe port"),
+            Self::EndpointToHost => f.write_str("the default endpoint to host action"),
+            Self::Spoofed => f.write_str("the source is not the workload's"),
+            Self::HostToWorkload => f.write_str("from the host to a workload of its own"),
+            Self::Neighbours => f.write_str("neighbour discovery"),
         }
     }
 }

@@ -18,6 +18,25 @@ pub enum ListKind {
     Forward,
 }
 
+/// Which policies count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reading {
+    /// Those that are enforced.
+    Enforced,
+    /// Staged ones too, as if they were enforced (`calico-components.md` §3.5).
+    Pending,
+}
+
+/// Everything that a walk needs to know beside the lists.
+#[derive(Clone, Copy)]
+struct Ground<'a> {
+    desired: &'a Desired,
+    reading: Reading,
+    direction: Direction,
+    packet: &'a Packet,
+}
+
 /// How a walk through rules went on.
 enum Flow {
     /// No rule decided.
@@ -36,10 +55,28 @@ pub fn decide(
     direction: Direction,
     packet: &Packet,
 ) -> Decision {
+    decide_as(desired, Reading::Enforced, endpoint, direction, packet)
+}
+
+/// The same, by the policies of one reading: what staged policies would do is `Reading::Pending`.
+#[must_use]
+pub fn decide_as(
+    desired: &Desired,
+    reading: Reading,
+    endpoint: &WorkloadEndpoint,
+    direction: Direction,
+    packet: &Packet,
+) -> Decision {
+    let ground = Ground {
+        desired,
+        reading,
+        direction,
+        packet,
+    };
     let mut path = Vec::new();
-    let (verdict, by) = match tiers(desired, &endpoint.tiers, direction, packet, &mut path) {
+    let (verdict, by) = match tiers(ground, &endpoint.tiers, &mut path) {
         Flow::Done(v, by) => (v, by),
-        Flow::Next | Flow::Pass => profiles(desired, &endpoint.profiles, direction, packet, &mut path),
+        Flow::Next | Flow::Pass => profiles(ground, &endpoint.profiles, &mut path),
     };
     Decision {
         direction,
@@ -58,6 +95,25 @@ pub fn decide_host(
     direction: Direction,
     packet: &Packet,
 ) -> Option<Decision> {
+    decide_host_as(desired, Reading::Enforced, endpoint, list, direction, packet)
+}
+
+/// The same, by the policies of one reading.
+#[must_use]
+pub fn decide_host_as(
+    desired: &Desired,
+    reading: Reading,
+    endpoint: &HostEndpoint,
+    list: ListKind,
+    direction: Direction,
+    packet: &Packet,
+) -> Option<Decision> {
+    let ground = Ground {
+        desired,
+        reading,
+        direction,
+        packet,
+    };
     let mut path = Vec::new();
     let lists = match list {
         ListKind::Normal => &endpoint.tiers,
@@ -65,78 +121,50 @@ pub fn decide_host(
         ListKind::PreDnat => &endpoint.pre_dnat,
         ListKind::Forward => &endpoint.forward,
     };
-    if list == ListKind::Forward && lists.is_empty() {
-        let by = Decider::NotGoverned;
-        return Some(Decision {
-            direction,
-            verdict: Verdict::Allowed,
-            by,
-            path,
-        });
-    }
-    match (tiers(desired, lists, direction, packet, &mut path), list) {
-        (Flow::Done(verdict, by), _) => Some(Decision {
-            direction,
-            verdict,
-            by,
-            path,
-        }),
-        (_, ListKind::Normal) => {
-            let (verdict, by) = profiles(desired, &endpoint.profiles, direction, packet, &mut path);
-            Some(Decision {
-                direction,
-                verdict,
-                by,
-                path,
-            })
-        }
-        _ => None,
-    }
+    let (verdict, by) = match (tiers(ground, lists, &mut path), list) {
+        (Flow::Done(verdict, by), _) => (verdict, by),
+        (_, ListKind::Normal) => profiles(ground, &endpoint.profiles, &mut path),
+        (_, ListKind::Forward) if lists.is_empty() => (Verdict::Allowed, Decider::NotGoverned),
+        _ => return None,
+    };
+    Some(Decision {
+        direction,
+        verdict,
+        by,
+        path,
+    })
 }
 
-fn tiers(
-    desired: &Desired,
-    tiers: &[TierPolicies],
-    direction: Direction,
-    packet: &Packet,
-    path: &mut Vec<Step>,
-) -> Flow {
+fn tiers(ground: Ground<'_>, tiers: &[TierPolicies], path: &mut Vec<Step>) -> Flow {
     for tier in tiers {
-        match one_tier(desired, tier, direction, packet, path) {
-            Flow::Done(v, by) => return Flow::Done(v, by),
-            Flow::Next | Flow::Pass => {}
+        if let Flow::Done(v, by) = one_tier(ground, tier, path) {
+            return Flow::Done(v, by);
         }
     }
     Flow::Next
 }
 
-fn one_tier(
-    desired: &Desired,
-    tier: &TierPolicies,
-    direction: Direction,
-    packet: &Packet,
-    path: &mut Vec<Step>,
-) -> Flow {
-    let ids = match direction {
+fn one_tier(ground: Ground<'_>, tier: &TierPolicies, path: &mut Vec<Step>) -> Flow {
+    let ids = match ground.direction {
         Direction::Ingress => &tier.ingress,
         Direction::Egress => &tier.egress,
     };
     let mut governed = false;
     for id in ids {
-        if id.kind.is_staged() {
+        if id.kind.is_staged() && ground.reading == Reading::Enforced {
             path.push(Step::Staged(tier.name.clone(), id.clone()));
             continue;
         }
         governed = true;
-        let Some(policy) = desired.policies.get(id) else {
+        let Some(policy) = ground.desired.policies.get(id) else {
             return missing(format!("policy {id}"), path);
         };
-        let rules = match direction {
+        let rules = match ground.direction {
             Direction::Ingress => &policy.ingress,
             Direction::Egress => &policy.egress,
         };
         let source = RuleSource::Policy(tier.name.clone(), id.clone());
-        match walk(desired, rules, &source, packet, path) {
+        match walk(ground, rules, &source, path) {
             Flow::Next => {}
             decided => return decided,
         }
@@ -166,24 +194,18 @@ fn missing(what: String, path: &mut Vec<Step>) -> Flow {
     Flow::Done(Verdict::Blocked, Decider::Missing(what))
 }
 
-fn profiles(
-    desired: &Desired,
-    names: &[ProfileName],
-    direction: Direction,
-    packet: &Packet,
-    path: &mut Vec<Step>,
-) -> (Verdict, Decider) {
+fn profiles(ground: Ground<'_>, names: &[ProfileName], path: &mut Vec<Step>) -> (Verdict, Decider) {
     for name in names {
-        let Some(profile) = desired.profiles.get(name) else {
+        let Some(profile) = ground.desired.profiles.get(name) else {
             path.push(Step::Missing(format!("profile {name}")));
             return (Verdict::Blocked, Decider::Missing(format!("profile {name}")));
         };
-        let rules = match direction {
+        let rules = match ground.direction {
             Direction::Ingress => &profile.ingress,
             Direction::Egress => &profile.egress,
         };
         // Pass in a profile leaves that profile only; the next one is asked (§3.3, as on nftables).
-        if let Flow::Done(v, by) = walk(desired, rules, &RuleSource::Profile(name.clone()), packet, path) {
+        if let Flow::Done(v, by) = walk(ground, rules, &RuleSource::Profile(name.clone()), path) {
             return (v, by);
         }
     }
@@ -191,15 +213,9 @@ fn profiles(
     (Verdict::Blocked, Decider::EndOfProfiles)
 }
 
-fn walk(
-    desired: &Desired,
-    rules: &[Rule],
-    source: &RuleSource,
-    packet: &Packet,
-    path: &mut Vec<Step>,
-) -> Flow {
+fn walk(ground: Ground<'_>, rules: &[Rule], source: &RuleSource, path: &mut Vec<Step>) -> Flow {
     for (n, rule) in rules.iter().enumerate() {
-        if let Some(criterion) = mismatch(desired, rule, packet) {
+        if let Some(criterion) = mismatch(ground.desired, rule, ground.packet) {
             path.push(Step::Missed(source.clone(), n, criterion));
             continue;
         }

@@ -37,6 +37,13 @@ pub(crate) type Atoms = Option<Arc<[Atom]>>;
 pub(crate) fn compile(list: &List, atoms: &[Atoms], config: &RulesConfig) -> Compiled {
     let passes = |a: &Atoms| a.iter().flat_map(|a| a.iter()).any(|a| a.action == Action::Pass);
     let (end, upto, next) = match &list.segment {
+        Segment::Empty => {
+            let comment = "an endpoint without such policy";
+            return Compiled {
+                rules: vec![Rule::new([], [Statement::RETURN], comment)],
+                ..Compiled::default()
+            };
+        }
         Segment::Groups(groups) => return compile_groups(list, groups, config),
         Segment::Tier(_, end) => (*end, list.sources.len(), list.next.clone()),
         // Pass in a profile leaves that profile only: what follows must be a chain of its own.
@@ -154,7 +161,7 @@ impl<'a> Writer<'a> {
         self.flush();
         let name = match &self.list.segment {
             Segment::Tier(tier, _) => format!("end of tier {}", names::shortened(tier.as_str(), 80)),
-            Segment::Profiles | Segment::Groups(_) => "no profile allowed it".into(),
+            Segment::Profiles | Segment::Groups(_) | Segment::Empty => "no profile allowed it".into(),
         };
         let (then, comment) = match (end, &self.list.segment) {
             (TierDefaultAction::Deny, _) => (self.deny(), name),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use caracal_api::EncapMode;
-use caracal_desired::{Delta, Host, Pool, Vtep, WorkloadEndpoint};
+use caracal_desired::{Delta, Host, HostEndpoint, Pool, Vtep, WorkloadEndpoint};
 use caracal_ids::{IpSetId, NodeName, WorkloadId};
 use caracal_net::{Cidr, Family, PerFamily};
 
@@ -16,7 +16,7 @@ use crate::{
     hosts::Hosts,
     ip_sets::IpSets,
     ir::{IfName, Span, TableDelta, TableState, merge_spans},
-    list::{Direction, SourceId, of_host, of_workload},
+    list::{self, Direction, SourceId, of_host, of_workload},
     slot::Slot,
     source::{Rules, Sources},
     table::{Binding, Table},
@@ -263,21 +263,29 @@ impl Compiler {
 
     /// Finds the interfaces of host endpoints anew, if anything changed, and gives them their lists.
     fn bind_hosts(&mut self) {
-        let Some(changes) = self.host_endpoints.settle(&self.config.interface_prefixes) else {
+        let Some(gone) = self.host_endpoints.settle(&self.config.interface_prefixes) else {
             return;
         };
-        for (interface, endpoint) in changes {
-            let comment: Option<Arc<str>> = endpoint
-                .as_ref()
-                .map(|h| crate::names::shortened(&h.name, 120).into());
-            for slot in Slot::HOST {
-                // Nothing can be untracked on all interfaces at once.
-                let unfit = interface.is_none() && matches!(slot, Slot::UntrackedIn | Slot::UntrackedOut);
-                let list = endpoint.as_ref().and_then(|h| of_host(h, slot.role()));
-                let binding = list.filter(|_| !unfit).zip(comment.clone());
-                let binding = binding.map(|(list, comment)| Binding { list, comment });
+        // Nothing can be untracked on all interfaces at once.
+        let fits = |slot: Slot, at: Option<IfName>| {
+            at.is_some() || !matches!(slot, Slot::UntrackedIn | Slot::UntrackedOut)
+        };
+        let bound = self.host_endpoints.bound();
+        for slot in Slot::HOST {
+            let list_of = |at: Option<IfName>, h: &Arc<HostEndpoint>| {
+                of_host(h, slot.role()).filter(|_| fits(slot, at))
+            };
+            let everywhere = bound.get(&None).is_some_and(|h| list_of(None, h).is_some());
+            let bindings = bound.iter().map(|(at, h)| {
+                // An endpoint of its own keeps the one for all others away, also with what it lacks.
+                let none = || everywhere.then(|| list::empty(slot.role()));
+                let list = list_of(*at, h).or_else(none);
+                let comment = crate::names::shortened(&h.name, 120).into();
+                (*at, list.map(|list| Binding { list, comment }))
+            });
+            for (at, binding) in gone.iter().map(|at| (*at, None)).chain(bindings) {
                 for (_, table) in self.tables.iter_mut() {
-                    table.bind((slot, interface), binding.clone());
+                    table.bind((slot, at), binding.clone());
                 }
             }
         }

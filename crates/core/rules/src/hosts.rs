@@ -57,24 +57,19 @@ impl Hosts {
         &self.bound
     }
 
-    /// The interfaces whose endpoint changed, with the new one; nothing when none can have.
-    pub(crate) fn settle(
-        &mut self,
-        workload_prefixes: &[Arc<str>],
-    ) -> Option<Vec<(Interface, Option<Arc<HostEndpoint>>)>> {
+    /// Finds the interfaces anew, if anything happened to them, and says which have no endpoint any more.
+    pub(crate) fn settle(&mut self, workload_prefixes: &[Arc<str>]) -> Option<Vec<Interface>> {
         if !std::mem::take(&mut self.stale) {
             return None;
         }
         let now = self.resolve(workload_prefixes);
-        let keys: BTreeSet<Interface> = now.keys().chain(self.bound.keys()).copied().collect();
-        let mut changes = Vec::new();
-        for key in keys {
-            if now.get(&key) != self.bound.get(&key) {
-                changes.push((key, now.get(&key).cloned()));
-            }
+        if now == self.bound {
+            return None;
         }
+        let gone = self.bound.keys().filter(|i| !now.contains_key(*i)).copied();
+        let gone = gone.collect();
         self.bound = now;
-        (!changes.is_empty()).then_some(changes)
+        Some(gone)
     }
 
     /// By the interface's name only where the endpoint has one, else by any of its addresses; of several endpoints the

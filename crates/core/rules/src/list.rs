@@ -139,6 +139,8 @@ pub(crate) enum Segment {
     /// A list of more tiers than can follow one another, in groups. All groups but the last one return for a packet
     /// that they allow as for one that they pass on, and mark the first (unless what is allowed leaves the hook).
     Groups(Vec<Arc<List>>),
+    /// Nothing: all is left to what comes after.
+    Empty,
 }
 
 /// A list from one tier on. Equal lists have equal names, and only those.
@@ -175,6 +177,18 @@ pub(crate) fn of_host(endpoint: &HostEndpoint, role: Role) -> Option<Arc<List>> 
         Purpose::PreDnat => &endpoint.pre_dnat,
     };
     chained(role, &enforced(tiers, role.direction), None)
+}
+
+/// The list of an interface whose endpoint has none for the purpose, where other interfaces have.
+pub(crate) fn empty(role: Role) -> Arc<List> {
+    Arc::new(List {
+        name: format!("{}.none", role.prefix()).into(),
+        role,
+        segment: Segment::Empty,
+        sources: Vec::new(),
+        next: None,
+        marks: false,
+    })
 }
 
 /// A list that ends with the profiles.

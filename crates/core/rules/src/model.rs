@@ -1,6 +1,7 @@
 //! What a table does to a packet: small and obvious, with no regard to speed. A dataplane that needs no kernel, for
 //! tests and for the question why.
 
+mod journey;
 mod shape;
 
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use crate::ir::{
     Verdict,
 };
 
+pub use journey::{Trip, Way, journey};
 pub use shape::faults;
 
 /// The most chains that the kernel lets follow one another.

@@ -1,11 +1,15 @@
 //! Whatever the way to a state, the tables are those of the state; and the deltas lead there.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use caracal_desired::{Delta, Desired};
-use caracal_net::{Family, PerFamily};
+use caracal_net::{Family, PerFamily, Proto};
 use caracal_rules::{
-    Compiler, DenyAction, HostAction, RulesConfig,
+    Compiler, DenyAction, Failsafe, HostAction, RulesConfig,
     ir::{TableDelta, TableState},
 };
 use proptest::{collection::vec, prelude::*};
@@ -13,8 +17,8 @@ use proptest::{collection::vec, prelude::*};
 use crate::{
     interpreter::faults,
     world::{
-        NODES, POLICIES, POOLS, PROFILES, SETS, WORKLOADS, deltas, node, policy_id, pool_cidr, profile_name,
-        set_id, workload_id, world,
+        HOST_ENDPOINTS, NODES, POLICIES, POOLS, PROFILES, SETS, WORKLOADS, deltas, host_endpoint_name,
+        interfaces, node, policy_id, pool_cidr, profile_name, set_id, workload_id, world,
     },
 };
 
@@ -25,6 +29,8 @@ enum Step {
     Policy(usize, usize),
     Profile(usize, usize),
     Workload(usize, usize),
+    HostEndpoint(usize, usize),
+    Interface(usize, BTreeMap<String, BTreeSet<IpAddr>>),
     Node(usize, usize),
     Pool(usize, usize),
     Config(usize),
@@ -38,6 +44,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..POLICIES, w.clone()).prop_map(|(n, w)| Step::Policy(n, w)),
         2 => (0..PROFILES, w.clone()).prop_map(|(n, w)| Step::Profile(n, w)),
         4 => (0..WORKLOADS, w.clone()).prop_map(|(n, w)| Step::Workload(n, w)),
+        2 => (0..HOST_ENDPOINTS, w.clone()).prop_map(|(n, w)| Step::HostEndpoint(n, w)),
+        1 => (0..3usize, interfaces()).prop_map(|(n, i)| Step::Interface(n, i)),
         1 => (0..NODES, w.clone()).prop_map(|(n, w)| Step::Node(n, w)),
         1 => (0..POOLS, w).prop_map(|(n, w)| Step::Pool(n, w)),
         1 => (0..4usize).prop_map(Step::Config),
@@ -50,7 +58,10 @@ const WORLDS: usize = 3;
 fn config(n: usize) -> RulesConfig {
     let mut c = RulesConfig::default();
     match n {
-        1 => c.deny = DenyAction::Reject,
+        1 => {
+            c.deny = DenyAction::Reject;
+            c.failsafe_out = failsafe();
+        }
         2 => {
             c.endpoint_to_host = HostAction::Return;
             c.nat_spares_hosts = true;
@@ -59,6 +70,7 @@ fn config(n: usize) -> RulesConfig {
         3 => {
             c.log_prefix = "%t %n".into();
             c.drop_invalid = false;
+            c.failsafe_in = failsafe();
             c.vxlan = PerFamily {
                 v4: Some(true),
                 v6: Some(false),
@@ -67,6 +79,19 @@ fn config(n: usize) -> RulesConfig {
         _ => {}
     }
     c
+}
+
+fn failsafe() -> Vec<Failsafe> {
+    let of = |proto, port, net: Option<&str>| Failsafe {
+        proto,
+        port,
+        net: net.map(|n| n.parse().unwrap()),
+    };
+    vec![
+        of(Proto::TCP, 5, None),
+        of(Proto::UDP, 6, Some("10.0.0.0/29")),
+        of(Proto::TCP, 7, Some("fd00::/125")),
+    ]
 }
 
 fn deltas_of(step: &Step, now: &Desired, worlds: &[Desired]) -> Vec<Delta> {
@@ -104,6 +129,12 @@ fn deltas_of(step: &Step, now: &Desired, worlds: &[Desired]) -> Vec<Delta> {
                 .map(|p| Delta::Workload(Arc::clone(p)));
             vec![new.unwrap_or(Delta::WorkloadGone(id))]
         }
+        Step::HostEndpoint(n, w) => {
+            let name = host_endpoint_name(n);
+            let new = worlds[w].host_endpoints.get(&name);
+            let new = new.map(|p| Delta::HostEndpoint(Arc::clone(p)));
+            vec![new.unwrap_or(Delta::HostEndpointGone(name))]
+        }
         Step::Node(n, w) => {
             let node = node(n);
             let host = worlds[w].hosts.get(&node).map(|h| Delta::Host(h.clone()));
@@ -118,7 +149,7 @@ fn deltas_of(step: &Step, now: &Desired, worlds: &[Desired]) -> Vec<Delta> {
             let new = worlds[w].pools.get(&cidr).map(|p| Delta::Pool(p.clone()));
             vec![new.unwrap_or(Delta::PoolGone(cidr))]
         }
-        Step::Config(_) | Step::Flush => vec![],
+        Step::Config(_) | Step::Flush | Step::Interface(..) => vec![],
     }
 }
 
@@ -169,6 +200,7 @@ proptest! {
         steps in vec(step(), 1..60),
     ) {
         let (mut now, mut used) = (worlds[0].clone(), 0);
+        let mut links = BTreeMap::new();
         let mut compiler = Compiler::new(config(0));
         compiler.apply_all(&deltas(&now));
         let mut folded = PerFamily::<TableState>::default();
@@ -178,6 +210,16 @@ proptest! {
                 now.apply(delta);
             }
             match step {
+                Step::Interface(n, all) => {
+                    let name = ["eth0", "eth1", "cali1"][*n];
+                    // An interface without an address has gone.
+                    let now = all.get(name).filter(|a| !a.is_empty()).cloned();
+                    match &now {
+                        Some(a) => links.insert(name, a.clone()),
+                        None => links.remove(name),
+                    };
+                    compiler.set_interface(name, now);
+                }
                 Step::Config(n) => {
                     used = *n;
                     compiler.set_config(config(used));
@@ -195,6 +237,9 @@ proptest! {
         let mut all = deltas(&now);
         all.reverse();
         scratch.apply_all(&all);
+        for (name, addresses) in links {
+            scratch.set_interface(name, Some(addresses));
+        }
         let fresh = scratch.full_state();
         for family in Family::BOTH {
             prop_assert_eq!(folded.get(family), fresh.get(family), "{}", family);

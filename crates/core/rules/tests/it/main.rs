@@ -3,6 +3,7 @@
 
 mod golden;
 mod history;
+mod hosts;
 mod interpreter;
 mod merging;
 mod verdicts;

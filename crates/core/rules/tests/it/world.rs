@@ -1,11 +1,15 @@
 //! Random small worlds, made so that rules, sets and packets often meet.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use caracal_api::{Action, EncapMode, TierDefaultAction};
 use caracal_desired::{
-    Delta, Desired, Host, IcmpMatch, IpSet, IpSetKind, IpSetMember, Policy, Pool, Profile, Rule, Side,
-    TierPolicies, Vtep, WorkloadEndpoint,
+    Delta, Desired, Host, HostEndpoint, IcmpMatch, IpSet, IpSetKind, IpSetMember, Policy, Pool, Profile,
+    Rule, Side, TierPolicies, Vtep, WorkloadEndpoint,
 };
 use caracal_ids::{IpSetId, NodeName, PolicyId, PolicyKind, ProfileName, TierName, WorkloadId};
 use caracal_net::{Cidr, Family, IfAddr, PerFamily, PortRange, Proto};
@@ -20,6 +24,7 @@ pub(crate) const PROFILES: usize = 3;
 pub(crate) const WORKLOADS: usize = 4;
 pub(crate) const NODES: usize = 3;
 pub(crate) const POOLS: usize = 4;
+pub(crate) const HOST_ENDPOINTS: usize = 3;
 
 pub(crate) fn addr(family: Family, n: u8) -> IpAddr {
     match family {
@@ -281,6 +286,67 @@ fn workload(n: usize) -> impl Strategy<Value = Arc<WorkloadEndpoint>> {
     )
 }
 
+pub(crate) fn host_endpoint_name(n: usize) -> Arc<str> {
+    format!("h{n}").into()
+}
+
+/// A few tiers.
+fn tiers(ends: &'static [TierDefaultAction]) -> impl Strategy<Value = Vec<TierPolicies>> {
+    let policies = || vec((0..POLICIES).prop_map(policy_id), 0..3);
+    let tier = (policies(), policies(), select(ends));
+    let tier_of = |(i, (ingress, egress, default_action))| TierPolicies {
+        name: TierName::new(format!("tier{i}")).unwrap(),
+        default_action,
+        ingress,
+        egress,
+    };
+    prop_oneof![
+        5 => Just(vec![]),
+        12 => vec(tier.clone(), 1..3),
+        1 => vec(tier, 8..20)
+    ]
+    .prop_map(move |tiers| tiers.into_iter().enumerate().map(tier_of).collect())
+}
+
+pub(crate) fn host_endpoint(n: usize) -> impl Strategy<Value = Arc<HostEndpoint>> {
+    use TierDefaultAction::{Deny, Pass};
+    let interface = select(vec![
+        "eth0",
+        "eth0",
+        "eth1",
+        "*",
+        "*",
+        "",
+        "cali1",
+        "much-too-long-for-a-name",
+    ]);
+    let expected = vec((family(), 100u8..104).prop_map(|(f, n)| addr(f, n)), 0..3);
+    let profiles = vec((0..PROFILES).prop_map(profile_name), 0..3);
+    let lists = (
+        tiers(&[Deny, Pass]),
+        tiers(&[Deny, Pass]),
+        tiers(&[Pass]),
+        tiers(&[Pass]),
+    );
+    (interface, expected, profiles, lists).prop_map(
+        move |(interface, expected_ips, profiles, (normal, forward, untracked, mut pre_dnat))| {
+            for tier in &mut pre_dnat {
+                tier.egress.clear();
+            }
+            Arc::new(HostEndpoint {
+                name: host_endpoint_name(n),
+                interface: interface.into(),
+                expected_ips,
+                tiers: normal,
+                untracked,
+                pre_dnat,
+                forward,
+                profiles,
+            })
+        },
+    )
+}
+
 fn net_part() -> impl Strategy<Value = Vec<Delta>> {
     let node_addrs = (0u8..16, any::<bool>());
     let pool = (
@@ -314,6 +380,15 @@ fn net_part() -> impl Strategy<Value = Vec<Delta>> {
     })
 }
 
+/// The host's interfaces: two with addresses, by which host endpoints are found.
+pub(crate) fn interfaces() -> impl Strategy<Value = BTreeMap<String, BTreeSet<IpAddr>>> {
+    let addrs = || prop::collection::btree_set((family(), 100u8..104).prop_map(|(f, n)| addr(f, n)), 0..3);
+    (addrs(), addrs(), addrs()).prop_map(|(a, b, c)| {
+        let names = ["eth0", "eth1", "cali1"].map(str::to_owned);
+        names.into_iter().zip([a, b, c]).collect()
+    })
+}
+
 /// A state in which about one object in ten is missing; of sets only with `without_sets`.
 pub(crate) fn world(without_sets: bool) -> impl Strategy<Value = Desired> {
     let there = prop::bool::weighted(0.9);
@@ -321,8 +396,11 @@ pub(crate) fn world(without_sets: bool) -> impl Strategy<Value = Desired> {
     let profiles: Vec<_> = (0..PROFILES).map(|n| (there, profile(n))).collect();
     let workloads: Vec<_> = (0..WORKLOADS).map(|n| (there, workload(n))).collect();
     let sets: Vec<_> = (0..SETS).map(|n| (there, ip_set(n))).collect();
-    (policies, profiles, workloads, sets, net_part()).prop_map(
-        move |(policies, profiles, workloads, sets, net)| {
+    let often = prop::bool::weighted(0.7);
+    let hosts: Vec<_> = (0..HOST_ENDPOINTS).map(|n| (often, host_endpoint(n))).collect();
+    let hosts = prop_oneof![1 => Just(vec![]), 2 => hosts];
+    (policies, profiles, workloads, sets, net_part(), hosts).prop_map(
+        move |(policies, profiles, workloads, sets, net, hosts)| {
             let mut d = Desired::default();
             let keep = |(there, x): (bool, _)| there.then_some(x);
             d.apply_all(policies.into_iter().filter_map(keep).map(Delta::Policy));
@@ -332,6 +410,12 @@ pub(crate) fn world(without_sets: bool) -> impl Strategy<Value = Desired> {
                     .into_iter()
                     .filter(|w| w.0)
                     .map(|w| Delta::Workload(w.1)),
+            );
+            d.apply_all(
+                hosts
+                    .into_iter()
+                    .filter(|h| h.0)
+                    .map(|h| Delta::HostEndpoint(h.1)),
             );
             for (n, (there, set)) in sets.into_iter().enumerate() {
                 if there || !without_sets {
@@ -355,6 +439,7 @@ pub(crate) fn deltas(d: &Desired) -> Vec<Delta> {
     out.extend(d.policies.values().cloned().map(Delta::Policy));
     out.extend(d.profiles.values().cloned().map(Delta::Profile));
     out.extend(d.workloads.values().cloned().map(Delta::Workload));
+    out.extend(d.host_endpoints.values().cloned().map(Delta::HostEndpoint));
     out.extend(d.hosts.values().cloned().map(Delta::Host));
     out.extend(d.vteps.values().cloned().map(Delta::Vtep));
     out.extend(d.pools.values().cloned().map(Delta::Pool));

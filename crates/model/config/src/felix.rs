@@ -132,6 +132,10 @@ pub struct FelixConfig {
     /// `None`: nothing is written to the terminal (`none`).
     pub log_severity_screen: Option<LogSeverity>,
     pub log_prefix: String,
+    /// Lines per time (`second`, `minute`, `hour`, `day`) of each Log rule; `None`: no bound.
+    pub log_action_rate: Option<(u64, String)>,
+    /// Lines of each Log rule that may come at once.
+    pub log_action_burst: u64,
     /// Caracal's own.
     pub log_format: LogFormat,
     /// Caracal's own: the agent API's socket.
@@ -204,6 +208,8 @@ impl FelixConfig {
             prometheus_metrics_port: r.number("PrometheusMetricsPort"),
             log_severity_screen: r.word("LogSeverityScreen", LogSeverity::from_word),
             log_prefix: r.text("LogPrefix"),
+            log_action_rate: r.rate("LogActionRateLimit"),
+            log_action_burst: r.number("LogActionRateLimitBurst"),
             log_format: r
                 .word("LogFormat", LogFormat::from_word)
                 .unwrap_or(LogFormat::Text),
@@ -340,6 +346,13 @@ impl Reader<'_> {
 
     fn port_ranges(&self, name: &str) -> Vec<PortRange> {
         read!(self, name, Value::PortRanges(l) => l.clone().unwrap_or_default())
+    }
+
+    /// `5/minute` as its parts.
+    fn rate(&self, name: &str) -> Option<(u64, String)> {
+        let text = self.text_if_any(name)?;
+        let (number, time) = text.split_once('/')?;
+        Some((number.parse().ok()?, time.to_owned()))
     }
 
     fn proto_ports(&self, name: &str) -> Vec<ProtoPort> {

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use caracal_config::{DenyAction, EndpointToHost, FelixConfig, NatExclusions};
+use caracal_config::{DenyAction, EndpointToHost, FelixConfig, NatExclusions, ProtoPort};
 use caracal_net::PerFamily;
-use caracal_rules::{DenyAction as RuleDeny, HostAction, RulesConfig};
+use caracal_rules::{DenyAction as RuleDeny, Failsafe, HostAction, LogRate, RulesConfig, ir::Per};
 
 /// What the rules need of the parameters.
 pub(crate) fn rules_config(config: &FelixConfig) -> RulesConfig {
@@ -38,6 +38,33 @@ pub(crate) fn rules_config(config: &FelixConfig) -> RulesConfig {
         },
         nat_spares_hosts: config.nat_outgoing_exclusions == NatExclusions::IpPoolsAndHostIps,
         log_prefix: config.log_prefix.as_str().into(),
+        log_rate: log_rate(config),
+        failsafe_in: failsafe(&config.failsafe_inbound),
+        failsafe_out: failsafe(&config.failsafe_outbound),
         ..RulesConfig::default()
     }
+}
+
+fn log_rate(config: &FelixConfig) -> Option<LogRate> {
+    let (rate, time) = config.log_action_rate.as_ref()?;
+    let per = match time.as_str() {
+        "second" => Per::Second,
+        "minute" => Per::Minute,
+        "hour" => Per::Hour,
+        _ => Per::Day,
+    };
+    Some(LogRate {
+        rate: *rate,
+        per,
+        burst: u32::try_from(config.log_action_burst).unwrap_or(u32::MAX),
+    })
+}
+
+fn failsafe(ports: &[ProtoPort]) -> Vec<Failsafe> {
+    let one = |p: &ProtoPort| Failsafe {
+        proto: p.protocol,
+        port: p.port,
+        net: p.net,
+    };
+    ports.iter().map(one).collect()
 }

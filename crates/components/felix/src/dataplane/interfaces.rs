@@ -1,15 +1,23 @@
 //! The host's interfaces: which are there, and the settings of those that are workloads'.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use caracal_link::{Event, Link, LinkError, Rtnl};
+use caracal_link::{Address, Event, Link, LinkError, Rtnl};
 use caracal_net::Family;
 use caracal_sys::{SysError, Sysctl};
 
-/// Links by name.
+/// Links by name, and addresses by the number of their link.
 #[derive(Debug, Default)]
 pub(crate) struct Interfaces {
     links: BTreeMap<String, Link>,
+    addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
+    /// What was told of each link's addresses.
+    told: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Whether links or addresses changed since.
+    moved: bool,
 }
 
 impl Interfaces {
@@ -19,7 +27,42 @@ impl Interfaces {
     /// When the kernel cannot be asked.
     pub(crate) fn read(&mut self, rtnl: &mut Rtnl) -> Result<(), LinkError> {
         self.links = rtnl.links()?.into_iter().map(|l| (l.name.clone(), l)).collect();
+        self.addresses.clear();
+        for a in rtnl.addresses()? {
+            self.addresses.entry(a.link).or_default().insert(a.addr.addr);
+        }
+        self.moved = true;
         Ok(())
+    }
+
+    /// The links whose addresses changed since the last call, with all they have now; nothing for one that is gone.
+    pub(crate) fn changed_addresses(&mut self) -> Vec<(String, Option<BTreeSet<IpAddr>>)> {
+        if !std::mem::take(&mut self.moved) {
+            return Vec::new();
+        }
+        let held = |l: &Link| self.addresses.get(&l.index).cloned().unwrap_or_default();
+        let now: BTreeMap<String, BTreeSet<IpAddr>> = self
+            .links
+            .iter()
+            .map(|(name, l)| (name.clone(), held(l)))
+            .collect();
+        let before = std::mem::take(&mut self.told);
+        let gone = before.keys().filter(|n| !now.contains_key(*n));
+        let mut out: Vec<_> = gone.map(|n| (n.clone(), None)).collect();
+        let new = now.iter().filter(|(n, a)| before.get(*n) != Some(*a));
+        out.extend(new.map(|(n, a)| (n.clone(), Some(a.clone()))));
+        self.told = now;
+        out
+    }
+
+    /// Follows an event of an address.
+    pub(crate) fn on_address(&mut self, address: &Address, there: bool) {
+        let held = self.addresses.entry(address.link).or_default();
+        self.moved |= if there {
+            held.insert(address.addr.addr)
+        } else {
+            held.remove(&address.addr.addr)
+        };
     }
 
     /// Follows an event; the names of links that came, went or changed between up and down.
@@ -42,11 +85,14 @@ impl Interfaces {
                 if !same {
                     changed.push(link.name.clone());
                 }
+                self.moved |= !changed.is_empty();
                 changed
             }
             Event::LinkGone(link) => match self.links.get(&link.name) {
                 Some(l) if l.index == link.index => {
                     self.links.remove(&link.name);
+                    self.addresses.remove(&link.index);
+                    self.moved = true;
                     vec![link.name.clone()]
                 }
                 _ => vec![],

@@ -112,6 +112,7 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
         health,
     };
     worker.interfaces.read(&mut worker.rtnl)?;
+    worker.tell_addresses();
     worker.schedule_audits();
     worker
         .files
@@ -234,6 +235,12 @@ impl Worker {
                     self.touched.remove(id);
                     self.gone.push(id.clone());
                 }
+                Delta::HostEndpoint(h) if &*h.interface == "*" && !h.untracked.is_empty() => {
+                    tracing::warn!(
+                        host_endpoint = %h.name,
+                        "doNotTrack policy is ignored on an endpoint for all interfaces"
+                    );
+                }
                 _ => {}
             }
             self.network.fold(delta);
@@ -268,7 +275,9 @@ impl Worker {
                 self.network.uplink_may_have_changed();
             }
             match &event {
-                caracal_link::Event::Address(_) | caracal_link::Event::AddressGone(_) => {
+                caracal_link::Event::Address(a) | caracal_link::Event::AddressGone(a) => {
+                    let there = matches!(event, caracal_link::Event::Address(_));
+                    self.interfaces.on_address(a, there);
                     self.network.uplink_may_have_changed();
                 }
                 _ => changed.extend(self.interfaces.on_event(&event)),
@@ -278,6 +287,7 @@ impl Worker {
                 self.network.vxlan.get_mut(family).on_event(&event);
             }
         }
+        self.tell_addresses();
         if !changed.is_empty() {
             let of = |w: &Arc<WorkloadEndpoint>| changed.contains(&*w.interface);
             let ids = self
@@ -298,6 +308,14 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Host endpoints are found by the addresses of links too.
+    fn tell_addresses(&mut self) {
+        for (name, addresses) in self.interfaces.changed_addresses() {
+            self.compiler.set_interface(&name, addresses);
+            self.applied.dirty = true;
+        }
     }
 
     fn follow_tables(&mut self) {

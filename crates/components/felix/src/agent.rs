@@ -40,6 +40,7 @@ struct Service {
     node: NodeName,
     status: Arc<Status>,
     dumps: DumpOrders,
+    shutdown: Shutdown,
 }
 
 fn state_text(state: &State) -> (&'static str, String) {
@@ -79,7 +80,10 @@ impl Agent for Service {
         let r = request.into_inner();
         let id = WorkloadId::new(&r.namespace, &r.name);
         let wait = Duration::from_millis(r.timeout_ms.into()).min(MAX_WAIT);
-        let outcome = self.status.await_endpoint(&id, &r.container_id, wait).await;
+        let outcome = tokio::select! {
+            outcome = self.status.await_endpoint(&id, &r.container_id, wait) => outcome,
+            () = self.shutdown.wait() => return Err(Code::unavailable("the agent is ending")),
+        };
         Ok(Response::new(AwaitEndpointReply {
             in_force: outcome.is_ok(),
             reason: outcome.err().unwrap_or_default(),
@@ -178,8 +182,14 @@ pub(crate) async fn serve(
     let listener = UnixListener::bind(path).with_context(|| format!("listening on {socket}"))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
         .with_context(|| format!("protecting {socket}"))?;
+    let service = Service {
+        node,
+        status,
+        dumps,
+        shutdown: shutdown.clone(),
+    };
     tonic::transport::Server::builder()
-        .add_service(AgentServer::new(Service { node, status, dumps }))
+        .add_service(AgentServer::new(service))
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
             async move { shutdown.wait().await },

@@ -1,8 +1,11 @@
 //! The owner of the engines: takes the feed's events in, hands coalesced deltas to the dataplane.
 
+mod census;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Instant,
 };
 
 use caracal_api::{Kind, ResourceKey};
@@ -13,7 +16,14 @@ use caracal_runtime::{Reporter, Shutdown};
 use caracal_update::{Event, InSync, Update};
 use tokio::sync::mpsc;
 
-use crate::{dataplane, settings::Settings, status::Status};
+use crate::{
+    dataplane,
+    metrics::{Resync, resync},
+    settings::Settings,
+    start::Restart,
+    status::Status,
+};
+use census::Census;
 
 /// What the dataplane is told at a time.
 #[derive(Debug, Default)]
@@ -28,21 +38,19 @@ pub(crate) struct Batch {
     pub(crate) revisions: BTreeMap<Kind, u64>,
 }
 
-/// Parameters that are read once, when the agent starts.
+/// Parameters that are read once, when the agent starts: a change of one makes it start anew in its place. All others
+/// take effect at once.
 const READ_ONCE: &[&str] = &[
-    "DatastoreType",
-    "EtcdEndpoints",
-    "FelixHostname",
+    "DeviceRouteProtocol",
     "HealthEnabled",
     "HealthHost",
     "HealthPort",
+    "InterfacePrefix",
     "LogFormat",
-    "AgentSocket",
-    "LogSeverityScreen",
     "PrometheusMetricsEnabled",
     "PrometheusMetricsHost",
     "PrometheusMetricsPort",
-    "RouteSource",
+    "RemoveExternalRoutes",
 ];
 
 /// The engines with the configuration.
@@ -58,12 +66,23 @@ pub(crate) struct Calc {
     seen_invalid: BTreeSet<ResourceKey>,
     /// Objects that the feed could not read.
     unreadable: BTreeSet<ResourceKey>,
-    /// What the datastore holds but nobody can read.
     health: Reporter,
+    restart: Restart,
+    /// Only while somebody may ask for figures.
+    census: Option<Census>,
+    /// Why the datastore is away, if it is.
+    away: Option<String>,
 }
 
 impl Calc {
-    pub(crate) fn new(node: &NodeName, settings: Settings, status: Arc<Status>, health: Reporter) -> Self {
+    pub(crate) fn new(
+        node: &NodeName,
+        settings: Settings,
+        status: Arc<Status>,
+        health: Reporter,
+        restart: Restart,
+    ) -> Self {
+        let census = settings.config().prometheus_metrics_enabled.then(Census::default);
         Self {
             policy: caracal_policy::Engine::new(node.clone()),
             routes: caracal_routes::Engine::new(node.clone(), caracal_routes::RouteSource::CalicoIpam),
@@ -76,6 +95,9 @@ impl Calc {
             seen_invalid: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             health,
+            restart,
+            census,
+            away: None,
         }
     }
 
@@ -88,17 +110,22 @@ impl Calc {
         shutdown: Shutdown,
     ) -> Result<(), String> {
         let mut dirty = false;
+        resync(Resync::Running);
+        metrics::gauge!("caracal_datastore_connected").set(1.0);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.wait() => return Ok(()),
                 event = events.recv() => {
                     let Some(event) = event else { return Err("the feed of updates ended".into()) };
+                    let start = Instant::now();
                     self.take(event);
                     // What is there already belongs to the same batch.
                     while let Ok(more) = events.try_recv() {
                         self.take(more);
                     }
+                    metrics::histogram!("felix_calc_graph_update_time_seconds")
+                        .record(start.elapsed().as_secs_f64());
                     dirty = self.in_sync.is_some() || self.started;
                 }
                 slot = dataplane.ready(), if dirty => {
@@ -118,6 +145,7 @@ impl Calc {
             Event::InSync(token) => {
                 tracing::info!("the whole datastore has been read");
                 self.in_sync = Some(token);
+                resync(Resync::Done);
             }
             Event::Unreadable { key, reason } => {
                 tracing::warn!(object = %key, reason, "this object cannot be read from the datastore");
@@ -128,12 +156,35 @@ impl Calc {
             }
             Event::Disconnected(why) => {
                 tracing::warn!(why, "lost the datastore; what is in force stays");
-                self.health.report(self.started, format!("datastore: {why}"));
+                metrics::gauge!("caracal_datastore_connected").set(0.0);
+                resync(Resync::Waiting);
+                self.away = Some(why);
+                self.tell_health();
             }
             Event::Reconnected => {
                 tracing::info!("the datastore is back");
-                self.health.report(self.started, "in sync");
+                metrics::gauge!("caracal_datastore_connected").set(1.0);
+                let phase = if self.started || self.in_sync.is_some() {
+                    Resync::Done
+                } else {
+                    Resync::Running
+                };
+                resync(phase);
+                self.away = None;
+                self.tell_health();
             }
+        }
+    }
+
+    /// A node that lost its datastore still does its work: ready, and saying so.
+    fn tell_health(&self) {
+        match &self.away {
+            Some(why) => self.health.report(
+                self.started,
+                format!("the datastore is away, what is in force stays: {why}"),
+            ),
+            None if self.started => self.health.report(true, "in sync"),
+            None => self.health.report(false, "reading the datastore"),
         }
     }
 
@@ -142,6 +193,9 @@ impl Calc {
             self.status.set_invalid(update.key.clone(), None);
         }
         metrics::counter!("felix_calc_graph_updates_processed").increment(1);
+        if let Some(census) = &mut self.census {
+            census.object(update);
+        }
         self.policy.apply(update);
         self.routes.apply(update);
         let revision: Option<u64> = update
@@ -161,21 +215,29 @@ impl Calc {
     }
 
     fn config_changed(&mut self, changed: &[&'static str]) {
-        for p in self.settings.problems() {
-            tracing::warn!("{p}");
+        self.settings.log_news();
+        let fatal = self.settings.fatal();
+        if !fatal.is_empty() {
+            // A start with these would fail; the running agent keeps what it has.
+            tracing::error!(
+                "the configuration cannot be used, the old one stays: {}",
+                fatal.join("; ")
+            );
+            return;
         }
-        let later: Vec<&str> = changed
+        tracing::info!(parameters = changed.join(", "), "the configuration changed");
+        let once: Vec<&str> = changed
             .iter()
             .copied()
             .filter(|n| READ_ONCE.contains(n))
             .collect();
-        if !later.is_empty() {
-            tracing::warn!(
-                parameters = later.join(", "),
-                "these take effect when the agent starts again"
-            );
+        if !once.is_empty() {
+            self.restart.request(&once.join(", "));
+            return;
         }
-        tracing::info!(parameters = changed.join(", "), "the configuration changed");
+        if changed.contains(&"LogSeverityScreen") {
+            caracal_runtime::set_log_severity(&crate::cli::severity(&self.settings.config()));
+        }
         self.status.set_config(self.settings.to_json().to_string());
         self.config = Some(Box::new(self.settings.config()));
     }
@@ -186,6 +248,12 @@ impl Calc {
         metrics::counter!("felix_calc_graph_output_events").increment(deltas.len() as u64);
         for delta in &deltas {
             self.note_invalid(delta);
+            if let Some(census) = &mut self.census {
+                census.delta(delta);
+            }
+        }
+        if let Some(census) = &mut self.census {
+            census.publish();
         }
         let revisions = std::mem::take(&mut self.revisions);
         let batch = Batch {
@@ -196,7 +264,7 @@ impl Calc {
         };
         if batch.in_sync.is_some() {
             self.started = true;
-            self.health.report(true, "in sync");
+            self.tell_health();
         }
         let empty = batch.deltas.is_empty()
             && batch.config.is_none()

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, os::unix::process::CommandExt, path::PathBuf};
 
 use anyhow::Context;
 use caracal_config::FelixConfig;
@@ -11,7 +11,7 @@ use clap::Parser;
 use crate::{
     dataplane,
     settings::{DEFAULT_FILE, Settings},
-    start,
+    start::{self, End},
 };
 
 /// The exit code of a bad command line or a parameter that cannot be used.
@@ -98,19 +98,10 @@ fn node_name(env: &[(String, String)], file: Option<&str>) -> anyhow::Result<Nod
     NodeName::new(&name).context("the node's name (FELIX_FELIXHOSTNAME, NODENAME or the host's name)")
 }
 
-fn go(cli: &Cli, settings: Settings) -> i32 {
+fn go(cli: &Cli, mut settings: Settings) -> i32 {
     let config = settings.config();
     start_logging(&config);
-    for p in settings.problems() {
-        tracing::warn!("{p}");
-    }
-    let unsupported = settings.unsupported();
-    if !unsupported.is_empty() {
-        tracing::warn!(
-            parameters = unsupported.join(", "),
-            "set, but not acted upon by this version"
-        );
-    }
+    settings.log_news();
     if cli.cleanup {
         return match dataplane::cleanup(&config) {
             Ok(()) => {
@@ -129,7 +120,15 @@ fn go(cli: &Cli, settings: Settings) -> i32 {
         Err(e) => Err(e.into()),
     };
     match outcome {
-        Ok(()) => 0,
+        Ok(End::Asked) => 0,
+        Ok(End::Again) => {
+            // In its own place: the same process for whoever supervises it, with the same arguments.
+            let mut args = std::env::args_os();
+            let mut command = std::process::Command::new("/proc/self/exe");
+            let e = command.arg0(args.next().unwrap_or_default()).args(args).exec();
+            eprintln!("caracal felix: cannot start anew: {e}");
+            1
+        }
         Err(e) => {
             eprintln!("caracal felix: {e:#}");
             1
@@ -137,10 +136,15 @@ fn go(cli: &Cli, settings: Settings) -> i32 {
     }
 }
 
-fn start_logging(config: &FelixConfig) {
-    let severity = config
+/// The name of the least severe line that is written.
+pub(crate) fn severity(config: &FelixConfig) -> String {
+    config
         .log_severity_screen
-        .map_or_else(|| "none".to_owned(), |s| format!("{s:?}"));
+        .map_or_else(|| "none".to_owned(), |s| format!("{s:?}"))
+}
+
+fn start_logging(config: &FelixConfig) {
+    let severity = severity(config);
     let format = match config.log_format {
         caracal_config::LogFormat::Text => LogFormat::Text,
         caracal_config::LogFormat::Json => LogFormat::Json,

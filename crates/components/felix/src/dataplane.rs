@@ -4,9 +4,13 @@
 //! step: policy first, then interfaces, devices and routes, then the status that others wait for. Between batches it
 //! follows the kernel's own events and puts right what others changed.
 
+mod afflicted;
+mod cleanup;
+mod conntrack;
 mod convert;
 mod files;
 mod interfaces;
+mod leftovers;
 mod network;
 mod worker;
 
@@ -19,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{agent::DumpOrder, calc::Batch, status::Status};
 
-pub(crate) use worker::cleanup;
+pub(crate) use cleanup::cleanup;
 
 /// The way to the dataplane.
 #[derive(Debug, Clone)]

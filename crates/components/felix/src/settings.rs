@@ -1,6 +1,6 @@
 //! The agent's parameters over its lifetime: environment and file once, the datastore's objects as they change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use caracal_api::{FelixConfigurationSpec, Kind, Object, Resource, ResourceKey};
 use caracal_config::{FelixConfig, Problem, Resolved, Sources, SpecLayer, pick_selected, resolve};
@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     objects: BTreeMap<String, Object<FelixConfigurationSpec>>,
     node_labels: BTreeMap<String, String>,
     resolved: Resolved,
+    /// What has been logged, so that it is not logged again.
+    told: BTreeSet<String>,
 }
 
 impl Settings {
@@ -38,6 +40,7 @@ impl Settings {
             objects: BTreeMap::new(),
             node_labels: BTreeMap::new(),
             resolved,
+            told: BTreeSet::new(),
         }
     }
 
@@ -159,9 +162,18 @@ impl Settings {
             .collect()
     }
 
-    /// Values that cannot be used.
-    pub(crate) fn problems(&self) -> &[Problem] {
-        &self.resolved.problems
+    /// Logs what is wrong with the parameters, and those that this version does not act on: each once.
+    pub(crate) fn log_news(&mut self) {
+        let problems = self.resolved.problems.iter().map(Problem::to_string);
+        let unsupported = self.unsupported().into_iter();
+        let unsupported = unsupported.map(|p| format!("{p} is set, but this version does not act upon it"));
+        let news: Vec<String> = problems.chain(unsupported).collect();
+        for text in news {
+            if !self.told.contains(&text) {
+                tracing::warn!("{text}");
+                self.told.insert(text);
+            }
+        }
     }
 
     /// Those of them that must end the program.
@@ -170,7 +182,7 @@ impl Settings {
     }
 
     /// Parameters that are set and that this version does not act on.
-    pub(crate) fn unsupported(&self) -> Vec<String> {
+    fn unsupported(&self) -> Vec<String> {
         self.resolved
             .unsupported()
             .map(|p| format!("{} ({})", p.param.name, p.source))

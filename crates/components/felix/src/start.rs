@@ -1,6 +1,13 @@
 //! The agent's tasks, put together.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use caracal_api::{Kind, Resource, ResourceKey};
@@ -18,11 +25,36 @@ use crate::{agent, calc::Calc, dataplane, settings::Settings, status::Status};
 /// A part that has not shown itself for this long is dead.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Why the agent ended in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was asked to.
+    Asked,
+    /// To start anew with parameters that are read once.
+    Again,
+}
+
+/// A wish to start anew, seen by every clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Restart {
+    wanted: Arc<AtomicBool>,
+    shutdown: Shutdown,
+}
+
+impl Restart {
+    /// Ends the agent in order; it then starts anew.
+    pub(crate) fn request(&self, parameters: &str) {
+        tracing::info!(parameters, "these are read once: starting anew");
+        self.wanted.store(true, Ordering::Relaxed);
+        self.shutdown.request();
+    }
+}
+
 /// Runs the agent until it is asked to end.
 ///
 /// # Errors
 /// What broke.
-pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> anyhow::Result<()> {
+pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> anyhow::Result<End> {
     let local = settings.config();
     let store = connect(&local, datastore)?;
     tracing::info!(node = %settings.node(), datastore = store.describe(), "starting");
@@ -39,7 +71,7 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
     waiting.report(false, "not read yet");
     tokio::select! {
         outcome = load(&mut settings, store.as_ref()) => outcome?,
-        () = shutdown.wait() => return finish(tasks).await,
+        () = shutdown.wait() => return finish(tasks).await.map(|()| End::Asked),
     }
     waiting.report(true, "configuration read");
     let config = settings.config();
@@ -57,8 +89,18 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
             serve_metrics(&host, port, handle, shutdown).await
         });
     }
-    wire(&mut tasks, settings, store, &health, &shutdown)?;
-    finish(tasks).await
+    crate::metrics::describe(settings.node().as_str());
+    let restart = Restart {
+        wanted: Arc::default(),
+        shutdown,
+    };
+    wire(&mut tasks, settings, store, &health, &restart)?;
+    finish(tasks).await?;
+    Ok(if restart.wanted.load(Ordering::Relaxed) {
+        End::Again
+    } else {
+        End::Asked
+    })
 }
 
 fn wire(
@@ -66,8 +108,9 @@ fn wire(
     settings: Settings,
     store: Arc<dyn Store>,
     health: &Health,
-    shutdown: &Shutdown,
+    restart: &Restart,
 ) -> anyhow::Result<()> {
+    let shutdown = &restart.shutdown;
     let config = settings.config();
     let node = settings.node().clone();
     let status = Arc::new(Status::default());
@@ -99,6 +142,7 @@ fn wire(
         settings,
         status.clone(),
         health.register("CalculationGraph", None),
+        restart.clone(),
     );
     let stop = shutdown.clone();
     tasks.spawn("calculation", calc.run(events, handle, stop));
@@ -175,9 +219,7 @@ async fn load(settings: &mut Settings, store: &dyn Store) -> anyhow::Result<()> 
         );
         tokio::time::sleep(backoff.wait()).await;
     }
-    for p in settings.problems() {
-        tracing::warn!("{p}");
-    }
+    settings.log_news();
     let fatal = settings.fatal();
     anyhow::ensure!(fatal.is_empty(), "{}", fatal.join("\n"));
     Ok(())

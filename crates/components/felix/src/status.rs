@@ -70,12 +70,13 @@ impl Status {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the changes of one apply: endpoints that are there now, and those that are gone.
+    /// Takes the changes of one apply: endpoints that are there now, those that are gone, and what is in force unless
+    /// policy failed.
     pub(crate) fn applied(
         &self,
         set: Vec<(WorkloadId, EndpointStatus)>,
         gone: &[WorkloadId],
-        what: &Applied,
+        in_force: Option<&Applied>,
     ) {
         {
             let mut inner = self.lock();
@@ -83,8 +84,21 @@ impl Status {
                 inner.endpoints.remove(id);
             }
             inner.endpoints.extend(set);
-            inner.revisions.clone_from(&what.revisions);
-            inner.in_sync = true;
+            if let Some(applied) = in_force {
+                inner.revisions.clone_from(&applied.revisions);
+                inner.in_sync = true;
+            }
+            let mut states = [0u32; 3];
+            for s in inner.endpoints.values() {
+                states[match s.state {
+                    State::Up => 0,
+                    State::Down(_) => 1,
+                    State::Error(_) => 2,
+                }] += 1;
+            }
+            for (name, n) in ["up", "down", "error"].into_iter().zip(states) {
+                metrics::gauge!("caracal_endpoints", "state" => name).set(n);
+            }
         }
         self.generation.send_modify(|g| *g += 1);
     }
@@ -203,7 +217,7 @@ mod tests {
     async fn waits_for_this_container_only() {
         let status = Arc::new(Status::default());
         let id = WorkloadId::new("ns", "w");
-        status.applied(vec![(id.clone(), up("old"))], &[], &Applied::default());
+        status.applied(vec![(id.clone(), up("old"))], &[], Some(&Applied::default()));
         let short = Duration::from_millis(5);
         let e = status.await_endpoint(&id, "new", short).await.unwrap_err();
         assert!(e.contains("old"), "{e}");
@@ -212,9 +226,9 @@ mod tests {
             tokio::spawn(async move { status.await_endpoint(&id, "new", Duration::from_secs(30)).await })
         };
         tokio::task::yield_now().await;
-        status.applied(vec![(id.clone(), up("new"))], &[], &Applied::default());
+        status.applied(vec![(id.clone(), up("new"))], &[], Some(&Applied::default()));
         assert_eq!(waiting.await.unwrap(), Ok(()));
-        status.applied(vec![], std::slice::from_ref(&id), &Applied::default());
+        status.applied(vec![], std::slice::from_ref(&id), Some(&Applied::default()));
         assert!(status.await_endpoint(&id, "new", short).await.is_err());
     }
 }

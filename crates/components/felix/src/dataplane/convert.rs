@@ -39,10 +39,16 @@ pub(crate) fn rules_config(config: &FelixConfig) -> RulesConfig {
         nat_spares_hosts: config.nat_outgoing_exclusions == NatExclusions::IpPoolsAndHostIps,
         log_prefix: config.log_prefix.as_str().into(),
         log_rate: log_rate(config),
+        allowed_mark: lowest_bit(config.nft_mark_mask),
         failsafe_in: failsafe(&config.failsafe_inbound),
         failsafe_out: failsafe(&config.failsafe_outbound),
         ..RulesConfig::default()
     }
+}
+
+/// One of the bits that the agent may use.
+fn lowest_bit(mask: u32) -> u32 {
+    mask & mask.wrapping_neg()
 }
 
 fn log_rate(config: &FelixConfig) -> Option<LogRate> {

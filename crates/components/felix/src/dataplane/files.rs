@@ -6,6 +6,7 @@ use std::{
 };
 
 use caracal_ids::WorkloadId;
+use caracal_net::Family;
 use serde_json::json;
 
 use crate::status::{EndpointStatus, State};
@@ -45,12 +46,17 @@ impl StatusFiles {
             return self.remove_named(&name);
         }
         let Some(dir) = &self.dir else { return };
+        let of = |family| -> Vec<&String> {
+            let is = |a: &&String| a.contains(':') == (family == Family::V6);
+            status.addresses.iter().filter(is).collect()
+        };
         let content = json!({
             "namespace": id.namespace,
             "name": id.name,
             "ifaceName": status.interface,
             "containerID": status.container_id,
-            "ipNetworks": status.addresses,
+            "ipv4Nets": of(Family::V4),
+            "ipv6Nets": of(Family::V6),
             "status": "up",
         });
         let outcome = std::fs::create_dir_all(dir)

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -23,11 +24,18 @@ const METRIC: PerFamily<u32> = PerFamily { v4: 0, v6: 1024 };
 /// Used where the uplink does not tell its MTU.
 const USUAL_MTU: u32 = 1500;
 
+/// The tunnel devices.
+pub(crate) const DEVICES: PerFamily<&str> = PerFamily {
+    v4: "vxlan.calico",
+    v6: "vxlan-v6.calico",
+};
+
 fn device_name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "vxlan.calico",
-        Family::V6 => "vxlan-v6.calico",
-    }
+    DEVICES.get(family)
+}
+
+fn addresses(w: &WorkloadEndpoint) -> impl Iterator<Item = IpAddr> + '_ {
+    w.addresses.v4.iter().chain(&w.addresses.v6).map(Cidr::addr)
 }
 
 /// The network half of the dataplane.
@@ -36,6 +44,7 @@ pub(crate) struct Network {
     node: NodeName,
     context: ClusterContext,
     device_protocol: u8,
+    device_source: PerFamily<Option<IpAddr>>,
     ipv6: bool,
     vxlan_settings: (u32, u16, Option<bool>, PerFamily<Option<u16>>),
     pub(crate) routes: Routes,
@@ -51,6 +60,8 @@ pub(crate) struct Network {
     devices_stale: bool,
     /// Destinations whose route the kernel refused at the last apply, with its words.
     failed: BTreeMap<Cidr, String>,
+    /// Addresses that an endpoint of this node had and has no more: their connections are to be forgotten.
+    departed: BTreeSet<IpAddr>,
 }
 
 impl Network {
@@ -73,6 +84,7 @@ impl Network {
                 unencapsulated: false,
             },
             device_protocol: config.device_route_protocol,
+            device_source: PerFamily::default(),
             ipv6: config.ipv6_support,
             vxlan_settings: Default::default(),
             routes: Routes::new(ownership),
@@ -87,6 +99,7 @@ impl Network {
             uplink_mtu: PerFamily::default(),
             devices_stale: true,
             failed: BTreeMap::new(),
+            departed: BTreeSet::new(),
         };
         network.configure(config);
         network
@@ -105,6 +118,20 @@ impl Network {
             },
         );
         self.devices_stale = true;
+        let source = PerFamily {
+            v4: config.device_route_source.map(IpAddr::V4),
+            v6: config.device_route_source_v6.map(IpAddr::V6),
+        };
+        if source != self.device_source {
+            self.device_source = source;
+            let all: Vec<_> = self.workloads.values().cloned().collect();
+            for w in all {
+                let routes: Vec<_> = self.device_routes(&w).collect();
+                routes
+                    .into_iter()
+                    .for_each(|(key, route)| self.routes.set(key, route));
+            }
+        }
         let unencapsulated = config.unencapsulated_routes;
         if unencapsulated != self.context.unencapsulated {
             self.context.unencapsulated = unencapsulated;
@@ -147,15 +174,19 @@ impl Network {
     }
 
     fn set_workload(&mut self, id: &WorkloadId, new: Option<Arc<WorkloadEndpoint>>) {
-        let routes = |w: &WorkloadEndpoint, protocol| -> BTreeMap<_, _> {
-            workload_routes(w, MAIN_TABLE, METRIC, protocol).collect()
-        };
         let old = match &new {
             Some(w) => self.workloads.insert(id.clone(), w.clone()),
             None => self.workloads.remove(id),
         };
-        let old = old.map(|w| routes(&w, self.device_protocol)).unwrap_or_default();
-        let new = new.map(|w| routes(&w, self.device_protocol)).unwrap_or_default();
+        if let Some(old) = &old {
+            let same = new.as_ref().filter(|n| n.container_id == old.container_id);
+            let kept: Vec<IpAddr> = same.map(|w| addresses(w).collect()).unwrap_or_default();
+            self.departed.extend(addresses(old).filter(|a| !kept.contains(a)));
+        }
+        let routes = |w: Option<Arc<WorkloadEndpoint>>| -> BTreeMap<_, _> {
+            w.map(|w| self.device_routes(&w).collect()).unwrap_or_default()
+        };
+        let (old, new) = (routes(old), routes(new));
         for key in old.keys().filter(|k| !new.contains_key(*k)) {
             // Two endpoints can share an address for a moment: the other one's route stays.
             match self.claimant(key.dst) {
@@ -172,7 +203,44 @@ impl Network {
     fn claimant(&self, dst: Cidr) -> Option<(RouteKey, caracal_route::Route)> {
         let has = |w: &&Arc<WorkloadEndpoint>| w.addresses.get(dst.family()).contains(&dst);
         let other = self.workloads.values().find(has)?;
-        workload_routes(other, MAIN_TABLE, METRIC, self.device_protocol).find(|(k, _)| k.dst == dst)
+        self.device_routes(other).find(|(k, _)| k.dst == dst)
+    }
+
+    fn device_routes<'a>(
+        &'a self,
+        w: &'a WorkloadEndpoint,
+    ) -> impl Iterator<Item = (RouteKey, caracal_route::Route)> + 'a {
+        workload_routes(w, MAIN_TABLE, METRIC, self.device_protocol).map(|(key, mut route)| {
+            route.source = *self.device_source.get(key.dst.family());
+            (key, route)
+        })
+    }
+
+    /// The addresses that left since the last call.
+    pub(crate) fn take_departed(&mut self) -> BTreeSet<IpAddr> {
+        std::mem::take(&mut self.departed)
+    }
+
+    /// Whether an address is a workload's of this node by its block, but of no workload that there is.
+    pub(crate) fn is_stale(&self) -> impl Fn(IpAddr) -> bool + use<> {
+        let blocks: Vec<Cidr> = self
+            .infos
+            .values()
+            .filter(|i| i.local_block)
+            .map(|i| i.dst)
+            .collect();
+        let alive: BTreeSet<IpAddr> = self
+            .workloads
+            .values()
+            .flat_map(|w| addresses(w).collect::<Vec<_>>())
+            .chain(
+                self.infos
+                    .values()
+                    .filter(|i| i.flags.local_host || i.flags.local_tunnel || i.borrowed)
+                    .map(|i| i.dst.addr()),
+            )
+            .collect();
+        move |a| blocks.iter().any(|b| b.contains(a)) && !alive.contains(&a)
     }
 
     fn set_info(&mut self, dst: Cidr, info: Option<RouteInfo>) {
@@ -309,7 +377,7 @@ impl Network {
         Ok(())
     }
 
-    fn device_spec(&self, family: Family, own: Option<std::net::IpAddr>) -> Option<VxlanSpec> {
+    fn device_spec(&self, family: Family, own: Option<IpAddr>) -> Option<VxlanSpec> {
         if !self.uses_vxlan(family) {
             return None;
         }

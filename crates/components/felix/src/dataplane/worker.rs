@@ -1,22 +1,22 @@
 //! The dataplane's loop.
 
+mod publish;
+
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use caracal_agent_api::v1::dump_request::Table;
 use caracal_config::FelixConfig;
 use caracal_desired::{Delta, WorkloadEndpoint};
 use caracal_ids::WorkloadId;
 use caracal_link::{Groups, Monitor, Rtnl};
 use caracal_net::Family;
 use caracal_nft::{Config as NftConfig, Nft, Wait};
-use caracal_route::{Ownership, Routes};
-use caracal_rules::Compiler;
+use caracal_rules::{Compiler, ir::IfName};
 use caracal_runtime::{Reporter, Shutdown};
 use caracal_update::InSync;
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
@@ -31,14 +31,14 @@ use super::{
 use crate::{
     agent::DumpOrder,
     calc::Batch,
-    status::{Applied, EndpointStatus, State, Status},
+    status::{Applied, Status},
 };
 
 /// What failed is tried again after this long, then twice as long, up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// How often the loop shows that it is alive when nothing happens.
-const ALIVE: Duration = Duration::from_secs(10);
+const ALIVE: Duration = Duration::from_secs(30);
 
 struct Worker {
     config: FelixConfig,
@@ -47,6 +47,10 @@ struct Worker {
     compiler: Compiler,
     nft: Nft,
     nft_started: bool,
+    /// Why the last change of policy is not in force, if it is not.
+    policy_error: Option<String>,
+    /// Interfaces whose packets meet what the kernel refused, with its words.
+    afflicted: BTreeMap<String, String>,
     rtnl: Rtnl,
     monitor: Monitor,
     network: Network,
@@ -64,6 +68,10 @@ struct Worker {
     next_audit: Option<Instant>,
     next_route_audit: Option<Instant>,
     mtu_written: Option<u32>,
+    born: Instant,
+    /// Whether the first complete apply is done.
+    concluded: bool,
+    problems: Vec<caracal_nft::Problem>,
 }
 
 /// Runs until the shutdown or until the calculation ends.
@@ -90,8 +98,10 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
     monitor.ignore(&rtnl);
     let mut worker = Worker {
         compiler: Compiler::new(rules_config(&config)),
-        nft: Nft::open(NftConfig::default())?,
+        nft: Nft::open(nft_config(&config))?,
         nft_started: false,
+        policy_error: None,
+        afflicted: BTreeMap::new(),
         rtnl,
         monitor,
         network: Network::new(node, &config),
@@ -107,6 +117,9 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
         next_audit: None,
         next_route_audit: None,
         mtu_written: None,
+        born: Instant::now(),
+        concluded: false,
+        problems: Vec::new(),
         config,
         status,
         health,
@@ -121,6 +134,14 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
         .health
         .report(false, "waiting for the first complete state");
     worker.serve(batches, dumps, shutdown).await
+}
+
+fn nft_config(config: &FelixConfig) -> NftConfig {
+    let prefixes = config.interface_prefixes.iter();
+    NftConfig {
+        workloads: prefixes.filter_map(|p| IfName::starting_with(p).ok()).collect(),
+        ..NftConfig::default()
+    }
 }
 
 /// A descriptor of the same socket, registered with the event loop.
@@ -180,7 +201,12 @@ impl Worker {
 
     /// The next moment at which something is due.
     fn next_wake(&self) -> Instant {
-        let due = [self.retry.map(|(t, _)| t), self.next_audit, self.next_route_audit];
+        let due = [
+            self.retry.map(|(t, _)| t),
+            self.next_audit,
+            self.next_route_audit,
+            self.nft.next_work(),
+        ];
         due.into_iter()
             .flatten()
             .chain([Instant::now() + ALIVE])
@@ -213,6 +239,7 @@ impl Worker {
         }
         if self.nft_started {
             self.follow_tables();
+            self.count_tables();
         }
     }
 
@@ -224,6 +251,7 @@ impl Worker {
 
     fn take(&mut self, batch: Batch) {
         metrics::histogram!("felix_int_dataplane_msg_batch_size").record(batch.deltas.len() as f64);
+        metrics::counter!("felix_int_dataplane_messages").increment(batch.deltas.len() as u64);
         for delta in &batch.deltas {
             self.compiler.apply(delta);
             match delta {
@@ -267,6 +295,7 @@ impl Worker {
 
     fn follow_links(&mut self) -> anyhow::Result<()> {
         let mut changed = BTreeSet::new();
+        let mut address_events = 0u32;
         for event in self.monitor.drain()? {
             if event == caracal_link::Event::Overrun {
                 tracing::info!("link events were lost; reading again");
@@ -277,6 +306,7 @@ impl Worker {
             match &event {
                 caracal_link::Event::Address(a) | caracal_link::Event::AddressGone(a) => {
                     let there = matches!(event, caracal_link::Event::Address(_));
+                    address_events += 1;
                     self.interfaces.on_address(a, there);
                     self.network.uplink_may_have_changed();
                 }
@@ -288,7 +318,11 @@ impl Worker {
             }
         }
         self.tell_addresses();
+        if address_events > 0 {
+            metrics::histogram!("felix_int_dataplane_addr_msg_batch_size").record(address_events);
+        }
         if !changed.is_empty() {
+            metrics::histogram!("felix_int_dataplane_iface_msg_batch_size").record(changed.len() as f64);
             let of = |w: &Arc<WorkloadEndpoint>| changed.contains(&*w.interface);
             let ids = self
                 .network
@@ -321,6 +355,7 @@ impl Worker {
     fn follow_tables(&mut self) {
         let outcome = match self.nft.wait(Wait::No) {
             Ok(true) => self.nft.repair().map(|report| {
+                self.follow_problems(&report);
                 if report.messages > 0 {
                     tracing::info!(messages = report.messages, "others changed our tables; repaired");
                     metrics::counter!("caracal_nft_repairs").increment(1);
@@ -359,6 +394,7 @@ impl Worker {
         }
         let errors = self.network.apply(&mut self.rtnl, &token);
         self.errors.extend(errors);
+        self.forget_connections();
         self.write_mtu();
         self.publish();
         metrics::histogram!("felix_int_dataplane_apply_time_seconds").record(start.elapsed().as_secs_f64());
@@ -366,6 +402,7 @@ impl Worker {
     }
 
     fn apply_policy(&mut self, token: &InSync, retry_due: bool) {
+        let first = !self.nft_started;
         let outcome = if self.nft_started {
             let deltas = self.compiler.flush();
             if deltas.v4.is_empty() && deltas.v6.is_empty() && !retry_due {
@@ -387,12 +424,17 @@ impl Worker {
                     );
                 }
                 self.nft_started = true;
-                for p in &report.problems {
-                    tracing::warn!(family = %p.family, object = %p.object, why = p.why, "not as asked for in the kernel");
+                self.policy_error = None;
+                self.follow_problems(&report);
+                if first {
+                    self.on_first_policy();
                 }
-                metrics::gauge!("caracal_nft_problems").set(report.problems.len() as f64);
             }
-            Err(e) => self.errors.push(e.to_string()),
+            Err(e) => {
+                metrics::counter!("felix_nft_errors").increment(1);
+                self.policy_error = Some(e.to_string());
+                self.errors.push(e.to_string());
+            }
         }
     }
 
@@ -407,117 +449,4 @@ impl Worker {
             Err(e) => self.errors.push(e.to_string()),
         }
     }
-
-    /// Tells the state of the endpoints that changed.
-    fn publish(&mut self) {
-        if !self.nft_started {
-            return;
-        }
-        let mut set = Vec::new();
-        let again = std::mem::take(&mut self.refused);
-        for id in std::mem::take(&mut self.touched).into_iter().chain(again) {
-            let Some(w) = self.network.workloads().get(&id) else {
-                continue;
-            };
-            let state = match (self.interfaces.usable(&w.interface), self.network.refused(w)) {
-                (Err(why), _) => State::Down(why),
-                (Ok(()), Some(why)) => State::Error(why.clone()),
-                (Ok(()), None) => State::Up,
-            };
-            if matches!(state, State::Error(_)) {
-                self.refused.insert(id.clone());
-            }
-            let addresses = w
-                .addresses
-                .v4
-                .iter()
-                .chain(&w.addresses.v6)
-                .map(ToString::to_string)
-                .collect();
-            let status = EndpointStatus {
-                interface: w.interface.to_string(),
-                container_id: w.container_id.to_string(),
-                addresses,
-                state,
-            };
-            self.files.set(&id, &status);
-            set.push((id, status));
-        }
-        let gone = std::mem::take(&mut self.gone);
-        gone.iter().for_each(|id| self.files.remove(id));
-        self.files.sweep();
-        self.applied.dirty = false;
-        self.status.applied(set, &gone, &self.applied);
-    }
-
-    /// Reports errors and plans the next try.
-    fn conclude(&mut self) {
-        let errors = std::mem::take(&mut self.errors);
-        metrics::gauge!("felix_int_dataplane_failures").set(errors.len() as f64);
-        if errors.is_empty() {
-            self.retry = None;
-            self.health.report(true, "in sync");
-            return;
-        }
-        for e in &errors {
-            tracing::warn!("{e}; trying again");
-        }
-        let pause = self.retry.map_or(RETRY.0, |(_, p)| (p * 2).min(RETRY.1));
-        self.retry = Some((Instant::now() + pause, pause));
-        self.health.report(
-            self.nft_started,
-            format!("{} failures, the first: {}", errors.len(), errors[0]),
-        );
-    }
-
-    fn show(&mut self, order: DumpOrder) {
-        let text = match order.table {
-            Table::Ruleset => Family::BOTH
-                .iter()
-                .map(|f| {
-                    caracal_rules::ir::render(
-                        *f,
-                        self.nft.table(*f).unwrap_or("caracal"),
-                        self.nft.desired(*f),
-                    )
-                })
-                .collect::<Vec<_>>()
-                .join("\n"),
-            Table::Desired => {
-                let workloads: Vec<&WorkloadEndpoint> =
-                    self.network.workloads().values().map(AsRef::as_ref).collect();
-                serde_json::json!({ "workloads": workloads, "network": self.network.to_json() }).to_string()
-            }
-            Table::Config => return,
-        };
-        // Who asked may have gone.
-        let _ = order.reply.send(text);
-    }
-}
-
-/// Removes everything that an agent of this kind puts into the kernel and the file system of its node.
-///
-/// # Errors
-/// What could not be removed.
-pub(crate) fn cleanup(config: &FelixConfig) -> anyhow::Result<()> {
-    Nft::open(NftConfig::default())?.cleanup()?;
-    let mut rtnl = Rtnl::open()?;
-    for device in ["vxlan.calico", "vxlan-v6.calico"] {
-        rtnl.remove_vxlan(device)?;
-    }
-    let prefixes: Vec<&str> = config.interface_prefixes.iter().map(String::as_str).collect();
-    // An empty desired state is complete: everything of ours goes.
-    let mut routes = Routes::new(Ownership::calico(&prefixes, config.device_route_protocol, false));
-    let report = routes.apply(&mut rtnl, &InSync::after_complete_snapshot());
-    if let Some(e) = report.errors.first() {
-        anyhow::bail!(
-            "{} routes could not be removed, the first: {e}",
-            report.errors.len()
-        );
-    }
-    if let Some(prefix) = &config.endpoint_status_path_prefix {
-        StatusFiles::remove_all(prefix).context("removing the endpoint status files")?;
-    }
-    caracal_sys::remove_optional(std::path::Path::new(caracal_sys::DEFAULT_MTU_FILE))?;
-    Ok(())
 }

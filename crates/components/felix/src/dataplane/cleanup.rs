@@ -1,0 +1,74 @@
+//! Takes everything back out of the node.
+
+use std::path::Path;
+
+use anyhow::Context;
+use caracal_config::FelixConfig;
+use caracal_link::Rtnl;
+use caracal_nft::{Config as NftConfig, Nft};
+use caracal_route::{Ownership, Routes};
+use caracal_update::InSync;
+
+use super::{files::StatusFiles, network::DEVICES};
+
+/// Removes everything that an agent of this kind puts into the kernel and the file system of its node, and nothing else.
+/// One step that fails does not keep the others from being done.
+///
+/// # Errors
+/// When an agent is running, which would put everything back; what could not be removed.
+pub(crate) fn cleanup(config: &FelixConfig) -> anyhow::Result<()> {
+    let socket = Path::new(&config.agent_socket);
+    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+        anyhow::bail!(
+            "an agent is running here (it answers at {}): stop it first",
+            socket.display()
+        );
+    }
+    let steps: [(&str, &dyn Fn() -> anyhow::Result<()>); 6] = [
+        ("tables", &|| Ok(Nft::open(NftConfig::default())?.cleanup()?)),
+        ("tunnel devices", &devices),
+        ("routes", &|| routes(config)),
+        (
+            "endpoint status files",
+            &|| match &config.endpoint_status_path_prefix {
+                Some(prefix) => Ok(StatusFiles::remove_all(prefix)?),
+                None => Ok(()),
+            },
+        ),
+        ("the MTU file", &|| {
+            caracal_sys::remove_optional(Path::new(caracal_sys::DEFAULT_MTU_FILE))?;
+            Ok(())
+        }),
+        ("the agent's socket", &|| {
+            caracal_sys::remove_optional(socket)?;
+            Ok(())
+        }),
+    ];
+    let mut failures = Vec::new();
+    for (what, step) in steps {
+        if let Err(e) = step().with_context(|| format!("removing {what}")) {
+            failures.push(format!("{e:#}"));
+        }
+    }
+    anyhow::ensure!(failures.is_empty(), "{}", failures.join("; "));
+    Ok(())
+}
+
+fn devices() -> anyhow::Result<()> {
+    let mut rtnl = Rtnl::open()?;
+    for (_, device) in DEVICES.iter() {
+        rtnl.remove_vxlan(device)?;
+    }
+    Ok(())
+}
+
+fn routes(config: &FelixConfig) -> anyhow::Result<()> {
+    let prefixes: Vec<&str> = config.interface_prefixes.iter().map(String::as_str).collect();
+    // An empty desired state is complete: everything of ours goes. Routes that others put on workloads' interfaces stay.
+    let mut routes = Routes::new(Ownership::calico(&prefixes, config.device_route_protocol, false));
+    let report = routes.apply(&mut Rtnl::open()?, &InSync::after_complete_snapshot());
+    match report.errors.first() {
+        Some(e) => anyhow::bail!("{} failed, the first: {e}", report.errors.len()),
+        None => Ok(()),
+    }
+}

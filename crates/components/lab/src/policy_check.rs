@@ -16,3 +16,6 @@ mod report;
 mod table;
 
 pub use cli::run;
+
+#[cfg(test)]
+mod tests;

@@ -167,6 +167,18 @@ impl Report {
         self.progress.inc(1);
     }
 
+    /// Checked, mismatched, skipped.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
+        (self.checked, self.mismatched, self.skipped)
+    }
+
+    /// The mismatches as text; kept only for JSON.
+    #[cfg(test)]
+    pub(super) fn findings(&self) -> Vec<String> {
+        self.findings.iter().map(ToString::to_string).collect()
+    }
+
     /// Prints what there is to print at the end; the exit code.
     pub(super) fn finish(self) -> i32 {
         self.progress.finish_and_clear();

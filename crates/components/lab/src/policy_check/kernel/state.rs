@@ -163,7 +163,6 @@ fn marker(kind: Kind, round: u64) -> Option<Resource> {
             let spec = TierSpec {
                 order: Some(1e9),
                 default_action: Some(TierDefaultAction::Pass),
-                ..TierSpec::default()
             };
             Object::new(MARKER, spec).into()
         }

@@ -92,6 +92,13 @@ impl Etcd {
         std::fs::write(dir.join("ca.crt"), authority.pem()).expect("the test's directory can be written");
     }
 
+    /// Gives a secure etcd a certificate whose time is over.
+    pub fn certify_expired(&self, authority: &Authority) {
+        authority
+            .issue_expired(&["127.0.0.1", "localhost"])
+            .write(self.dir.path(), "etcd");
+    }
+
     fn member(name: &str, ports: Ports) -> Self {
         Self {
             process: None,
@@ -113,6 +120,11 @@ impl Etcd {
     /// The port that other members connect to.
     pub fn peer_port(&self) -> u16 {
         self.ports.peer
+    }
+
+    /// The running process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().map_or(0, Background::pid)
     }
 
     fn peer_url(&self) -> String {

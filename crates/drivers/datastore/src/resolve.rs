@@ -9,6 +9,7 @@ pub const DEFAULT_SOCKET: &str = "/run/calico/store.sock";
 
 /// Which datastore, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "a process has one")]
 pub enum Settings {
     /// etcd.
     Etcd(EtcdSettings),

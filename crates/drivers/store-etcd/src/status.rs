@@ -63,23 +63,26 @@ pub(crate) fn explain(failed: &Failed, about: About<'_>) -> StoreError {
     }
 }
 
+/// What a connection's end looks like, whichever side of the handshake did not like the other.
+const CLOSED: &[&str] = &[
+    "connection closed",
+    "connection reset",
+    "broken pipe",
+    "Broken pipe",
+];
+
 /// What to do about a connection that failed for the sake of TLS. The texts are those of the library and of the alerts
 /// that servers send.
 fn tls_hint(endpoint: &str, cause: &str) -> &'static str {
     let says = |texts: &[&str]| texts.iter().any(|t| cause.contains(t));
     if endpoint.starts_with("http://") {
-        return if says(&[
-            "frame with invalid size",
-            "connection reset",
-            "broken pipe",
-            "Broken pipe",
-        ]) {
+        return if says(CLOSED) || says(&["frame with invalid size"]) {
             "; if etcd serves TLS there, the endpoint must begin with https://"
         } else {
             ""
         };
     }
-    if says(&["InvalidContentType", "corrupt message"]) {
+    if says(&["InvalidContentType", "corrupt message", "handshake eof"]) {
         "; no TLS is served there: the endpoint must begin with http://"
     } else if says(&["certificate expired", "CertificateExpired", "ExpiredContext"]) {
         "; renew the certificate that expired (or set the clock)"
@@ -87,13 +90,9 @@ fn tls_hint(endpoint: &str, cause: &str) -> &'static str {
         "; the endpoint must be a name or address that the server's certificate is for"
     } else if says(&["UnknownIssuer", "BadSignature", "invalid peer certificate"]) {
         "; the server's certificate does not come from an authority in ETCD_CA_CERT_FILE"
-    } else if says(&[
-        "CertificateRequired",
-        "UnknownCA",
-        "BadCertificate",
-        "received fatal alert",
-    ]) {
-        "; etcd wants a certificate of its own authority from its clients: set ETCD_CERT_FILE and ETCD_KEY_FILE"
+    } else if says(&["received fatal alert"]) || says(CLOSED) {
+        "; if etcd wants certificates from its clients, set ETCD_CERT_FILE and ETCD_KEY_FILE to one of its authority that \
+         has not expired"
     } else {
         ""
     }

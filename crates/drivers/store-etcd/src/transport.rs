@@ -119,10 +119,9 @@ impl Transport {
             let channel = self.channel(slot);
             let attempt = async {
                 let (wire, token) = self.session.enter(channel).await?;
-                f(wire).await.map_err(|status| {
-                    renew |= self.session.is_over(&status, token);
-                    status
-                })
+                f(wire)
+                    .await
+                    .inspect_err(|status| renew |= self.session.is_over(status, token))
             };
             let status = match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),

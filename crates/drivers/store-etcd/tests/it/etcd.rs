@@ -14,15 +14,19 @@ use serde_json::json;
 
 use crate::{backend::Remote, conformance};
 
-fn run<F: Future>(f: F) -> F::Output {
+/// Connections live as long as the runtime they were made on.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap()
-        .block_on(f)
 }
 
-fn set(name: &str) -> Resource {
+pub(crate) fn run<F: Future>(f: F) -> F::Output {
+    runtime().block_on(f)
+}
+
+pub(crate) fn set(name: &str) -> Resource {
     Object::namespaced("n", name, NetworkSetSpec::default()).into()
 }
 

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod backend;
+mod cluster;
 mod conformance;
 mod etcd;
+mod secure;
 
 use std::sync::Arc;
 

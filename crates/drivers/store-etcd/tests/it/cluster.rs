@@ -1,0 +1,356 @@
+//! Three etcd that are one cluster: members die, the leader changes, one is cut off, space runs out, history goes.
+
+use std::{collections::BTreeSet, process::Command, time::Duration};
+
+use caracal_api::{Kind, Resource, ResourceKey};
+use caracal_store::{ListOptions, Store, StoreError, WatchEvent, WatchFrom};
+use caracal_store_etcd::{EtcdSettings, EtcdStore};
+use caracal_testkit::{Etcd, EtcdCluster, eventually, find_tool, needs, netns};
+use futures::StreamExt;
+
+use crate::etcd::{runtime, set};
+
+/// Follows a kind as a consumer does: from the last bookmark on after an error, with a list after an expiry.
+struct Follower<'a> {
+    store: &'a EtcdStore,
+    seen: BTreeSet<String>,
+    from: Option<WatchFrom>,
+}
+
+impl Follower<'_> {
+    /// Until the names are there.
+    async fn until(&mut self, names: &BTreeSet<String>) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while !names.is_subset(&self.seen) {
+            match tokio::time::timeout_at(deadline, self.follow(names)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(StoreError::Expired(_))) => self.from = None,
+                Ok(Err(error)) => {
+                    assert!(error.is_transient(), "{error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(_) => panic!(
+                    "still missing: {:?}",
+                    names.difference(&self.seen).collect::<Vec<_>>()
+                ),
+            }
+        }
+    }
+
+    async fn follow(&mut self, names: &BTreeSet<String>) -> Result<(), StoreError> {
+        let from = match self.from.clone() {
+            Some(from) => from,
+            None => {
+                let page = self
+                    .store
+                    .list_all(Kind::NetworkSet, &ListOptions::default())
+                    .await?;
+                self.seen = page.items.iter().map(|r| r.metadata().name.clone()).collect();
+                self.from.insert(page.watch_from).clone()
+            }
+        };
+        let mut watch = self.store.watch(Kind::NetworkSet, &from).await?;
+        while !names.is_subset(&self.seen) {
+            match watch.next().await {
+                Some(Ok(WatchEvent::Set(r))) => drop(self.seen.insert(r.metadata().name.clone())),
+                Some(Ok(WatchEvent::Bookmark(place))) => self.from = Some(place),
+                Some(Ok(other)) => panic!("{other:?}"),
+                Some(Err(error)) => return Err(error),
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes an object, trying again as a client must; an answer that was lost may have been a success.
+pub(crate) async fn insist(store: &EtcdStore, object: Resource) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        match store.create(object.clone()).await {
+            Ok(_) | Err(StoreError::AlreadyExists(_)) => return,
+            Err(error) => {
+                assert!(error.is_transient(), "{error}");
+                assert!(tokio::time::Instant::now() < deadline, "{error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn client(endpoints: Vec<String>) -> EtcdStore {
+    let mut settings = EtcdSettings::new(endpoints);
+    settings.timeout = Duration::from_secs(8);
+    EtcdStore::new(&settings).unwrap()
+}
+
+#[test]
+fn members_die_in_turn_and_nothing_is_missed() {
+    needs!("etcd");
+    let rt = runtime();
+    let mut cluster = EtcdCluster::start(3);
+    let store = client(cluster.endpoints());
+    let mut follower = Follower {
+        store: &store,
+        seen: BTreeSet::new(),
+        from: None,
+    };
+    let mut names = BTreeSet::new();
+    for member in 0..3 {
+        for step in ["dead", "back"] {
+            rt.block_on(async {
+                for i in 0..20 {
+                    let name = format!("{step}{member}-{i}");
+                    insist(&store, set(&name)).await;
+                    names.insert(name);
+                }
+                follower.until(&names).await;
+            });
+            match step {
+                "dead" => cluster.members[member].kill(),
+                _ => cluster.members[member].restart(),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_leader_dies_and_another_takes_over() {
+    needs!("etcd");
+    let rt = runtime();
+    let mut cluster = EtcdCluster::start(3);
+    let store = client(cluster.endpoints());
+    let mut follower = Follower {
+        store: &store,
+        seen: BTreeSet::new(),
+        from: None,
+    };
+    rt.block_on(insist(&store, set("before")));
+    rt.block_on(follower.until(&BTreeSet::from(["before".to_owned()])));
+    let leader = cluster.leader().expect("three members that serve have a leader");
+    cluster.members[leader].kill();
+    rt.block_on(async {
+        insist(&store, set("after")).await;
+        follower.until(&BTreeSet::from(["after".to_owned()])).await;
+    });
+}
+
+#[test]
+fn netns_a_client_leaves_the_minority() {
+    netns!();
+    needs!("etcd");
+    needs!("nft");
+    let rt = runtime();
+    let cluster = EtcdCluster::start(3);
+    // The client begins at the member that will be cut off.
+    let store = client(cluster.endpoints());
+    let mut follower = Follower {
+        store: &store,
+        seen: BTreeSet::new(),
+        from: None,
+    };
+    rt.block_on(insist(&store, set("before")));
+    rt.block_on(follower.until(&BTreeSet::from(["before".to_owned()])));
+    cut_off(&cluster.members);
+    rt.block_on(async {
+        insist(&store, set("during")).await;
+        follower.until(&BTreeSet::from(["during".to_owned()])).await;
+    });
+    nft(&["flush", "ruleset"]);
+    rt.block_on(async {
+        insist(&store, set("healed")).await;
+        follower.until(&BTreeSet::from(["healed".to_owned()])).await;
+    });
+}
+
+/// Cuts the first member off from its peers: packets to its port, and from its process to theirs.
+fn cut_off(members: &[Etcd]) {
+    nft(&["add", "table", "inet", "partition"]);
+    nft(&[
+        "add",
+        "chain",
+        "inet",
+        "partition",
+        "out",
+        "{ type filter hook output priority 0 ; }",
+    ]);
+    let port = members[0].peer_port().to_string();
+    for side in ["dport", "sport"] {
+        nft(&[
+            "add",
+            "rule",
+            "inet",
+            "partition",
+            "out",
+            "tcp",
+            side,
+            &port,
+            "drop",
+        ]);
+    }
+    // What it opened to the others cannot be told from what they open to each other, but by its sockets.
+    let pid = members[0].pid();
+    for (inode_port, peer) in outgoing(pid, members) {
+        for (a, b) in [(inode_port, peer), (peer, inode_port)] {
+            let (a, b) = (a.to_string(), b.to_string());
+            nft(&[
+                "add",
+                "rule",
+                "inet",
+                "partition",
+                "out",
+                "tcp",
+                "sport",
+                &a,
+                "tcp",
+                "dport",
+                &b,
+                "drop",
+            ]);
+        }
+    }
+}
+
+/// Local ports of a process's connections to its peers' ports.
+fn outgoing(pid: u32, members: &[Etcd]) -> Vec<(u16, u16)> {
+    let peers: Vec<_> = members[1..].iter().map(Etcd::peer_port).collect();
+    let mut inodes = BTreeSet::new();
+    for fd in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+        let target = std::fs::read_link(fd.path()).unwrap_or_default();
+        let text = target.to_string_lossy().into_owned();
+        inodes.extend(
+            text.strip_prefix("socket:[")
+                .map(|t| t.trim_end_matches(']').to_owned()),
+        );
+    }
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    let port = |text: &str| u16::from_str_radix(text.rsplit(':').next().unwrap_or_default(), 16).unwrap_or(0);
+    let mut found = Vec::new();
+    for line in table.lines().skip(1) {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        if inodes.contains(columns[9]) && peers.contains(&port(columns[2])) {
+            found.push((port(columns[1]), port(columns[2])));
+        }
+    }
+    found
+}
+
+fn nft(args: &[&str]) {
+    let done = Command::new(find_tool("nft").unwrap())
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(
+        done.status.success(),
+        "nft {args:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+#[test]
+fn a_full_etcd_says_so_and_serves_again_with_room() {
+    needs!("etcd");
+    needs!("etcdctl");
+    let rt = runtime();
+    let etcd = Etcd::start_with(&["--quota-backend-bytes", "2097152"]);
+    let store = client(vec![etcd.endpoint()]);
+    let filler = |i: usize| {
+        let mut r = set(&format!("f{i}"));
+        let long = "x".repeat(200_000);
+        r.metadata_mut().annotations.insert("filler".to_owned(), long);
+        r
+    };
+    rt.block_on(async {
+        let mut made = 0;
+        let refused = loop {
+            match store.create(filler(made)).await {
+                Ok(_) => made += 1,
+                Err(error) => break error,
+            }
+            assert!(made < 100, "the quota is never met");
+        };
+        assert!(
+            matches!(&refused, StoreError::NoSpace(t) if t.contains("quota")),
+            "{refused}"
+        );
+        // Reading goes on.
+        let page = store
+            .list_all(Kind::NetworkSet, &ListOptions::default())
+            .await
+            .unwrap();
+        assert_eq!(page.items.len(), made);
+        for i in 0..made {
+            let key = ResourceKey::namespaced(Kind::NetworkSet, "n", &format!("f{i}"));
+            store.delete(&key, &Default::default()).await.unwrap();
+        }
+    });
+    let revision = rt.block_on(async {
+        let page = store
+            .list_all(Kind::NetworkSet, &ListOptions::default())
+            .await
+            .unwrap();
+        page.watch_from.0
+    });
+    for args in [
+        ["compact", &revision].as_slice(),
+        &["defrag"],
+        &["alarm", "disarm"],
+    ] {
+        etcdctl(&etcd, args);
+    }
+    eventually(Duration::from_secs(10), || {
+        rt.block_on(store.create(set("room")))
+            .map(drop)
+            .map_err(|e| e.to_string())
+    });
+}
+
+#[test]
+fn a_watch_whose_history_is_compacted_expires_and_the_follower_lists_again() {
+    needs!("etcd");
+    needs!("etcdctl");
+    let rt = runtime();
+    let etcd = Etcd::start();
+    let store = client(vec![etcd.endpoint()]);
+    let mut follower = Follower {
+        store: &store,
+        seen: BTreeSet::new(),
+        from: None,
+    };
+    rt.block_on(insist(&store, set("a")));
+    rt.block_on(follower.until(&BTreeSet::from(["a".to_owned()])));
+    rt.block_on(async {
+        for name in ["b", "c", "d"] {
+            insist(&store, set(name)).await;
+        }
+    });
+    let page = rt
+        .block_on(store.list_all(Kind::NetworkSet, &ListOptions::default()))
+        .unwrap();
+    etcdctl(&etcd, &["compact", &page.watch_from.0]);
+    let from = follower.from.clone().unwrap();
+    // etcd accepts the watch first and cancels it then.
+    let expired = rt.block_on(async {
+        let mut watch = store.watch(Kind::NetworkSet, &from).await?;
+        watch.next().await.unwrap().map(drop)
+    });
+    assert!(
+        matches!(expired, Err(StoreError::Expired(Kind::NetworkSet))),
+        "{expired:?}"
+    );
+    rt.block_on(follower.until(&["b", "c", "d"].map(str::to_owned).into()));
+}
+
+pub(crate) fn etcdctl(etcd: &Etcd, args: &[&str]) {
+    let mut command = Command::new(find_tool("etcdctl").unwrap());
+    command
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", &etcd.endpoint()]);
+    let done = command
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "etcdctl {args:?}: {said}");
+}

@@ -131,7 +131,7 @@ pub(crate) struct Get {
     pub(crate) filename: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) how: HowToRead,
-    /// ps, wide, yaml or json
+    /// ps, wide, yaml, json, custom-columns=HEADING[:.path],…, go-template=TEMPLATE, go-template-file=FILE
     #[arg(short, long, value_name = "FORMAT", default_value = "ps")]
     pub(crate) output: String,
     /// Of all namespaces

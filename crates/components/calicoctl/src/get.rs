@@ -1,6 +1,6 @@
 //! `get`.
 
-use caracal_api::{AsNumber, Kind, Resource, ResourceKey};
+use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_store::{ListOptions, Store, StoreError};
 use futures::{StreamExt, stream};
 
@@ -8,7 +8,7 @@ use crate::{
     cli::Get,
     failure::Failure,
     manifests::{self, Check},
-    output::{Format, Found, Surroundings, columns, table},
+    output::{Column, Format, Found, Surroundings, chosen, columns, table},
     session::Session,
     target,
 };
@@ -114,13 +114,25 @@ async fn show(session: &mut Session, args: &Get, format: &Format, found: &Found)
     if found.resources.is_empty() && found.list_of.is_none() {
         return Ok(());
     }
+    let columns_of = |kind| match format {
+        Format::Columns(wanted) => chosen(kind, wanted).map_err(Failure::Usage),
+        other => Ok(columns(
+            kind,
+            *other == Format::Table { wide: true },
+            args.all_namespaces,
+        )),
+    };
     match format {
         Format::Yaml => session.print(&found.yaml()),
         Format::Json => session.print(&found.json()),
-        Format::Table { wide } => {
-            let around = surroundings(session, *wide, found).await?;
+        Format::Template(template) => session.print(&found.rendered(template)?),
+        Format::Columns(_) | Format::Table { .. } => {
+            let mut parts = Vec::new();
             for (kind, resources) in tables(found) {
-                let columns = columns(kind, *wide, args.all_namespaces);
+                parts.push((columns_of(kind)?, resources));
+            }
+            let around = surroundings(session, &parts).await?;
+            for (columns, resources) in parts {
                 session.print(&table(&columns, &resources, &around))?;
             }
             Ok(())
@@ -142,19 +154,24 @@ fn tables(found: &Found) -> Vec<(Kind, Vec<&Resource>)> {
     tables
 }
 
-/// Reads what a table shows beside the objects themselves, if it does.
-async fn surroundings(session: &mut Session, wide: bool, found: &Found) -> Result<Surroundings, Failure> {
-    let inherits = |r: &Resource| match r {
+/// Reads what tables show beside the objects themselves, if they do.
+async fn surroundings(
+    session: &mut Session,
+    parts: &[(Vec<Column>, Vec<&Resource>)],
+) -> Result<Surroundings, Failure> {
+    let inherits = |r: &&Resource| match r {
         Resource::Node(o) => o.spec.bgp.as_ref().is_some_and(|b| b.as_number.is_none()),
         _ => false,
     };
+    let needed = parts.iter().any(|(columns, resources)| {
+        columns.iter().any(|c| c.heading() == "ASN") && resources.iter().any(inherits)
+    });
     let mut around = Surroundings::default();
-    if wide && found.resources.iter().any(inherits) {
+    if needed {
         let key = ResourceKey::global(Kind::BgpConfiguration, "default");
         match session.store()?.get(&key).await {
             Ok(Resource::BgpConfiguration(o)) => {
-                let own: Option<AsNumber> = o.spec.as_number;
-                around.as_number = own.unwrap_or(around.as_number);
+                around.as_number = o.spec.as_number.unwrap_or(around.as_number);
             }
             Ok(_) | Err(StoreError::NotFound(_)) => {}
             Err(e) => return Err(e.into()),

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use caracal_api::{AsNumber, Kind, LabelSelector, Resource};
 use serde_json::Value;
 
-use super::number::go_float;
+use super::{number::go_float, path::Path};
 
 /// What a cell shows that is not in the object.
 #[derive(Debug, Clone, Copy)]
@@ -24,20 +24,29 @@ impl Default for Surroundings {
 
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Column(&'static str);
+pub(crate) enum Column {
+    /// One of the kind's own.
+    Own(&'static str),
+    /// A field that the user chose.
+    Field { heading: String, path: Path },
+}
 
 impl Column {
     /// What stands above it.
     pub(crate) fn heading(&self) -> &str {
-        self.0
+        match self {
+            Self::Own(heading) => heading,
+            Self::Field { heading, .. } => heading,
+        }
     }
 
     /// What stands in it.
     pub(crate) fn cell(&self, resource: &Resource, around: &Surroundings) -> String {
-        match self.0 {
-            "NAME" => resource.metadata().name.clone(),
-            "NAMESPACE" => resource.metadata().namespace.clone().unwrap_or_default(),
-            heading => special(resource, heading, around).unwrap_or_default(),
+        match self {
+            Self::Own("NAME") => resource.metadata().name.clone(),
+            Self::Own("NAMESPACE") => resource.metadata().namespace.clone().unwrap_or_default(),
+            Self::Own(heading) => special(resource, heading, around).unwrap_or_default(),
+            Self::Field { path, .. } => path.text(&resource.to_value()),
         }
     }
 }
@@ -46,7 +55,62 @@ impl Column {
 pub(crate) fn columns(kind: Kind, wide: bool, all_namespaces: bool) -> Vec<Column> {
     let namespace = (all_namespaces && kind.namespaced()).then_some("NAMESPACE");
     let own = headings(kind, wide).iter().copied();
-    namespace.into_iter().chain(own).map(Column).collect()
+    namespace.into_iter().chain(own).map(Column::Own).collect()
+}
+
+/// What a user asks for as a column: a heading of the kind's, or `HEADING:.path.to.field`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Heading(String),
+    Field { heading: String, path: Path },
+}
+
+impl Wanted {
+    /// Reads the list behind `custom-columns=`.
+    ///
+    /// # Errors
+    /// With what is wrong with it.
+    pub(crate) fn parse(list: &str) -> Result<Vec<Self>, String> {
+        list.split(',')
+            .map(str::trim)
+            .map(|one| match one.split_once(':') {
+                Some((heading, path)) => Ok(Self::Field {
+                    heading: heading.to_owned(),
+                    path: Path::parse(path)?,
+                }),
+                None if one.is_empty() => Err(
+                    "custom-columns= takes headings with commas between them, such as NAME,CIDR".to_owned(),
+                ),
+                None => Ok(Self::Heading(one.to_ascii_uppercase())),
+            })
+            .collect()
+    }
+}
+
+/// The columns that were asked for.
+///
+/// # Errors
+/// When the kind has no column of a heading.
+pub(crate) fn chosen(kind: Kind, wanted: &[Wanted]) -> Result<Vec<Column>, String> {
+    let namespace = kind.namespaced().then_some("NAMESPACE");
+    let mut known: Vec<&'static str> = namespace.into_iter().chain(["NAME"]).collect();
+    known.extend(headings(kind, true).iter().filter(|h| **h != "NAME"));
+    wanted
+        .iter()
+        .map(|w| match w {
+            Wanted::Field { heading, path } => Ok(Column::Field {
+                heading: heading.clone(),
+                path: path.clone(),
+            }),
+            Wanted::Heading(heading) => match known.iter().find(|k| *k == heading) {
+                Some(own) => Ok(Column::Own(own)),
+                None => Err(format!(
+                    "{kind} has no column {heading:?}: it has {}; any field is shown by HEADING:.path.to.field",
+                    known.join(", ")
+                )),
+            },
+        })
+        .collect()
 }
 
 #[rustfmt::skip]

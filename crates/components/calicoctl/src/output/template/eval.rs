@@ -1,0 +1,274 @@
+//! From a tree and a value to a text.
+
+use serde_json::Value;
+
+use super::{
+    format,
+    functions::{self, truth},
+    parse::{Base, Node, Operand, Pipeline},
+};
+
+/// More output than this is a mistake.
+const MOST: usize = 1 << 30;
+
+pub(super) fn render(nodes: &[Node], data: &Value) -> Result<String, String> {
+    let mut run = Run {
+        root: data,
+        variables: Vec::new(),
+        out: String::new(),
+    };
+    run.block(nodes, data)?;
+    Ok(run.out)
+}
+
+struct Run<'d> {
+    root: &'d Value,
+    /// The innermost last.
+    variables: Vec<(String, Value)>,
+    out: String,
+}
+
+/// How a block was left.
+#[derive(PartialEq)]
+enum Left {
+    AtItsEnd,
+    ByBreak,
+    ByContinue,
+}
+
+impl Run<'_> {
+    /// Runs a block; its variables end with it.
+    fn block(&mut self, nodes: &[Node], dot: &Value) -> Result<Left, String> {
+        let outside = self.variables.len();
+        let mut left = Left::AtItsEnd;
+        for node in nodes {
+            left = self.node(node, dot)?;
+            if left != Left::AtItsEnd {
+                break;
+            }
+        }
+        self.variables.truncate(outside);
+        Ok(left)
+    }
+
+    fn node(&mut self, node: &Node, dot: &Value) -> Result<Left, String> {
+        match node {
+            Node::Text(text) => self.out.push_str(text),
+            Node::Print(pipeline) => {
+                let value = self.pipeline(pipeline, dot)?;
+                self.out.push_str(&format::shown(&value));
+            }
+            Node::Set {
+                name,
+                declares,
+                value,
+            } => {
+                let line = value.line;
+                let value = self.pipeline(value, dot)?;
+                if *declares {
+                    self.variables.push((name.clone(), value));
+                } else {
+                    *self.variable(name, line)? = value;
+                }
+            }
+            Node::If { test, with, yes, no } => {
+                let value = self.pipeline(test, dot)?;
+                return match (truth(&value), with) {
+                    (true, true) => self.block(yes, &value),
+                    (true, false) => self.block(yes, dot),
+                    (false, _) => self.block(no, dot),
+                };
+            }
+            Node::Range {
+                variables,
+                over,
+                each,
+                none,
+            } => return self.range(variables, over, each, none, dot),
+            Node::Break => return Ok(Left::ByBreak),
+            Node::Continue => return Ok(Left::ByContinue),
+        }
+        if self.out.len() > MOST {
+            return Err("the output is larger than a gigabyte".to_owned());
+        }
+        Ok(Left::AtItsEnd)
+    }
+
+    fn range(
+        &mut self,
+        names: &[String],
+        over: &Pipeline,
+        each: &[Node],
+        none: &[Node],
+        dot: &Value,
+    ) -> Result<Left, String> {
+        let items: Vec<(Value, Value)> = match self.pipeline(over, dot)? {
+            Value::Array(items) => items
+                .into_iter()
+                .enumerate()
+                .map(|(i, v)| (Value::from(i), v))
+                .collect(),
+            Value::Object(fields) => {
+                let mut items: Vec<(String, Value)> = fields.into_iter().collect();
+                items.sort_by(|a, b| a.0.cmp(&b.0));
+                items.into_iter().map(|(k, v)| (Value::from(k), v)).collect()
+            }
+            Value::Null => Vec::new(),
+            other => {
+                return Err(format!(
+                    "line {}: range cannot go over {}",
+                    over.line,
+                    format::glimpse(&other)
+                ));
+            }
+        };
+        if items.is_empty() {
+            return self.block(none, dot);
+        }
+        for (key, item) in items {
+            let outside = self.variables.len();
+            match names {
+                [index, element] => {
+                    self.variables.push((index.clone(), key));
+                    self.variables.push((element.clone(), item.clone()));
+                }
+                [element] => self.variables.push((element.clone(), item.clone())),
+                _ => {}
+            }
+            let left = self.block(each, &item)?;
+            self.variables.truncate(outside);
+            if left == Left::ByBreak {
+                break;
+            }
+        }
+        Ok(Left::AtItsEnd)
+    }
+
+    fn variable(&mut self, name: &str, line: usize) -> Result<&mut Value, String> {
+        let found = self.variables.iter_mut().rev().find(|(n, _)| n == name);
+        found
+            .map(|(_, v)| v)
+            .ok_or_else(|| format!("line {line}: there is no variable ${name}"))
+    }
+
+    fn pipeline(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, String> {
+        let mut result = None;
+        for call in &pipeline.calls {
+            let value = self.call(call, dot, result.take(), pipeline.line);
+            result = Some(value?);
+        }
+        Ok(result.unwrap_or(Value::Null))
+    }
+
+    fn call(
+        &mut self,
+        call: &[Operand],
+        dot: &Value,
+        piped: Option<Value>,
+        line: usize,
+    ) -> Result<Value, String> {
+        let Some((first, others)) = call.split_first() else {
+            return Ok(Value::Null);
+        };
+        if let Base::Function(name) = &first.base {
+            let mut arguments = Vec::with_capacity(others.len() + 1);
+            for operand in others {
+                arguments.push(self.operand(operand, dot, line)?);
+            }
+            arguments.extend(piped);
+            let at = |e| format!("line {line}: {e}");
+            return fields(functions::call(name, arguments).map_err(at)?, &first.fields).map_err(at);
+        }
+        if piped.is_some() || !others.is_empty() {
+            return Err(format!("line {line}: only a function takes arguments"));
+        }
+        self.operand(first, dot, line)
+    }
+
+    fn operand(&mut self, operand: &Operand, dot: &Value, line: usize) -> Result<Value, String> {
+        let at = |e| format!("line {line}: {e}");
+        match &operand.base {
+            Base::Dot => field_path(dot, &operand.fields).map_err(at),
+            Base::Variable(name) if name.is_empty() => field_path(self.root, &operand.fields).map_err(at),
+            Base::Variable(name) => field_path(self.variable(name, line)?, &operand.fields).map_err(at),
+            Base::Constant(value) => fields(value.clone(), &operand.fields).map_err(at),
+            Base::Function(name) => functions::call(name, Vec::new())
+                .and_then(|v| fields(v, &operand.fields))
+                .map_err(at),
+            Base::Nested(pipeline) => {
+                let value = self.pipeline(pipeline, dot)?;
+                fields(value, &operand.fields).map_err(at)
+            }
+        }
+    }
+}
+
+fn fields(value: Value, path: &[String]) -> Result<Value, String> {
+    if path.is_empty() {
+        return Ok(value);
+    }
+    field_path(&value, path)
+}
+
+fn field_path(value: &Value, path: &[String]) -> Result<Value, String> {
+    let Some((name, rest)) = path.split_first() else {
+        return Ok(value.clone());
+    };
+    match field(value, name)? {
+        Field::There(next) => field_path(next, rest),
+        Field::Made(next) => field_path(&next, rest),
+        Field::Missing => Ok(Value::Null),
+    }
+}
+
+enum Field<'v> {
+    There(&'v Value),
+    Made(Value),
+    Missing,
+}
+
+/// A field by its name in JSON or in Calico's Go types: in any case, `ObjectMeta` for `metadata`, the fields of the
+/// metadata on the object itself. `Items` of an object that is no list is the object: templates written for lists work
+/// on single objects, and on the outer list of what was found.
+fn field<'v>(value: &'v Value, name: &str) -> Result<Field<'v>, String> {
+    let there = |v: Option<&'v Value>| v.map_or(Field::Missing, Field::There);
+    match value {
+        Value::Null => Ok(Field::Missing),
+        Value::Object(fields) => {
+            if let Some(found) = fields.get(name) {
+                return Ok(Field::There(found));
+            }
+            let same = |n: &str| {
+                fields
+                    .iter()
+                    .find(|(k, _)| k.eq_ignore_ascii_case(n))
+                    .map(|(_, v)| v)
+            };
+            if let Some(found) = same(name) {
+                return Ok(Field::There(found));
+            }
+            Ok(match name {
+                "ObjectMeta" | "ListMeta" => there(fields.get("metadata")),
+                "TypeMeta" => Field::There(value),
+                _ if name.eq_ignore_ascii_case("items") && fields.contains_key("kind") => {
+                    Field::Made(Value::Array(vec![value.clone()]))
+                }
+                _ => match fields.get("metadata").filter(|_| fields.contains_key("kind")) {
+                    Some(meta) => field(meta, name)?,
+                    None => Field::Missing,
+                },
+            })
+        }
+        Value::Array(items) if name.eq_ignore_ascii_case("items") => {
+            let mut all = Vec::new();
+            for item in items {
+                match field_path(item, &[name.to_owned()])? {
+                    Value::Array(inner) => all.extend(inner),
+                    other => all.push(other),
+                }
+            }
+            Ok(Field::Made(Value::Array(all)))
+        }
+        other => Err(format!("there is no field {name} in {}", format::glimpse(other))),
+    }
+}

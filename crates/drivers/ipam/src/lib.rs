@@ -12,18 +12,19 @@
 
 mod affinity;
 mod assign;
-
+mod collect;
 mod error;
 mod execute;
 mod group;
 mod ipam;
-
+mod load;
 mod observe;
 mod owner;
 mod release;
+mod repair;
 
 pub use assign::{Assign, AssignOptions};
-
+pub use collect::Collected;
 pub use error::IpamError;
 pub use group::Grouped;
 pub use ipam::Ipam;

@@ -1,0 +1,229 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use caracal_net::Cidr;
+
+use crate::{Block, Holder, Life, Observed, Snapshot, Stamp, View, assign::spare_blocks};
+
+/// How long a claim may stay half done, in seconds.
+const UNFINISHED: i64 = 60;
+
+/// What the garbage collector wants done. Whoever does it reads again and compares and swaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chore {
+    /// Give back all that a handle holds: nobody uses any of it.
+    Release {
+        /// The handle; none for an address without.
+        handle: Option<String>,
+        /// Block, address and the number it was allocated under.
+        addresses: Vec<(Cidr, IpAddr, u64)>,
+    },
+    /// Put right what a handle counts in a block.
+    Count {
+        /// The handle.
+        handle: String,
+        /// The block.
+        block: Cidr,
+    },
+    /// Give a claim up, and the block if it is its owner's.
+    ReleaseAffinity {
+        /// The owner.
+        holder: Holder,
+        /// The block.
+        block: Cidr,
+        /// Only if the block is empty.
+        must_be_empty: bool,
+    },
+    /// Free what has rested.
+    Thaw(Cidr),
+}
+
+type Suspect = (Cidr, IpAddr, Option<String>, u64);
+
+/// The garbage collector: what it saw in earlier rounds, for nothing is collected that was seen once only.
+#[derive(Debug, Clone, Default)]
+pub struct Collector {
+    grace: i64,
+    suspects: BTreeMap<Suspect, Stamp>,
+    counts: BTreeSet<(String, Cidr, Option<String>)>,
+    claims: BTreeMap<(String, Option<String>), Stamp>,
+    empty: BTreeSet<(Holder, Cidr, u64)>,
+    gone: BTreeSet<(Holder, Cidr)>,
+}
+
+impl Collector {
+    /// A collector that waits `grace` seconds before it takes an unused address back. Where the node is gone it waits
+    /// for the next round only.
+    #[must_use]
+    pub fn new(grace: i64) -> Self {
+        Self {
+            grace,
+            ..Self::default()
+        }
+    }
+
+    /// One round: remembers what it sees and says what is to be done. Blocks that cannot be read are passed over; a clock
+    /// that was set back only makes it wait longer.
+    pub fn round(&mut self, snapshot: &Snapshot, now: Stamp) -> Vec<Chore> {
+        let view = View::new(snapshot);
+        let mut chores = self.leaks(&view, now);
+        chores.extend(self.handles(&view));
+        chores.extend(self.unfinished(snapshot, now));
+        chores.extend(self.gone_nodes(&view));
+        chores.extend(self.spares(&view, now));
+        let cooldown = crate::cooldown(&snapshot.config);
+        let due = |b: &&Block| (*b).clone().thaw(now, cooldown) > 0;
+        chores.extend(view.blocks.iter().filter(due).map(|b| Chore::Thaw(b.cidr())));
+        chores
+    }
+
+    fn leaks(&mut self, view: &View<'_>, now: Stamp) -> Vec<Chore> {
+        let earlier = std::mem::take(&mut self.suspects);
+        let mut keep: BTreeSet<Option<String>> = BTreeSet::new();
+        let mut due: BTreeMap<Option<String>, Vec<(Cidr, IpAddr, u64)>> = BTreeMap::new();
+        for b in &view.blocks {
+            for a in b.allocations() {
+                let handle = a.attribute.handle_id.clone();
+                let suspect = (b.cidr(), a.addr, handle.clone(), a.sequence);
+                match view.life(&a, now, self.grace) {
+                    Life::Leaked { node_gone, .. } => {
+                        let seen = earlier.get(&suspect).copied();
+                        if seen.is_some_and(|s| node_gone || now.since(s) >= self.grace) {
+                            due.entry(handle)
+                                .or_default()
+                                .push((b.cidr(), a.addr, a.sequence));
+                        } else {
+                            keep.insert(handle);
+                        }
+                        self.suspects.insert(suspect, seen.unwrap_or(now));
+                    }
+                    Life::Resting => {}
+                    _ => {
+                        keep.insert(handle);
+                    }
+                }
+            }
+        }
+        // All that a handle holds or nothing; addresses without a handle are each on their own.
+        due.into_iter()
+            .filter(|(handle, _)| handle.is_none() || !keep.contains(handle))
+            .map(|(handle, addresses)| Chore::Release { handle, addresses })
+            .collect()
+    }
+
+    fn handles(&mut self, view: &View<'_>) -> Vec<Chore> {
+        let readable: BTreeMap<Cidr, &Block> = view.blocks.iter().map(|b| (b.cidr(), b)).collect();
+        let stored: BTreeSet<Cidr> = view
+            .snapshot
+            .blocks
+            .iter()
+            .filter_map(|b| b.spec.cidr.parse().ok())
+            .collect();
+        let unreadable: BTreeSet<Cidr> = view
+            .snapshot
+            .malformed
+            .iter()
+            .filter_map(|(k, _)| crate::cidr_of_block_name(&k.name))
+            .collect();
+        let mut now = BTreeSet::new();
+        for h in &view.snapshot.handles {
+            for cidr in h.spec.block.keys().filter_map(|c| c.parse::<Cidr>().ok()) {
+                let nothing = match readable.get(&cidr) {
+                    Some(b) => b.held_by(&h.metadata.name).is_empty(),
+                    None => !stored.contains(&cidr) && !unreadable.contains(&cidr),
+                };
+                if nothing {
+                    now.insert((h.metadata.name.clone(), cidr, h.metadata.resource_version.clone()));
+                }
+            }
+        }
+        let twice = now.intersection(&self.counts).cloned().collect::<Vec<_>>();
+        self.counts = now;
+        twice
+            .into_iter()
+            .map(|(handle, block, _)| Chore::Count { handle, block })
+            .collect()
+    }
+
+    fn unfinished(&mut self, snapshot: &Snapshot, now: Stamp) -> Vec<Chore> {
+        let earlier = std::mem::take(&mut self.claims);
+        let mut chores = Vec::new();
+        for a in snapshot.affinities.iter().filter(|a| a.spec.state != "confirmed") {
+            let Ok(block) = a.spec.cidr.parse::<Cidr>() else {
+                continue;
+            };
+            let key = (a.metadata.name.clone(), a.metadata.resource_version.clone());
+            let since = earlier.get(&key).copied().unwrap_or(now);
+            self.claims.insert(key, since);
+            if now.since(since) >= UNFINISHED {
+                chores.push(Chore::ReleaseAffinity {
+                    holder: Holder::of_affinity(&a.spec),
+                    block,
+                    must_be_empty: true,
+                });
+            }
+        }
+        chores
+    }
+
+    fn gone_nodes(&mut self, view: &View<'_>) -> Vec<Chore> {
+        let gone: BTreeSet<(Holder, Cidr)> = view
+            .snapshot
+            .affinities
+            .iter()
+            .map(|a| (Holder::of_affinity(&a.spec), a.spec.cidr.parse::<Cidr>()))
+            .filter_map(|(h, c)| Some((h, c.ok()?)))
+            .filter(|(h, _)| matches!(h, Holder::Host(n) if view.node_gone(n)))
+            .collect();
+        let twice: Vec<_> = gone.intersection(&self.gone).cloned().collect();
+        self.gone = gone;
+        twice
+            .into_iter()
+            .map(|(holder, block)| Chore::ReleaseAffinity {
+                holder,
+                block,
+                must_be_empty: false,
+            })
+            .collect()
+    }
+
+    /// Empty blocks that their hosts do not need, seen unchanged in two rounds.
+    fn spares(&mut self, view: &View<'_>, now: Stamp) -> Vec<Chore> {
+        let s = view.snapshot;
+        let seen = Observed {
+            pools: s.pools.clone(),
+            config: s.config.clone(),
+            blocks: view.blocks.iter().map(|b| b.object().clone()).collect(),
+            ..Observed::default()
+        };
+        let holders: BTreeSet<Holder> = view
+            .blocks
+            .iter()
+            .filter_map(Block::holder)
+            .filter(|h| matches!(h, Holder::Host(n) if !view.node_gone(n)))
+            .collect();
+        let sequence: BTreeMap<Cidr, u64> = view
+            .blocks
+            .iter()
+            .map(|b| (b.cidr(), b.object().spec.sequence_number))
+            .collect();
+        let mut empty = BTreeSet::new();
+        for h in holders {
+            for c in spare_blocks(&seen, &h, now) {
+                empty.insert((h.clone(), c, sequence.get(&c).copied().unwrap_or_default()));
+            }
+        }
+        let twice: Vec<_> = empty.intersection(&self.empty).cloned().collect();
+        self.empty = empty;
+        twice
+            .into_iter()
+            .map(|(holder, block, _)| Chore::ReleaseAffinity {
+                holder,
+                block,
+                must_be_empty: true,
+            })
+            .collect()
+    }
+}

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -73,6 +73,22 @@ pub(crate) enum Command {
     Delete(Delete),
     /// Shows resources
     Get(Get),
+    /// Changes fields of a resource
+    Patch(Patch),
+    /// Sets or removes a label of a resource
+    Label(Label),
+    /// Judges manifests without a datastore
+    Validate {
+        #[command(flatten)]
+        input: Input,
+    },
+    /// Addresses and blocks
+    #[command(disable_help_flag = true)]
+    Ipam {
+        /// The command and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Says which versions client and cluster have
     Version(Version),
 }
@@ -140,6 +156,52 @@ pub(crate) struct Get {
     /// Without what belongs to this cluster only: revision, uid, creation time, status
     #[arg(long)]
     pub(crate) export: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Patch {
+    /// The kind: its name, plural or an alias
+    pub(crate) kind: String,
+    /// The name
+    pub(crate) name: String,
+    /// What to change, JSON or YAML
+    #[arg(short, long)]
+    pub(crate) patch: String,
+    /// How the patch is written
+    #[arg(short, long, default_value = "strategic")]
+    pub(crate) r#type: PatchType,
+    /// The resource's namespace [default: default]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PatchType {
+    /// Fields to merge, with the directive `$patch`
+    Strategic,
+    /// A list of operations (RFC 6902)
+    Json,
+    /// Fields to merge (RFC 7386)
+    Merge,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Label {
+    /// The kind: its name, plural or an alias
+    pub(crate) kind: String,
+    /// The name
+    pub(crate) name: String,
+    /// KEY=VALUE, or KEY with --remove
+    pub(crate) label: String,
+    /// Change a label that is there already
+    #[arg(long, conflicts_with = "remove")]
+    pub(crate) overwrite: bool,
+    /// Remove the label
+    #[arg(long)]
+    pub(crate) remove: bool,
+    /// The resource's namespace [default: default]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -7,10 +7,13 @@ use crate::{
     cli::{Cli, Command, Global, LogLevel},
     crud::{self, Verb},
     failure::Failure,
-    get,
+    get, label, patch,
     session::Session,
-    version,
+    validate, version,
 };
+
+/// The exit code of a command that this version does not have.
+const ABSENT: i32 = 64;
 
 /// The component's command line; `args[0]` is the program's name. The result is the exit code.
 #[must_use]
@@ -41,7 +44,11 @@ pub fn run_with(args: Vec<OsString>, mut io: Io) -> i32 {
         Err(Failure::Closed) => 0,
         Err(e) => {
             session.io.complain(&e.to_string());
-            1
+            if matches!(e, Failure::Absent(_)) {
+                ABSENT
+            } else {
+                1
+            }
         }
     }
 }
@@ -74,6 +81,10 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<(), Failure
         Command::Replace { input } => crud::write(session, Verb::Replace, &input).await,
         Command::Delete(args) => crud::delete(session, &args).await,
         Command::Get(args) => get::get(session, &args).await,
+        Command::Patch(args) => patch::patch(session, &args).await,
+        Command::Label(args) => label::label(session, &args).await,
+        Command::Validate { input } => validate::validate(session, &input),
+        Command::Ipam { .. } => Err(Failure::Absent("ipam")),
         Command::Version(args) => version::version(session, &args).await,
     }
 }

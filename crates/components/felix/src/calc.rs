@@ -142,6 +142,7 @@ impl Calc {
     fn take(&mut self, event: Event) {
         match event {
             Event::Updates(updates) => updates.iter().for_each(|u| self.update(u)),
+            Event::Slices(slices) => slices.iter().for_each(|s| self.policy.apply_slice(s)),
             Event::InSync(token) => {
                 tracing::info!("the whole datastore has been read");
                 self.in_sync = Some(token);

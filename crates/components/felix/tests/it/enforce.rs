@@ -1,0 +1,153 @@
+//! From the start of the agent to packets that pass or do not.
+
+use caracal_api::Kind;
+use caracal_testkit::{eventually, needs, netns};
+use serde_json::json;
+
+use crate::{
+    traffic::{Sink, blocked, echo, flood, reaches},
+    world::{LONG, World, wire},
+};
+
+#[test]
+fn netns_policy_is_enforced_from_readiness_on() {
+    netns!(120);
+    needs!("root", "ip", "nft", "sh");
+    let mut world = World::new();
+    let mut node = world.node("n1");
+    let (a, b) = (
+        node.pod("a", "10.65.0.1", "fd65::1"),
+        node.pod("b", "10.65.0.2", "fd65::2"),
+    );
+    a.announce(&world, json!({"app": "a"}));
+    b.announce(&world, json!({"app": "b"}));
+    for port in [80, 81] {
+        echo(&b.ns, port);
+    }
+    // The datastore is away: alive, but not ready, and nothing is written.
+    world.kill_store();
+    node.start();
+    eventually(LONG, || match node.health("liveness") {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(node.health("readiness").unwrap().0, 503);
+    assert!(!node.sh("nft list tables").contains("caracal"));
+    world.start_store();
+    node.ready();
+    for pod in [&a, &b] {
+        node.programmed(pod);
+    }
+    reaches(&a.ns, b.both(), 80);
+    assert!(node.sh("nft list tables").contains("table ip6 caracal"));
+    assert!(
+        node.dir
+            .join("run/endpoint-status/default n1-k8s-a-eth0")
+            .exists()
+    );
+    // Ingress by a selector and a port.
+    let only_80 = json!({"order": 10, "selector": "app == 'b'", "types": ["Ingress"],
+        "ingress": [{"action": "Allow", "protocol": "TCP", "source": {"selector": "app == 'a'"}, "destination": {"ports": [80]}}]});
+    world.put(Kind::NetworkPolicy, "default/default.only-80", only_80);
+    blocked(&a.ns, b.both(), 81);
+    reaches(&a.ns, b.both(), 80);
+    assert_eq!(node.metric("felix_active_local_endpoints").unwrap(), 2.0);
+    assert_eq!(node.metric("felix_active_local_policies").unwrap(), 1.0);
+    assert_eq!(
+        node.metric("felix_cluster_num_workload_endpoints").unwrap(),
+        2.0
+    );
+    assert_eq!(node.metric("felix_resync_state").unwrap(), 3.0);
+    assert!(node.metric("felix_int_dataplane_apply_time_seconds_count").unwrap() >= 2.0);
+    assert!(node.metric("process_resident_memory_bytes").unwrap() > 1e6);
+    // A label that moves the source out of the selector.
+    a.announce(&world, json!({"app": "other"}));
+    blocked(&a.ns, b.both(), 80);
+    // Egress of the sender.
+    world.delete(Kind::NetworkPolicy, "default/default.only-80");
+    reaches(&a.ns, b.both(), 81);
+    let no_egress = json!({"order": 1, "selector": "app == 'other'", "types": ["Egress"]});
+    world.put(Kind::GlobalNetworkPolicy, "default.no-egress", no_egress);
+    blocked(&a.ns, b.both(), 81);
+    reaches(&b.ns, [], 80);
+}
+
+#[test]
+fn netns_traffic_between_host_and_workloads() {
+    netns!(120);
+    needs!("root", "ip", "nft", "sh");
+    let world = World::new();
+    let mut node = world.node("n1");
+    let a = node.pod("a", "10.65.0.1", "fd65::1");
+    a.announce(&world, json!({}));
+    let host = ["172.20.0.1".parse().unwrap(), "fd20::1".parse().unwrap()];
+    run_host_addresses(&node);
+    echo(&node.ns, 53);
+    echo(&a.ns, 80);
+    node.up();
+    node.programmed(&a);
+    // The default: workloads may not talk to their host, the host may talk to its workloads.
+    reaches(&node.ns, a.both(), 80);
+    blocked(&a.ns, host, 53);
+    world.configure(json!({"defaultEndpointToHostAction": "Accept"}));
+    reaches(&a.ns, host, 53);
+    // Egress policy comes before the default action.
+    let no_egress = json!({"order": 1, "selector": "all()", "types": ["Egress"]});
+    world.put(Kind::GlobalNetworkPolicy, "default.no-egress", no_egress);
+    blocked(&a.ns, host, 53);
+    reaches(&node.ns, a.both(), 80);
+    // Ingress policy does not police the host's own processes.
+    let no_ingress = json!({"order": 1, "selector": "all()", "types": ["Ingress"]});
+    world.put(Kind::GlobalNetworkPolicy, "default.no-ingress", no_ingress);
+    eventually(LONG, || match node.metric("felix_active_local_policies")? {
+        2.0 => Ok(()),
+        n => Err(format!("{n} policies")),
+    });
+    reaches(&node.ns, a.both(), 80);
+}
+
+fn run_host_addresses(node: &crate::world::Node) {
+    node.sh("ip address add 172.20.0.1/32 dev lo; ip address add fd20::1/128 dev lo");
+}
+
+#[test]
+fn netns_nat_for_pools_that_ask_for_it() {
+    netns!(120);
+    needs!("root", "ip", "nft", "sh");
+    let world = World::new();
+    let mut node = world.node("n1");
+    let outside = world.node("out");
+    wire(
+        ("n1", &["172.20.0.1/24", "fd20::1/64"]),
+        ("out", &["172.20.0.9/24", "fd20::9/64"]),
+    );
+    outside.sh("ip route add 10.65.0.0/24 via 172.20.0.1; ip -6 route add fd65::/120 via fd20::1");
+    let a = node.pod("a", "10.65.0.1", "fd65::1");
+    a.announce(&world, json!({}));
+    let pool = |nat: bool, cidr: &str| json!({"cidr": cidr, "natOutgoing": nat, "vxlanMode": "Never", "ipipMode": "Never"});
+    let pools = |nat| {
+        world.put(Kind::IpPool, "p4", pool(nat, "10.65.0.0/24"));
+        world.put(Kind::IpPool, "p6", pool(nat, "fd65::/120"));
+    };
+    pools(false);
+    node.up();
+    node.programmed(&a);
+    let sink = Sink::new(&outside.ns, 7);
+    let there = vec!["172.20.0.9".parse().unwrap(), "fd20::9".parse().unwrap()];
+    let seen = |expected: [std::net::IpAddr; 2]| {
+        // A connection keeps the translation it began with, so each try is a new one.
+        eventually(LONG, || {
+            let flow = flood(&a.ns, there.clone(), 7);
+            sink.arrived();
+            flow.more_rounds(20);
+            flow.end();
+            let from = sink.arrived();
+            let all = expected.iter().all(|e| from.contains(e));
+            let only = from.iter().all(|f| expected.contains(f));
+            if all && only { Ok(()) } else { Err(format!("{from:?}")) }
+        });
+    };
+    seen(a.both());
+    pools(true);
+    seen(["172.20.0.1".parse().unwrap(), "fd20::1".parse().unwrap()]);
+}

@@ -1,0 +1,17 @@
+//! The agent in network namespaces: real kernel, real packets, a real datastore, killed and started again.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod cleanup;
+mod config;
+mod crash;
+mod drift;
+mod enforce;
+mod nodes;
+mod traffic;
+mod world;
+
+/// Not a test: the agent and the store run as processes of this very program, so that what is tested is what was built.
+#[test]
+fn role() {
+    world::play_role();
+}

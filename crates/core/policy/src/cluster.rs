@@ -5,6 +5,7 @@
 //! affect is noted with its state before the change ([`Live::touched`](crate::sets::Live)), and compared at the flush.
 
 mod port;
+mod service;
 
 use std::{collections::BTreeSet, hash::BuildHasher};
 
@@ -18,8 +19,9 @@ use smallvec::SmallVec;
 pub(crate) use crate::cluster::port::{Port, Ports, content};
 use crate::{
     cluster::port::port_members,
+    cluster::service::Services,
     index::{Content, LabelIndex},
-    sets::{Live, SetTable},
+    sets::{Live, Origin, SetKey, SetTable},
     store::Slab,
     vocabulary::Vocabulary,
 };
@@ -59,6 +61,7 @@ pub(crate) struct Cluster {
     by_key: HashTable<u32>,
     by_net: HashTable<Place>,
     hasher: foldhash::fast::RandomState,
+    services: Services,
     pub(crate) sets: SetTable,
 }
 
@@ -239,10 +242,14 @@ impl Cluster {
         let mut members: SmallVec<[IpSetMember; 8]> = SmallVec::new();
         let same = |net: &Cidr| other.is_some_and(|(c, n)| c == class && n.binary_search(net).is_ok());
         let same_net = |net: &Cidr| other.is_some_and(|(_, n)| n.binary_search(net).is_ok());
-        let Some(live) = &self.sets.get(set).live else {
+        let Some(Live {
+            origin: Origin::Selected { port, .. },
+            ..
+        }) = &self.sets.get(set).live
+        else {
             return;
         };
-        match live.port {
+        match *port {
             None => members.extend(nets.iter().filter(|n| !same_net(n)).map(|n| IpSetMember::Net(*n))),
             Some(port) => {
                 let ports = self.index.extra(*class);
@@ -276,14 +283,18 @@ impl Cluster {
             IpSetMember::Net(net) => *net,
             IpSetMember::IpPort(addr, _, _) => Cidr::host(*addr),
         };
+        let (selector, port) = match &live.origin {
+            Origin::Selected { selector, port } => (*selector, *port),
+            Origin::Service(members) => return members.contains_key(member),
+        };
         let hash = self.net_hash(&net);
         self.by_net.iter_hash(spread(hash)).any(|place| {
             let item = &self.items[place.item];
             let class = self.index.class(item.class);
             place.hash == hash
-                && class.matches(live.selector)
+                && class.matches(selector)
                 && item.nets.binary_search(&net).is_ok()
-                && match live.port {
+                && match port {
                     None => true,
                     Some(port) => {
                         port_members(&net, self.index.extra(item.class), port).any(|m| m == *member)
@@ -326,7 +337,12 @@ impl Cluster {
                 (true, true) => before.extend(self.changes(set)),
                 (false, true) => {
                     if let Some(live) = self.sets.live_mut(set).take() {
-                        self.index.detach(live.selector, set);
+                        match live.origin {
+                            Origin::Selected { selector, .. } => {
+                                self.index.detach(selector, set);
+                            }
+                            Origin::Service(_) => self.services.leave(&self.sets.get(set).key, set),
+                        }
                         after.push(Delta::IpSetGone(id));
                     }
                 }
@@ -338,8 +354,12 @@ impl Cluster {
 
     fn go_live(&mut self, voc: &mut Vocabulary, set: u32) -> IpSet {
         let key = self.sets.get(set).key.clone();
-        let selector = self.index.attach(voc, &key.selector, set);
-        let port = key.port.as_ref().map(|p| (p.proto, voc.word(&p.name)));
+        let (selector, port) = match &key {
+            SetKey::Selected { selector, port } => (selector, port),
+            SetKey::Service { .. } => return self.service_goes_live(&key, set),
+        };
+        let selector = self.index.attach(voc, selector, set);
+        let port = port.as_ref().map(|p| (p.proto, voc.word(&p.name)));
         let mut members = Vec::new();
         for class in self.index.classes_of(selector) {
             let ports = self.index.extra(class);
@@ -355,8 +375,7 @@ impl Cluster {
             }
         }
         *self.sets.live_mut(set) = Some(Live {
-            selector,
-            port,
+            origin: Origin::Selected { selector, port },
             touched: Default::default(),
         });
         IpSet {
@@ -392,7 +411,10 @@ impl Cluster {
     pub(crate) fn symbols(&self) -> impl Iterator<Item = Symbol> + '_ {
         let namespaces = self.items.iter().map(|(_, item)| item.namespace);
         let ports = self.index.extras().flatten().map(|p| p.name);
-        let wanted = self.sets.iter().filter_map(|e| Some(e.live.as_ref()?.port?.1));
+        let wanted = self.sets.iter().filter_map(|e| match &e.live.as_ref()?.origin {
+            Origin::Selected { port, .. } => port.map(|p| p.1),
+            Origin::Service(_) => None,
+        });
         self.index.symbols().chain(namespaces).chain(ports).chain(wanted)
     }
 }

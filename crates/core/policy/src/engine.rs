@@ -7,7 +7,7 @@ use std::sync::Arc;
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_ids::{NodeName, PolicyId, ProfileName, TierName};
 use caracal_selector::LabelSet;
-use caracal_update::Update;
+use caracal_update::{SliceUpdate, Update};
 
 use crate::{
     cluster::{Cluster, ItemKey},
@@ -68,6 +68,8 @@ pub struct Counts {
     pub active_profiles: usize,
     /// IP sets that are emitted.
     pub ip_sets: usize,
+    /// Slices of services' endpoints.
+    pub slices: usize,
     /// Objects that cannot be used as they are.
     pub invalid: usize,
 }
@@ -118,6 +120,11 @@ impl Engine {
         self.invalid.put(key, faults.into_reason());
     }
 
+    /// Takes a change of a service's endpoints in.
+    pub fn apply_slice(&mut self, update: &SliceUpdate) {
+        self.cluster.put_slice(update);
+    }
+
     /// How much there is; the parts about emission are as of the last flush. Costs a look at every policy and set.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -139,6 +146,7 @@ impl Engine {
                 .filter(|p| p.emitted.is_some())
                 .count(),
             ip_sets: self.cluster.sets.iter().filter(|s| s.live.is_some()).count(),
+            slices: self.cluster.slices(),
             invalid: self.invalid.reasons.len(),
         }
     }
@@ -258,7 +266,12 @@ impl Engine {
         let Some(kind) = policy_kind(key.kind) else {
             return;
         };
-        let Some(source) = value.and_then(Source::of) else {
+        let converted = match value {
+            Some(Resource::StagedKubernetesNetworkPolicy(o)) => policy::converted(o, faults),
+            _ => None,
+        };
+        let written = value.and_then(Source::of);
+        let Some(source) = written.or_else(|| converted.as_ref().map(Source::of_spec)) else {
             let id = PolicyId {
                 kind,
                 namespace: key.namespace.clone(),

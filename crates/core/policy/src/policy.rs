@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use caracal_api::{
-    GlobalNetworkPolicySpec, Kind, NetworkPolicySpec, PolicyType, Resource, ResourceKey, Rule,
+    Kind, NetworkPolicySpec, Object, PolicyType, Resource, ResourceKey, Rule, StagedAction,
+    StagedKubernetesNetworkPolicySpec,
 };
 use caracal_desired::Policy;
 use caracal_ids::{PolicyId, PolicyKind, TierName};
@@ -26,6 +27,9 @@ pub(crate) fn policy_kind(kind: Kind) -> Option<PolicyKind> {
     match kind {
         Kind::NetworkPolicy => Some(PolicyKind::NetworkPolicy),
         Kind::GlobalNetworkPolicy => Some(PolicyKind::GlobalNetworkPolicy),
+        Kind::StagedNetworkPolicy => Some(PolicyKind::StagedNetworkPolicy),
+        Kind::StagedGlobalNetworkPolicy => Some(PolicyKind::StagedGlobalNetworkPolicy),
+        Kind::StagedKubernetesNetworkPolicy => Some(PolicyKind::StagedKubernetesNetworkPolicy),
         _ => None,
     }
 }
@@ -46,49 +50,75 @@ pub(crate) struct Source<'a> {
     forward: bool,
 }
 
-impl<'a> Source<'a> {
-    /// The policy in an object; nothing for other objects.
-    pub(crate) fn of(resource: &'a Resource) -> Option<Self> {
-        match resource {
-            Resource::NetworkPolicy(o) => Some(Self::namespaced(&o.spec)),
-            Resource::GlobalNetworkPolicy(o) => Some(Self::global(&o.spec)),
-            _ => None,
-        }
-    }
-
-    fn namespaced(spec: &'a NetworkPolicySpec) -> Self {
-        Self {
-            tier: &spec.tier,
-            order: spec.order,
-            ingress: &spec.ingress,
-            egress: &spec.egress,
-            types: &spec.types,
-            selector: &spec.selector,
+/// The fields that the specs of all kinds have.
+macro_rules! namespaced {
+    ($spec:expr) => {
+        Source {
+            tier: &$spec.tier,
+            order: $spec.order,
+            ingress: &$spec.ingress,
+            egress: &$spec.egress,
+            types: &$spec.types,
+            selector: &$spec.selector,
             namespace_selector: "",
-            service_account_selector: &spec.service_account_selector,
-            hints: &spec.performance_hints,
+            service_account_selector: &$spec.service_account_selector,
+            hints: &$spec.performance_hints,
             untracked: false,
             pre_dnat: false,
             forward: false,
         }
-    }
+    };
+}
 
-    fn global(spec: &'a GlobalNetworkPolicySpec) -> Self {
-        Self {
-            tier: &spec.tier,
-            order: spec.order,
-            ingress: &spec.ingress,
-            egress: &spec.egress,
-            types: &spec.types,
-            selector: &spec.selector,
-            namespace_selector: &spec.namespace_selector,
-            service_account_selector: &spec.service_account_selector,
-            hints: &spec.performance_hints,
-            untracked: spec.do_not_track,
-            pre_dnat: spec.pre_dnat,
-            forward: spec.apply_on_forward,
+macro_rules! global {
+    ($spec:expr) => {
+        Source {
+            namespace_selector: &$spec.namespace_selector,
+            untracked: $spec.do_not_track,
+            pre_dnat: $spec.pre_dnat,
+            forward: $spec.apply_on_forward,
+            ..namespaced!($spec)
+        }
+    };
+}
+
+impl<'a> Source<'a> {
+    /// The policy in an object; nothing for other objects, and for what would only delete a policy (§3.5).
+    pub(crate) fn of(resource: &'a Resource) -> Option<Self> {
+        let deletes = |action: Option<StagedAction>| action == Some(StagedAction::Delete);
+        match resource {
+            Resource::NetworkPolicy(o) => Some(namespaced!(&o.spec)),
+            Resource::GlobalNetworkPolicy(o) => Some(global!(&o.spec)),
+            Resource::StagedNetworkPolicy(o) if !deletes(o.spec.staged_action) => Some(namespaced!(&o.spec)),
+            Resource::StagedGlobalNetworkPolicy(o) if !deletes(o.spec.staged_action) => {
+                Some(global!(&o.spec))
+            }
+            _ => None,
         }
     }
+
+    /// The policy that was converted from Kubernetes'.
+    pub(crate) fn of_spec(spec: &'a NetworkPolicySpec) -> Self {
+        namespaced!(spec)
+    }
+}
+
+/// A staged Kubernetes policy as one that can be read; nothing if it cannot, or would only delete a policy.
+pub(crate) fn converted(
+    object: &Object<StagedKubernetesNetworkPolicySpec>,
+    faults: &mut Faults,
+) -> Option<NetworkPolicySpec> {
+    if object.spec.staged_action == Some(StagedAction::Delete) {
+        return None;
+    }
+    let (spec, problems) = match caracal_convert::staged_network_policy(object) {
+        Ok(converted) => (Some(converted.object), converted.problems),
+        Err(error) => (None, error.problems),
+    };
+    for problem in problems {
+        faults.add(Fault::new(problem.path.to_string(), problem.message));
+    }
+    spec
 }
 
 /// Where a policy stands and what it governs.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use caracal_api::{Action, EntityRule, Icmp, Port, Protocol};
+use caracal_api::{Action, EntityRule, Icmp, Port, Protocol, ServiceMatch};
 use caracal_desired::{IcmpMatch, Rule, RuleOrigin, Side};
 use caracal_ids::IpSetId;
 use caracal_net::{Cidr, Family, PortRange, Proto};
@@ -72,20 +72,24 @@ impl<'a> Compiler<'a> {
             not_protocol,
             icmp,
             not_icmp,
-            src: self.side(&rule.source, protocol, &at("source"))?,
-            dst: self.side(&rule.destination, protocol, &at("destination"))?,
+            src: self.side(&rule.source, protocol, true, &at("source"))?,
+            dst: self.side(&rule.destination, protocol, false, &at("destination"))?,
             origin: origin(rule),
         })
     }
 
-    fn side(&mut self, entity: &EntityRule, proto: Option<Proto>, field: &str) -> Result<Side, Fault> {
+    fn side(
+        &mut self,
+        entity: &EntityRule,
+        proto: Option<Proto>,
+        is_source: bool,
+        field: &str,
+    ) -> Result<Side, Fault> {
         let at = |name: &str| format!("{field}.{name}");
-        if entity.services.is_some() {
-            return Err(Fault::new(
-                at("services"),
-                "matching the endpoints of a service is not supported",
-            ));
-        }
+        let service = match &entity.services {
+            Some(service) => Some(self.service(service, entity, is_source, field)?),
+            None => None,
+        };
         let mut side = Side {
             nets: nets(&entity.nets, &at("nets"))?,
             not_nets: nets(&entity.not_nets, &at("notNets"))?,
@@ -103,6 +107,11 @@ impl<'a> Compiler<'a> {
         if let Some(positive) = scope.positive.filter(|_| !told_by_ports) {
             side.ip_sets = vec![self.set(positive, None)];
         }
+        match service {
+            Some(id) if is_source => side.ip_sets.push(id),
+            Some(id) => side.ip_port_sets.push(id),
+            None => {}
+        }
         if let Some(negative) = scope.negative {
             side.not_ip_sets = vec![self.set(negative, None)];
         }
@@ -111,8 +120,56 @@ impl<'a> Compiler<'a> {
         Ok(side)
     }
 
+    /// The endpoints of a service: as a destination with their ports, as a source with any (§3.8).
+    fn service(
+        &mut self,
+        service: &ServiceMatch,
+        entity: &EntityRule,
+        is_source: bool,
+        field: &str,
+    ) -> Result<IpSetId, Fault> {
+        let (ports, not_ports) = if is_source {
+            (entity.ports.clone(), entity.not_ports.clone())
+        } else {
+            Default::default()
+        };
+        let alone = EntityRule {
+            services: entity.services.clone(),
+            ports,
+            not_ports,
+            ..EntityRule::default()
+        };
+        if *entity != alone {
+            let why = "cannot be with any other criterion: the service says the endpoints already";
+            return Err(Fault::new(format!("{field}.services"), why));
+        }
+        if service.name.is_empty() {
+            return Err(Fault::new(
+                format!("{field}.services.name"),
+                "a service needs a name",
+            ));
+        }
+        let namespace = match (service.namespace.as_str(), self.namespace) {
+            ("", "") => {
+                let why = "a policy without namespace must say the service's";
+                return Err(Fault::new(format!("{field}.services.namespace"), why));
+            }
+            ("", own) => own,
+            (given, _) => given,
+        };
+        Ok(self.name(SetKey::Service {
+            namespace: namespace.into(),
+            name: service.name.as_str().into(),
+            ports: !is_source,
+        }))
+    }
+
     fn set(&mut self, selector: Selector, port: Option<NamedPort>) -> IpSetId {
-        let (set, id) = self.table.name(SetKey { selector, port });
+        self.name(SetKey::Selected { selector, port })
+    }
+
+    fn name(&mut self, key: SetKey) -> IpSetId {
+        let (set, id) = self.table.name(key);
         self.sets.push(set);
         id
     }

@@ -19,35 +19,55 @@ pub(crate) struct NamedPort {
     pub(crate) name: Arc<str>,
 }
 
-/// What a set is of: addresses of what the selector selects, or ports of that name there.
+/// What a set is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct SetKey {
-    pub(crate) selector: Selector,
-    pub(crate) port: Option<NamedPort>,
+pub(crate) enum SetKey {
+    /// Addresses of what the selector selects, or ports of that name there.
+    Selected {
+        selector: Selector,
+        port: Option<NamedPort>,
+    },
+    /// Endpoints of a service: with their ports, or their addresses only.
+    Service {
+        namespace: Arc<str>,
+        name: Arc<str>,
+        ports: bool,
+    },
 }
 
 impl SetKey {
     pub(crate) fn kind(&self) -> IpSetKind {
-        if self.port.is_some() {
-            IpSetKind::IpPort
-        } else {
-            IpSetKind::Net
+        match self {
+            Self::Selected { port: None, .. } | Self::Service { ports: false, .. } => IpSetKind::Net,
+            Self::Selected { .. } | Self::Service { .. } => IpSetKind::IpPort,
         }
     }
 
-    /// `s:` (selector) or `n:` (named port) and 96 bits of a hash of all that the set is of.
+    /// `s:` (selector), `n:` (named port), `svc:` or `svcnoport:` (service) and 96 bits of a hash of all that the set
+    /// is of.
     fn id(&self) -> IpSetId {
         let mut hash = Sha256::new();
-        let prefix = match &self.port {
-            None => "s:",
-            Some(port) => {
-                hash.update([port.proto.map_or(0, |p| p.0)]);
-                hash.update(port.name.as_bytes());
+        let prefix = match self {
+            Self::Selected { selector, port } => {
+                if let Some(port) = port {
+                    hash.update([port.proto.map_or(0, |p| p.0)]);
+                    hash.update(port.name.as_bytes());
+                    hash.update([0]);
+                }
+                hash.update(selector.canonical().as_bytes());
+                if port.is_none() { "s:" } else { "n:" }
+            }
+            Self::Service {
+                namespace,
+                name,
+                ports,
+            } => {
+                hash.update(namespace.as_bytes());
                 hash.update([0]);
-                "n:"
+                hash.update(name.as_bytes());
+                if *ports { "svc:" } else { "svcnoport:" }
             }
         };
-        hash.update(self.selector.canonical().as_bytes());
         IpSetId::new(format!(
             "{prefix}{}",
             URL_SAFE_NO_PAD.encode(&hash.finalize()[..12])
@@ -55,13 +75,23 @@ impl SetKey {
     }
 }
 
+/// Where the members of a set come from.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// From the index of the cluster.
+    Selected {
+        selector: u32,
+        /// The port's name as a word.
+        port: Option<(Option<Proto>, Symbol)>,
+    },
+    /// From slices; each member with the number of those that hold it.
+    Service(Map<IpSetMember, u32>),
+}
+
 /// A set whose members are followed.
 #[derive(Debug)]
 pub(crate) struct Live {
-    /// The selector in the index of the cluster.
-    pub(crate) selector: u32,
-    /// The port's name as a word.
-    pub(crate) port: Option<(Option<Proto>, Symbol)>,
+    pub(crate) origin: Origin,
     /// Members that something happened to since the last flush, and whether they were there before.
     pub(crate) touched: Map<IpSetMember, bool>,
 }
@@ -173,7 +203,7 @@ mod tests {
     use super::*;
 
     fn key(selector: &str, port: Option<(Option<Proto>, &str)>) -> SetKey {
-        SetKey {
+        SetKey::Selected {
             selector: Selector::parse(selector).unwrap(),
             port: port.map(|(proto, name)| NamedPort {
                 proto,
@@ -200,6 +230,19 @@ mod tests {
         let ids: std::collections::BTreeSet<String> = different.into_iter().map(id).collect();
         assert_eq!(ids.len(), 6);
         assert!(ids.iter().all(|i| i.len() == 18), "{ids:?}");
+        let service = |namespace: &str, name: &str, ports| {
+            id(SetKey::Service {
+                namespace: namespace.into(),
+                name: name.into(),
+                ports,
+            })
+        };
+        let ids = [
+            service("a", "bc", true),
+            service("ab", "c", true),
+            service("a", "bc", false),
+        ];
+        assert!(ids[0] != ids[1] && ids[0].starts_with("svc:") && ids[2].starts_with("svcnoport:"));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use kube::{
     PodSpec, PodStatus, ServiceAccount,
 };
 pub use name::{BadWepName, WepName, namespace_profile, service_account_profile, veth_name};
-pub use network_policy::{POLICY_PREFIX, network_policy};
+pub use network_policy::{POLICY_PREFIX, network_policy, staged_network_policy};
 pub use pod::pod;
 pub use profile::{namespace, service_account};
 pub use selector::{namespace_selector, pod_selector};

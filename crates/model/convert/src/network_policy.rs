@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use caracal_api::{
-    Action, EntityRule, FieldPath, IntOrString, KubeIpBlock, KubePeer, KubePolicyPort, NetworkPolicySpec,
-    Object, PolicyType, Port, Problem, Protocol, Rule,
+    Action, EntityRule, FieldPath, IntOrString, KubeIpBlock, KubeNetworkPolicySpec, KubePeer, KubePolicyPort,
+    NetworkPolicySpec, Object, PolicyType, Port, Problem, Protocol, Rule, StagedKubernetesNetworkPolicySpec,
 };
 use caracal_net::{Cidr, PortRange};
 
@@ -94,6 +94,29 @@ pub fn network_policy(
         .creation_timestamp
         .clone_from(&meta.creation_timestamp);
     Ok(Converted { object, problems })
+}
+
+/// What a staged Kubernetes policy would do, as Calico's; staged or not is in the name of its kind alone.
+///
+/// # Errors
+/// As [`network_policy`].
+pub fn staged_network_policy(
+    policy: &Object<StagedKubernetesNetworkPolicySpec>,
+) -> Result<Converted<NetworkPolicySpec>, ConvertError> {
+    let spec = policy.spec.clone();
+    let converted = network_policy(&KubeNetworkPolicy {
+        metadata: policy.metadata.clone(),
+        spec: KubeNetworkPolicySpec {
+            pod_selector: spec.pod_selector.unwrap_or_default(),
+            ingress: spec.ingress,
+            egress: spec.egress,
+            policy_types: spec.policy_types,
+        },
+    })?;
+    Ok(Converted {
+        object: converted.object.spec,
+        problems: converted.problems,
+    })
 }
 
 /// The directions: as listed; else Ingress, and Egress if there are rules for it, which is how the API server fills

@@ -5,6 +5,8 @@
 //!
 //! **Invariant:** a driver commits nothing before it holds the [`InSync`] token of its feed.
 
+mod slice;
+
 use std::sync::Arc;
 
 use caracal_api::{Resource, ResourceKey};
@@ -36,11 +38,15 @@ impl Update {
     }
 }
 
+pub use slice::{EndpointSlice, SliceKey, SlicePort, SliceUpdate};
+
 /// What a feed delivers.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// Objects changed; in order.
     Updates(Vec<Update>),
+    /// Slices of services' endpoints changed; in order. Only Kubernetes has services, so only its feed delivers them.
+    Slices(Vec<SliceUpdate>),
     /// The first complete snapshot has been delivered; comes once in the life of a feed.
     InSync(InSync),
     /// What the datastore holds under the key cannot be read. The object counts as gone (an update said so, if it was

@@ -1,10 +1,10 @@
 //! Random objects from a small world, so that they meet: few names, labels, addresses; some of them wrong.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use caracal_api::*;
-use caracal_net::PortRange;
-use caracal_update::Update;
+use caracal_net::{PortRange, Proto};
+use caracal_update::{EndpointSlice, SliceKey, SlicePort, SliceUpdate, Update};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 pub(crate) const NODE: &str = "here";
@@ -128,6 +128,58 @@ fn entity() -> impl Strategy<Value = EntityRule> {
         )
 }
 
+fn service() -> impl Strategy<Value = ServiceMatch> {
+    (select(&["web", "db", ""][..]), select(&["", "red", "blue"][..])).prop_map(|(name, namespace)| {
+        ServiceMatch {
+            name: name.into(),
+            namespace: namespace.into(),
+        }
+    })
+}
+
+/// Criteria, or now and then a service in their place or (wrongly) beside them.
+fn entity_or_service() -> impl Strategy<Value = EntityRule> {
+    let alone = (service(), ports()).prop_map(|(service, ports)| EntityRule {
+        services: Some(service),
+        ports,
+        ..EntityRule::default()
+    });
+    let beside = (service(), entity()).prop_map(|(service, entity)| EntityRule {
+        services: Some(service),
+        ..entity
+    });
+    prop_oneof![12 => entity(), 3 => alone, 1 => beside]
+}
+
+/// A slice of a service comes to be, changes, or goes.
+pub(crate) fn slice() -> impl Strategy<Value = SliceUpdate> {
+    let address = select(&["10.0.0.1", "10.0.0.2", "fd00::1"][..]).prop_map(|a| a.parse().unwrap());
+    let port = (select(vec![Proto::TCP, Proto::UDP]), select(vec![80, 53]))
+        .prop_map(|(proto, port)| SlicePort { proto, port });
+    let value = (
+        select(&["web", "db", ""][..]),
+        vec(address, 0..4),
+        vec(port, 0..3),
+    )
+        .prop_map(|(service, addresses, ports)| EndpointSlice {
+            service: service.into(),
+            addresses,
+            ports,
+        });
+    (
+        select(&NAMESPACES[..]),
+        select(&["s1", "s2", "s3"][..]),
+        option::weighted(0.75, value),
+    )
+        .prop_map(|(namespace, name, value)| SliceUpdate {
+            key: SliceKey {
+                namespace: namespace.into(),
+                name: name.into(),
+            },
+            value: value.map(Arc::new),
+        })
+}
+
 fn protocol() -> impl Strategy<Value = Option<Protocol>> {
     let name = |n: &str| Some(Protocol::Name(n.to_owned()));
     prop_oneof![
@@ -153,8 +205,8 @@ fn rule() -> impl Strategy<Value = Rule> {
         prop_oneof![5 => Just(None), 1 => icmp.prop_map(Some)],
         prop_oneof![6 => Just(None), 1 => select(vec![Some(4), Some(6), Some(5)])],
         prop_oneof![5 => Just(None), 1 => protocol()],
-        entity(),
-        prop_oneof![2 => Just(EntityRule::default()), 1 => entity()],
+        entity_or_service(),
+        prop_oneof![2 => Just(EntityRule::default()), 1 => entity_or_service()],
         any::<bool>(),
     )
         .prop_map(|(action, protocol, icmp, ip_version, not_protocol, a, b, swap)| {
@@ -399,6 +451,36 @@ fn global_policy() -> impl Strategy<Value = Update> {
         )
 }
 
+/// The same policy, staged.
+fn staged() -> impl Strategy<Value = Update> {
+    let action = select(vec![
+        None,
+        Some(StagedAction::Set),
+        Some(StagedAction::Learn),
+        Some(StagedAction::Ignore),
+        Some(StagedAction::Delete),
+    ]);
+    let enforced = prop_oneof![policy(), global_policy()];
+    (enforced, action).prop_map(|(update, staged_action)| {
+        let staged: Resource = match update.value.as_deref() {
+            Some(Resource::NetworkPolicy(p)) => {
+                let mut value = serde_json::to_value(&p.spec).unwrap();
+                value["stagedAction"] = serde_json::to_value(staged_action).unwrap();
+                let spec: StagedNetworkPolicySpec = serde_json::from_value(value).unwrap();
+                Object::namespaced(&*update.key.namespace, &*update.key.name, spec).into()
+            }
+            Some(Resource::GlobalNetworkPolicy(p)) => {
+                let mut value = serde_json::to_value(&p.spec).unwrap();
+                value["stagedAction"] = serde_json::to_value(staged_action).unwrap();
+                let spec: StagedGlobalNetworkPolicySpec = serde_json::from_value(value).unwrap();
+                Object::new(&*update.key.name, spec).into()
+            }
+            other => panic!("{other:?} is no policy"),
+        };
+        Update::set(staged)
+    })
+}
+
 /// An object comes to be, changes, or goes; it need not have been there.
 pub(crate) fn update() -> impl Strategy<Value = Update> {
     let object = prop_oneof![
@@ -409,6 +491,7 @@ pub(crate) fn update() -> impl Strategy<Value = Update> {
         1 => tier(),
         3 => policy(),
         3 => global_policy(),
+        2 => staged(),
     ];
     (object, prop::bool::weighted(0.25))
         .prop_map(|(update, gone)| if gone { Update::gone(update.key) } else { update })

@@ -3,13 +3,13 @@
 use caracal_desired::Desired;
 use caracal_ids::NodeName;
 use caracal_policy::Engine;
-use caracal_update::Update;
+use caracal_update::{SliceUpdate, Update};
 use proptest::{collection::vec, prelude::*};
 
 use crate::{
     check::fold,
-    gen_objects::{NODE, update},
-    model::{Objects, Plain, from_scratch, spell_out},
+    gen_objects::{NODE, slice, update},
+    model::{Objects, Plain, Slices, from_scratch, spell_out},
 };
 
 pub(crate) struct Node {
@@ -57,6 +57,8 @@ fn same(got: &Plain, expected: &Plain) -> Result<(), TestCaseError> {
 #[derive(Debug, Clone)]
 enum Step {
     Do(Update),
+    /// Endpoints of a service.
+    Slice(SliceUpdate),
     /// Repeat an earlier update, be it stale.
     Replay(prop::sample::Index),
     Flush,
@@ -65,6 +67,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => update().prop_map(Step::Do),
+        2 => slice().prop_map(Step::Slice),
         1 => any::<prop::sample::Index>().prop_map(Step::Replay),
         2 => Just(Step::Flush),
     ];
@@ -76,13 +79,21 @@ proptest! {
 
     #[test]
     fn every_flush_is_what_from_scratch_says(steps in steps()) {
-        let (mut node, mut objects) = (Node::new(), Objects::new());
+        let (mut node, mut objects, mut slices) = (Node::new(), Objects::new(), Slices::new());
         let mut done: Vec<Update> = Vec::new();
         for step in steps {
             match step {
                 Step::Flush => {
                     node.flush();
-                    same(&spell_out(&node.desired), &from_scratch(&objects, NODE))?;
+                    same(&spell_out(&node.desired), &from_scratch(&objects, &slices, NODE))?;
+                    continue;
+                }
+                Step::Slice(update) => {
+                    node.engine.apply_slice(&update);
+                    match update.value {
+                        Some(slice) => slices.insert(update.key, (*slice).clone()),
+                        None => slices.remove(&update.key),
+                    };
                     continue;
                 }
                 Step::Do(update) => done.push(update),
@@ -94,10 +105,13 @@ proptest! {
             note(&mut objects, update);
         }
         node.flush();
-        same(&spell_out(&node.desired), &from_scratch(&objects, NODE))?;
+        same(&spell_out(&node.desired), &from_scratch(&objects, &slices, NODE))?;
         // And back to nothing.
         for key in objects.keys() {
             node.engine.apply(&Update::gone(key.clone()));
+        }
+        for key in slices.into_keys() {
+            node.engine.apply_slice(&SliceUpdate { key, value: None });
         }
         node.flush();
         prop_assert_eq!(&node.desired, &Desired::default());

@@ -3,22 +3,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use caracal_api::{Action, EntityRule, Kind, PolicyType, Port, Resource, ResourceKey, TierDefaultAction};
+use caracal_api::{
+    Action, EntityRule, Kind, Object, PolicyType, Port, Resource, ResourceKey, StagedAction,
+    TierDefaultAction,
+};
 use caracal_desired::{Desired, IcmpMatch, IpSetMember, Rule, Side, TierPolicies};
 use caracal_ids::{PolicyId, PolicyKind, ProfileName, TierName};
 use caracal_net::{Cidr, Family, Proto};
 use caracal_selector::Selector;
+use caracal_update::{EndpointSlice, SliceKey};
 
 pub(crate) type Objects = BTreeMap<ResourceKey, Resource>;
+pub(crate) type Slices = BTreeMap<SliceKey, EndpointSlice>;
 type Labels = BTreeMap<String, String>;
 type Members = BTreeSet<IpSetMember>;
 
-/// A rule whose sets are spelled out: (in all of, in none of, named ports, not named ports) of each side.
+/// A rule whose sets are spelled out: (in all of, in none of, named ports, not named ports, ports of
+/// services) of each side.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PlainRule {
     pub(crate) rule: Rule,
-    pub(crate) src: [Vec<Members>; 4],
-    pub(crate) dst: [Vec<Members>; 4],
+    pub(crate) src: [Vec<Members>; 5],
+    pub(crate) dst: [Vec<Members>; 5],
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +60,7 @@ pub(crate) fn spell_out(desired: &Desired) -> Plain {
             members(&s.not_ip_sets),
             members(&s.named_ports),
             members(&s.not_named_ports),
+            members(&s.ip_port_sets),
         ]
     };
     let bare_side = |s: &Side| Side {
@@ -61,6 +68,7 @@ pub(crate) fn spell_out(desired: &Desired) -> Plain {
         not_ip_sets: Vec::new(),
         named_ports: Vec::new(),
         not_named_ports: Vec::new(),
+        ip_port_sets: Vec::new(),
         ..s.clone()
     };
     let rules = |rules: &[Rule]| -> Vec<PlainRule> {
@@ -121,6 +129,7 @@ struct Thing<'a> {
 
 struct Scratch<'a> {
     objects: &'a Objects,
+    slices: &'a Slices,
     things: Vec<Thing<'a>>,
     invalid: BTreeSet<ResourceKey>,
 }
@@ -138,9 +147,10 @@ struct Written<'a> {
 }
 
 /// The whole state for a node.
-pub(crate) fn from_scratch(objects: &Objects, node: &str) -> Plain {
+pub(crate) fn from_scratch(objects: &Objects, slices: &Slices, node: &str) -> Plain {
     let mut scratch = Scratch {
         objects,
+        slices,
         things: Vec::new(),
         invalid: BTreeSet::new(),
     };
@@ -287,10 +297,7 @@ impl Scratch<'_> {
         }
         let mut invalid = std::mem::take(&mut self.invalid);
         for policy in &policies {
-            let kind = match policy.id.kind {
-                PolicyKind::NetworkPolicy => Kind::NetworkPolicy,
-                _ => Kind::GlobalNetworkPolicy,
-            };
+            let kind = Kind::parse(policy.id.kind.as_str()).unwrap();
             if policy.selector.is_none() || self.plain_policy(policy).1 {
                 invalid.insert(ResourceKey::of(kind, Some(&policy.id.namespace), &policy.id.name));
             }
@@ -432,8 +439,8 @@ impl Scratch<'_> {
                 },
             }),
         };
-        let (src, src_sets) = self.side(&r.source, proto, ns)?;
-        let (dst, dst_sets) = self.side(&r.destination, proto, ns)?;
+        let (src, src_sets) = self.side(&r.source, proto, ns, true)?;
+        let (dst, dst_sets) = self.side(&r.destination, proto, ns, false)?;
         Some(PlainRule {
             rule: Rule {
                 family,
@@ -449,7 +456,13 @@ impl Scratch<'_> {
         })
     }
 
-    fn side(&self, e: &EntityRule, proto: Option<Proto>, ns: &str) -> Option<(Side, [Vec<Members>; 4])> {
+    fn side(
+        &self,
+        e: &EntityRule,
+        proto: Option<Proto>,
+        ns: &str,
+        source: bool,
+    ) -> Option<(Side, [Vec<Members>; 5])> {
         let nets = |texts: &[String]| -> Option<Vec<Cidr>> { texts.iter().map(|t| t.parse().ok()).collect() };
         let mut parts = Vec::new();
         let selects = !e.selector.is_empty() || !e.not_selector.is_empty() || e.service_accounts.is_some();
@@ -501,15 +514,43 @@ impl Scratch<'_> {
                 .collect::<Vec<_>>()
         };
         let told = !names.is_empty() && ports.is_empty();
+        let mut of_service = [vec![], vec![]];
+        if let Some(service) = &e.services {
+            let others = EntityRule {
+                services: None,
+                ..e.clone()
+            };
+            let only_ports = EntityRule {
+                ports: vec![],
+                not_ports: vec![],
+                ..others.clone()
+            };
+            let ns = if service.namespace.is_empty() {
+                ns
+            } else {
+                &service.namespace
+            };
+            if !only_ports.is_empty()
+                || (!source && !others.is_empty())
+                || ns.is_empty()
+                || service.name.is_empty()
+            {
+                return None;
+            }
+            of_service[usize::from(!source)].push(self.service(ns, &service.name, !source));
+        }
+        let [addresses, with_ports] = of_service;
         let sets = [
             positive
                 .iter()
                 .filter(|_| !told)
                 .map(|s| self.members(s))
+                .chain(addresses)
                 .collect(),
             negative.iter().map(|s| self.members(s)).collect(),
             named(&names),
             named(&not_names),
+            with_ports,
         ];
         let side = Side {
             nets: nets(&e.nets)?,
@@ -519,6 +560,23 @@ impl Scratch<'_> {
             ..Side::default()
         };
         Some((side, sets))
+    }
+
+    fn service(&self, namespace: &str, name: &str, ports: bool) -> Members {
+        let mine = |(key, slice): &(&SliceKey, &EndpointSlice)| {
+            *key.namespace == *namespace && *slice.service == *name
+        };
+        let mut members = Members::new();
+        for (_, slice) in self.slices.iter().filter(mine) {
+            for a in &slice.addresses {
+                if !ports {
+                    members.insert(IpSetMember::Net(Cidr::host(*a)));
+                }
+                let with_port = slice.ports.iter().filter(|_| ports);
+                members.extend(with_port.map(|p| IpSetMember::IpPort(*a, p.proto, p.port)));
+            }
+        }
+        members
     }
 
     fn members(&self, selector: &Selector) -> Members {
@@ -580,6 +638,24 @@ fn written<'a>(key: &ResourceKey, resource: &'a Resource) -> Option<Written<'a>>
     };
     let hint = |hints: &[String]| hints.iter().any(|h| h == "AssumeNeededOnEveryNode");
     Some(match resource {
+        Resource::StagedNetworkPolicy(p) if p.spec.staged_action != Some(StagedAction::Delete) => {
+            let plain = Object::namespaced(&*key.namespace, &*key.name, p.spec.enforced());
+            // Only what is owned by the caller may be borrowed for long.
+            let plain: &'a Resource = Box::leak(Box::new(plain.into()));
+            let id = PolicyId::namespaced(PolicyKind::StagedNetworkPolicy, &key.namespace, &key.name);
+            Written {
+                id,
+                ..written(key, plain)?
+            }
+        }
+        Resource::StagedGlobalNetworkPolicy(p) if p.spec.staged_action != Some(StagedAction::Delete) => {
+            let plain: &'a Resource = Box::leak(Box::new(Object::new(&*key.name, p.spec.enforced()).into()));
+            let id = PolicyId::global(PolicyKind::StagedGlobalNetworkPolicy, &key.name);
+            Written {
+                id,
+                ..written(key, plain)?
+            }
+        }
         Resource::NetworkPolicy(p) => Written {
             id: PolicyId::namespaced(PolicyKind::NetworkPolicy, &key.namespace, &key.name),
             tier: tier(&p.spec.tier),

@@ -5,6 +5,8 @@ mod faults;
 mod lists;
 mod members;
 mod rules;
+mod services;
+mod staged;
 
 use std::collections::BTreeSet;
 

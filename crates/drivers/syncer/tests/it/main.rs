@@ -82,6 +82,7 @@ impl Fed {
                 self.lost.push(true);
             }
             Event::Reconnected => self.lost.push(false),
+            Event::Slices(_) => {}
         }
     }
 

@@ -157,6 +157,7 @@ fn counts_say_how_much_there_is() {
         active_policies: 1,
         active_profiles: 0,
         ip_sets: 1,
+        slices: 0,
         invalid: 1,
     };
     assert_eq!(world.node.engine.counts(), expected);

@@ -73,7 +73,19 @@ fn a_bad_rule_denies_in_its_place() {
             "spec.ingress[1].source.serviceAccounts.selector",
         ),
         (
-            json!({"destination": {"services": {"name": "s", "namespace": "n"}}}),
+            json!({"destination": {"services": {"name": "s"}}}),
+            "spec.ingress[1].destination.services.namespace: a policy without namespace must say the service's",
+        ),
+        (
+            json!({"destination": {"services": {"namespace": "n"}}}),
+            "spec.ingress[1].destination.services.name",
+        ),
+        (
+            json!({"source": {"services": {"name": "s", "namespace": "n"}, "selector": "all()"}}),
+            "spec.ingress[1].source.services",
+        ),
+        (
+            json!({"protocol": "TCP", "destination": {"services": {"name": "s", "namespace": "n"}, "ports": [80]}}),
             "spec.ingress[1].destination.services",
         ),
     ];

@@ -11,12 +11,13 @@ use caracal_sys::NetNs;
 use crate::{
     addresses::{self, Assigner},
     call::{Call, insist_for},
-    del, delegate,
+    del, delegate, endpoint,
     error::{CniError, Code},
-    kernel,
+    journal, kernel, lock,
     plan::{self, AddressSource, HOST_MAC, Observed, Step, Wanted, plan_addresses, plan_attach},
-    policy,
+    policy, readiness,
     result::{AddResult, ResultRoute},
+    run::Plugin,
 };
 
 /// The MTU when neither configuration nor agent says one.
@@ -46,6 +47,7 @@ struct Run<'a> {
     addresses: Vec<IfAddr>,
     asked_routes: Vec<ResultRoute>,
     dns: Option<serde_json::Value>,
+    mtu: u32,
     in_force: bool,
     undo: Vec<Undo>,
 }
@@ -62,6 +64,7 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         ));
     }
     let source = addresses::source(call.conf, call.env)?;
+    endpoint::check_annotations(call.conf)?;
     let wanted = Wanted {
         id: &call.id,
         conf: call.conf,
@@ -69,15 +72,17 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         wait: policy::wait(call.conf.policy_setup_timeout_seconds),
         addresses: source,
     };
+    readiness::wait(&call.conf.readiness_gates).await?;
+    journal::forget(call)?;
     let mut rtnl = kernel::open_here()?;
     let inner_link = kernel::look_up_in(&netns, &call.id.ifname)?;
     let host_link = kernel::look_up(&mut rtnl, &call.id.host_interface())?;
 
-    let unlabelled = Assigner::new(&call.store, &call.id, &call.conf.ipam, Default::default());
+    let unlabelled = Assigner::new(&call.store, &call.id, call.conf, Default::default())?;
     let held = async {
         match wanted.addresses {
             AddressSource::Calico { .. } => unlabelled.held().await,
-            AddressSource::Delegate(_) => Ok(Vec::new()),
+            AddressSource::Delegate(_) | AddressSource::Given(_) => Ok(Vec::new()),
         }
     };
     let (ready, endpoint, held, profile) = tokio::join!(
@@ -100,11 +105,12 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         call,
         netns: &netns,
         rtnl,
-        assigner: Assigner::new(&call.store, &call.id, &call.conf.ipam, labels),
+        assigner: Assigner::new(&call.store, &call.id, call.conf, labels)?,
         kept: Vec::new(),
         addresses: Vec::new(),
         asked_routes: Vec::new(),
         dns: None,
+        mtu: wanted.mtu,
         in_force: false,
         undo: Vec::new(),
     };
@@ -112,7 +118,10 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         Ok(()) => Ok(run.result()),
         Err(e) => {
             tracing::error!(error = %e, "ADD failed; undoing it");
-            run.undo().await;
+            // What of an attachment that was whole before is kept must not go with a release that is done later.
+            let another = |e: Object<WorkloadEndpointSpec>| e.spec.container_id != call.id.container_id;
+            let fresh = run.kept.is_empty() && observed.endpoint.is_none_or(another);
+            run.undo(fresh).await;
             Err(e)
         }
     }
@@ -126,7 +135,7 @@ async fn stored_endpoint(call: &Call<'_>) -> Result<Option<Object<WorkloadEndpoi
     }
 }
 
-fn mtu(call: &Call<'_>) -> Result<u32, CniError> {
+pub(crate) fn mtu(call: &Call<'_>) -> Result<u32, CniError> {
     if call.conf.mtu > 0 {
         return Ok(call.conf.mtu);
     }
@@ -170,10 +179,12 @@ impl Run<'_> {
             // A write whose answer is lost may have been done: what undoes it is noted before.
             Step::Assign(family) => {
                 self.undo.push(Undo::Addresses);
+                let _lock = lock::take(&self.call.conf.ipam_lock_file).await;
                 self.addresses.extend(self.assigner.assign(*family).await?);
             }
             Step::AssignAddress(addr) => {
                 self.undo.push(Undo::Addresses);
+                let _lock = lock::take(&self.call.conf.ipam_lock_file).await;
                 self.addresses.push(self.assigner.assign_address(*addr).await?);
             }
             Step::Delegate(plugin) => {
@@ -209,9 +220,10 @@ impl Run<'_> {
     }
 
     /// Undoes what was done, last first. What cannot be undone now is left to DEL, which the runtime calls.
-    async fn undo(&mut self) {
+    async fn undo(&mut self, fresh: bool) {
         let mut todo = std::mem::take(&mut self.undo);
         todo.dedup();
+        let mut later = false;
         for undo in todo.into_iter().rev() {
             let call = self.call;
             let done = match undo {
@@ -230,7 +242,12 @@ impl Run<'_> {
             };
             if let Err(error) = done {
                 tracing::error!(?undo, %error, "cannot undo; DEL will");
+                let stored = matches!(undo, Undo::Endpoint | Undo::Addresses);
+                later |= fresh && stored && error.is(Code::TryAgain);
             }
+        }
+        if later && let Err(error) = journal::record(self.call, Plugin::Calico) {
+            tracing::error!(%error, "only DEL can undo it");
         }
     }
 
@@ -244,6 +261,8 @@ impl Run<'_> {
         AddResult {
             host: Some((id.host_interface(), HOST_MAC)),
             container: Some((id.ifname.clone(), id.mac(), self.call.env.netns.clone())),
+            mtu: self.mtu,
+            before: self.call.conf.prev_result.clone(),
             addresses: self.addresses.iter().map(single).collect(),
             routes,
             dns: self
@@ -297,6 +316,10 @@ pub(crate) async fn add_addresses(call: &Call<'_>) -> Result<AddResult, CniError
                 format!("{other:?} is not this plugin"),
             ));
         }
+        AddressSource::Given(_) => {
+            let why = "the addresses are given without IPAM, and this is the IPAM plugin";
+            return Err(CniError::config("args.cni.annotations", why));
+        }
         own => own,
     };
     let wanted = Wanted {
@@ -312,7 +335,8 @@ pub(crate) async fn add_addresses(call: &Call<'_>) -> Result<AddResult, CniError
             None => Ok(None),
         }
     };
-    let unlabelled = Assigner::new(&call.store, &call.id, &call.conf.ipam, Default::default());
+    journal::forget(call)?;
+    let unlabelled = Assigner::new(&call.store, &call.id, call.conf, Default::default())?;
     let (ready, held, profile) = tokio::join!(call.check_ready(), unlabelled.held(), profile);
     ready?;
     let labels = addresses::namespace_labels(profile?.as_ref());
@@ -320,9 +344,10 @@ pub(crate) async fn add_addresses(call: &Call<'_>) -> Result<AddResult, CniError
         held: held?,
         ..Observed::default()
     };
-    let assigner = Assigner::new(&Arc::clone(&call.store), &call.id, &call.conf.ipam, labels);
+    let assigner = Assigner::new(&Arc::clone(&call.store), &call.id, call.conf, labels)?;
     let (kept, steps) = plan_addresses(&observed, &wanted);
     let mut all = kept.clone();
+    let _lock = lock::take(&call.conf.ipam_lock_file).await;
     for step in &steps {
         let got = match step {
             Step::AssignAddress(addr) => assigner.assign_address(*addr).await.map(|a| vec![a]),

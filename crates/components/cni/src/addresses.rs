@@ -10,10 +10,7 @@ use caracal_net::{Family, IfAddr, PerFamily};
 use caracal_store::{Store, StoreError};
 
 use crate::{
-    env::Env,
-    error::CniError,
-    identity::Identity,
-    netconf::{IpamConf, NetConf},
+    annotations::Annotations, env::Env, error::CniError, identity::Identity, netconf::NetConf,
     plan::AddressSource,
 };
 
@@ -32,9 +29,17 @@ impl Assigner {
     pub(crate) fn new(
         store: &Arc<dyn Store>,
         id: &Identity,
-        conf: &IpamConf,
+        conf: &NetConf,
         namespace_labels: BTreeMap<String, String>,
-    ) -> Self {
+    ) -> Result<Self, CniError> {
+        let annotations = Annotations::of(conf);
+        let pools = |family, otherwise: &Vec<String>| -> Result<Vec<String>, CniError> {
+            Ok(annotations.pools(family)?.unwrap_or_else(|| otherwise.clone()))
+        };
+        let pools = PerFamily {
+            v4: pools(Family::V4, &conf.ipam.ipv4_pools)?,
+            v6: pools(Family::V6, &conf.ipam.ipv6_pools)?,
+        };
         let base = Assign {
             node: id.node.clone(),
             family: Family::V4,
@@ -47,14 +52,11 @@ impl Assigner {
             usage: IpPoolAllowedUse::Workload,
             namespace_labels,
         };
-        Self {
+        Ok(Self {
             ipam: Ipam::new(Arc::clone(store)),
             base,
-            pools: PerFamily {
-                v4: conf.ipv4_pools.clone(),
-                v6: conf.ipv6_pools.clone(),
-            },
-        }
+            pools,
+        })
     }
 
     fn want(&self, family: Family) -> Assign {
@@ -115,7 +117,7 @@ pub(crate) async fn release(ipam: &Ipam, handle: &str) -> Result<(), CniError> {
     Ok(())
 }
 
-/// What the container may hold: its own handle, and the one of very old versions.
+/// What the interface may hold: by its own handle, and by the one of very old versions.
 pub(crate) async fn release_all(store: &Arc<dyn Store>, id: &Identity) -> Result<(), CniError> {
     let ipam = Ipam::new(Arc::clone(store));
     let handle = id.handle();
@@ -132,6 +134,11 @@ pub(crate) async fn release_all(store: &Arc<dyn Store>, id: &Identity) -> Result
 /// Where the configuration wants addresses from.
 pub(crate) fn source(conf: &NetConf, env: &Env) -> Result<AddressSource, CniError> {
     let ipam = &conf.ipam;
+    let annotations = Annotations::of(conf);
+    if let Some(given) = annotations.ip_addrs_no_ipam(conf)? {
+        return Ok(AddressSource::Given(given));
+    }
+    let asked = annotations.ip_addrs()?;
     match ipam.plugin_type.as_str() {
         CALICO_IPAM => {}
         "" => {
@@ -146,16 +153,25 @@ pub(crate) fn source(conf: &NetConf, env: &Env) -> Result<AddressSource, CniErro
                 format!("{other:?} is a path, not a plugin's name"),
             ));
         }
-        _ if ipam.subnet.eq_ignore_ascii_case("usePodCidr") => {
+        other if asked.is_some() => {
+            let why = format!(
+                "addresses are asked for by ipAddrs, and IPAM plugin {other:?} does not assign those"
+            );
+            return Err(CniError::config("args.cni.annotations", why));
+        }
+        _ if conf.uses_pod_cidr() => {
             return Err(CniError::new(
                 crate::error::Code::UnsupportedField,
-                "network configuration, field ipam.subnet: \"usePodCidr\"",
+                "network configuration, part ipam: \"usePodCidr\"",
                 "it needs the Kubernetes datastore, which is not supported yet: write the subnet",
             ));
         }
         other => return Ok(AddressSource::Delegate(other.to_owned())),
     }
-    let mut requested = env.requested_ips()?;
+    let mut requested = asked.unwrap_or_default();
+    if requested.is_empty() {
+        requested = env.requested_ips()?;
+    }
     if requested.is_empty() {
         requested = conf.requested_ips()?;
     }

@@ -1,6 +1,11 @@
 //! One call of a plugin: what it was given, read and checked.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use caracal_api::{ClusterInformationSpec, Kind, Object, ResourceKey};
 use caracal_store::{Store, StoreError};
@@ -11,12 +16,10 @@ use crate::{
     env::{Env, Needs},
     error::{CniError, Code},
     identity::{Identity, node_name},
+    journal,
     netconf::NetConf,
     version::Version,
 };
-
-/// How long DEL goes on trying while the datastore is away.
-const DELETE_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a plugin is given.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ pub(crate) struct Invocation {
     pub(crate) stdin: Vec<u8>,
     /// A datastore other than the configuration says, for tests.
     pub(crate) store: Option<Arc<dyn Store>>,
+    /// Where releases that could not be done are kept, if not in the usual place.
+    pub(crate) journal: Option<PathBuf>,
     /// Called after each step of ADD, for tests that let a step fail.
     #[cfg(test)]
     pub(crate) after_step: Option<AfterStep>,
@@ -46,6 +51,10 @@ impl std::fmt::Debug for AfterStep {
 }
 
 impl Invocation {
+    pub(crate) fn journal(&self) -> &Path {
+        self.journal.as_deref().unwrap_or(Path::new(journal::DEFAULT_DIR))
+    }
+
     /// Fails where a test wants it.
     pub(crate) fn after(&self, step: &crate::plan::Step) -> Result<(), CniError> {
         tracing::debug!(%step, "done");
@@ -83,7 +92,11 @@ impl<'a> Call<'a> {
         let id = Identity::new(env, conf, node)?;
         let store = match &given.store {
             Some(store) => Arc::clone(store),
-            None => datastore::connect(conf, &env.all)?,
+            None => match datastore::connect(conf, &env.all) {
+                // A container goes even where no datastore is: the rest is done when there is one.
+                Err(e) if needs == Needs::Container && e.is(Code::TryAgain) => Arc::new(datastore::Absent(e)),
+                made => made?,
+            },
         };
         Ok(Self {
             given,
@@ -121,24 +134,19 @@ impl<'a> Call<'a> {
 }
 
 /// Repeats what can be repeated while the datastore is away, for a bounded time.
-pub(crate) async fn insist<T, F>(attempt: impl Fn() -> F) -> Result<T, CniError>
-where
-    F: Future<Output = Result<T, CniError>>,
-{
-    insist_for(DELETE_LIMIT, attempt).await
-}
-
 pub(crate) async fn insist_for<T, F>(limit: Duration, attempt: impl Fn() -> F) -> Result<T, CniError>
 where
     F: Future<Output = Result<T, CniError>>,
 {
-    let deadline = Instant::now() + limit;
-    let mut backoff = caracal_store::Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-    let mut last = CniError::new(
-        Code::TryAgain,
-        "the datastore did not answer",
-        format!("given up after {limit:?}"),
-    );
+    insist_until(Instant::now() + limit, attempt).await
+}
+
+pub(crate) async fn insist_until<T, F>(deadline: Instant, attempt: impl Fn() -> F) -> Result<T, CniError>
+where
+    F: Future<Output = Result<T, CniError>>,
+{
+    let mut backoff = caracal_store::Backoff::new(Duration::from_millis(50), Duration::from_millis(500));
+    let mut last = CniError::new(Code::TryAgain, "the datastore did not answer", "given up");
     loop {
         match tokio::time::timeout_at(deadline, attempt()).await {
             Err(_) => return Err(last),

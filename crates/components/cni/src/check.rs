@@ -1,23 +1,19 @@
-//! CHECK, STATUS and GC.
+//! CHECK and STATUS.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::net::IpAddr;
 
-use caracal_api::{IpamBlockSpec, Kind, Object, WorkloadEndpointSpec};
+use caracal_api::{Object, WorkloadEndpointSpec};
 use caracal_ipam::Ipam;
-use caracal_store::{ListOptions, StoreError};
+use caracal_store::StoreError;
 
 use crate::{
     addresses,
     call::Call,
-    del,
+    delegate,
     error::{CniError, Code},
-    identity::Identity,
     kernel,
-    plan::inner_routes,
-    result::{AddResult, read_result},
+    plan::{AddressSource, inner_routes},
+    result::{AddResult, read_previous},
 };
 
 fn wrong(what: impl ToString) -> CniError {
@@ -32,7 +28,7 @@ fn previous(call: &Call<'_>) -> Result<AddResult, CniError> {
             "it is missing, and CHECK needs it",
         ));
     };
-    read_result(value).map_err(|e| CniError::config("prevResult", e))
+    read_previous(value, &call.id.ifname).map_err(|e| CniError::config("prevResult", e))
 }
 
 /// Checks that everything is as ADD made it: both interfaces, addresses, routes, endpoint, allocation.
@@ -100,9 +96,12 @@ async fn check_endpoint(call: &Call<'_>, addresses: &[IpAddr]) -> Result<(), Cni
 }
 
 async fn check_allocation(call: &Call<'_>, addresses: &[IpAddr]) -> Result<(), CniError> {
-    if call.delegate().is_some() {
-        return crate::delegate::run(call.env, &call.conf.ipam.plugin_type, "CHECK", &call.given.stdin)
-            .map(drop);
+    match addresses::source(call.conf, call.env)? {
+        AddressSource::Delegate(plugin) => {
+            return delegate::run(call.env, &plugin, "CHECK", &call.given.stdin).map(drop);
+        }
+        AddressSource::Given(_) => return Ok(()),
+        AddressSource::Calico { .. } => {}
     }
     let handle = call.id.handle();
     let held = Ipam::new(call.store.clone())
@@ -127,91 +126,14 @@ pub(crate) async fn check_addresses(call: &Call<'_>) -> Result<(), CniError> {
 
 /// STATUS: whether ADD could be served.
 pub(crate) async fn status(call: &Call<'_>) -> Result<(), CniError> {
-    call.check_ready().await.map_err(|e| CniError {
+    let unavailable = |e: CniError| CniError {
         code: Code::NotAvailable as u32,
         ..e
-    })
-}
-
-/// GC: detaches every container of this network and node that is not among the living.
-pub(crate) async fn gc(call: &Call<'_>, links: bool) -> Result<(), CniError> {
-    let Some(valid) = &call.conf.valid_attachments else {
-        return Err(CniError::config(
-            "cni.dev/valid-attachments",
-            "it is missing, and GC needs it",
-        ));
     };
-    let living: BTreeSet<&str> = valid.iter().map(|a| a.container_id.as_str()).collect();
-    let mut failed = None;
-    for id in attached(call).await? {
-        if living.contains(id.container_id.as_str()) {
-            continue;
-        }
-        tracing::info!(container = id.container_id, "GC: detaching");
-        let mut env = call.env.clone();
-        env.container_id.clone_from(&id.container_id);
-        env.netns = String::new();
-        let one = Call {
-            given: call.given,
-            env: &env,
-            conf: call.conf,
-            version: call.version,
-            store: call.store.clone(),
-            id,
-        };
-        let done = if links {
-            del::del(&one).await
-        } else {
-            addresses::release_all(&one.store, &one.id).await
-        };
-        // One that cannot be detached does not keep the others.
-        failed = failed.or(done.err());
+    call.check_ready().await.map_err(unavailable)?;
+    crate::add::mtu(call).map_err(unavailable)?;
+    match call.delegate() {
+        Some(plugin) => delegate::run(call.env, plugin, "STATUS", &call.given.stdin).map(drop),
+        None => Ok(()),
     }
-    failed.map_or(Ok(()), Err)
-}
-
-/// The containers of this network that hold addresses on this node.
-async fn attached(call: &Call<'_>) -> Result<Vec<Identity>, CniError> {
-    let all = ListOptions::default();
-    let (blocks, endpoints) = tokio::join!(
-        call.store.list_all(Kind::IpamBlock, &all),
-        call.store.list_all(Kind::WorkloadEndpoint, &all),
-    );
-    let blocks = blocks
-        .map_err(|e| CniError::store("reading the IPAM blocks", &e))?
-        .items;
-    let endpoints = endpoints
-        .map_err(|e| CniError::store("reading the endpoints", &e))?
-        .items;
-    let endpoints = endpoints
-        .into_iter()
-        .filter_map(|r| Object::<WorkloadEndpointSpec>::try_from(r).ok());
-    let interfaces: BTreeMap<String, String> = endpoints
-        .map(|e| (e.spec.container_id, e.spec.endpoint))
-        .collect();
-    let prefix = format!("{}.", call.id.network);
-    let blocks = blocks
-        .into_iter()
-        .filter_map(|b| Object::<IpamBlockSpec>::try_from(b).ok());
-    let mut found = Vec::new();
-    for attribute in blocks.flat_map(|b| b.spec.attributes) {
-        let handle = attribute.handle_id.as_deref();
-        let get = |name: &str| attribute.secondary.get(name).cloned();
-        let Some(container) = handle.and_then(|h| h.strip_prefix(&prefix)) else {
-            continue;
-        };
-        if get("node").as_deref() != Some(call.id.node.as_str()) {
-            continue;
-        }
-        let ifname = interfaces.get(container).filter(|name| !name.is_empty());
-        found.push(Identity {
-            container_id: container.to_owned(),
-            ifname: ifname.cloned().unwrap_or_else(|| "eth0".to_owned()),
-            pod: get("namespace").zip(get("pod")),
-            ..call.id.clone()
-        });
-    }
-    found.sort_by(|a, b| a.container_id.cmp(&b.container_id));
-    found.dedup();
-    Ok(found)
 }

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use async_trait::async_trait;
+use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_datastore::{DatastoreError, Settings};
-use caracal_store::Store;
+use caracal_store::{ListOptions, Page, Preconditions, Store, StoreError, WatchFrom, WatchStream};
 
 use crate::{
     error::{CniError, Code},
@@ -68,4 +70,42 @@ fn refused(error: DatastoreError) -> CniError {
         _ => Code::InvalidConfig,
     };
     CniError::new(code, "choice of the datastore", error)
+}
+
+/// Stands for a datastore that is not there (yet): nothing can be asked.
+#[derive(Debug)]
+pub(crate) struct Absent(pub(crate) CniError);
+
+impl Absent {
+    fn away(&self) -> StoreError {
+        StoreError::Unavailable(self.0.to_string())
+    }
+}
+
+#[async_trait]
+impl Store for Absent {
+    fn describe(&self) -> String {
+        "no datastore".to_owned()
+    }
+    async fn get(&self, _: &ResourceKey) -> Result<Resource, StoreError> {
+        Err(self.away())
+    }
+    async fn list(&self, _: Kind, _: &ListOptions) -> Result<Page, StoreError> {
+        Err(self.away())
+    }
+    async fn create(&self, _: Resource) -> Result<Resource, StoreError> {
+        Err(self.away())
+    }
+    async fn update(&self, _: Resource) -> Result<Resource, StoreError> {
+        Err(self.away())
+    }
+    async fn update_status(&self, _: Resource) -> Result<Resource, StoreError> {
+        Err(self.away())
+    }
+    async fn delete(&self, _: &ResourceKey, _: &Preconditions) -> Result<Resource, StoreError> {
+        Err(self.away())
+    }
+    async fn watch(&self, _: Kind, _: &WatchFrom) -> Result<WatchStream, StoreError> {
+        Err(self.away())
+    }
 }

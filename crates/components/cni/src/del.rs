@@ -1,17 +1,25 @@
 //! DEL: takes away what belongs to this container, and nothing of another one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use caracal_api::{Object, WorkloadEndpointSpec};
 use caracal_store::{Preconditions, StoreError};
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     addresses,
-    call::{Call, insist},
+    call::{Call, insist_until},
     delegate,
     error::{CniError, Code},
-    kernel,
+    journal, kernel, lock,
+    run::Plugin,
 };
+
+/// How long DEL tries to reach the datastore before it leaves the rest to a later call.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long it tries when it cannot leave anything to a later call.
+const LAST_RESORT: Duration = Duration::from_secs(15);
 
 /// How the endpoint of the container's name was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,67 +36,193 @@ pub(crate) enum Endpoint {
 const TRIES: usize = 10;
 
 /// Detaches the container. What is gone already is no error.
+///
+/// First the link is switched off: that needs no datastore, and no packet flows any more whatever comes. The kernel
+/// takes long to delete it, so the datastore is told meanwhile.
 pub(crate) async fn del(call: &Call<'_>) -> Result<(), CniError> {
-    // The link first: it needs no datastore, and no packet flows any more whatever comes.
-    let (host, alias) = (call.id.host_interface(), call.id.alias());
-    let (netns, ifname) = (call.env.netns.clone(), call.id.ifname.clone());
-    let link = tokio::task::spawn_blocking(move || drop_own_link(&host, &alias, &netns, &ifname));
-    let (link, endpoint) = tokio::join!(link, insist(|| forget_endpoint(call)));
-    let link = link.map_err(|e| CniError::new(Code::Kernel, "deleting the interface", e))??;
-    let endpoint = endpoint?;
-    if link == Own::Unclear && endpoint == Endpoint::Deleted {
-        // No alias tells whose it is (not made by us), but the endpoint was this container's.
-        kernel::drop_link(&mut kernel::open_here()?, &call.id.host_interface())?;
+    let link = switch_off(call)?;
+    let unclear = link.owner == Own::Unclear;
+    let deletion = link.deletion();
+    if let Some(plugin) = call.delegate() {
+        delegate::run(call.env, plugin, "DEL", &call.given.stdin).map(drop)?;
     }
-    // Last, so that nobody gets the address while somebody may still use it.
-    release(call).await
+    let stored = in_time(call, Plugin::Calico, unclear).await;
+    deletion.await.and(stored)
 }
 
-/// Gives back the container's addresses.
-pub(crate) async fn release(call: &Call<'_>) -> Result<(), CniError> {
-    match call.delegate() {
-        Some(plugin) => delegate::run(call.env, plugin, "DEL", &call.given.stdin).map(drop),
-        None => insist(|| addresses::release_all(&call.store, &call.id)).await,
+/// What GC does to one that no longer lives. The other IPAM plugin has its own GC.
+pub(crate) async fn detach(call: &Call<'_>, plugin: Plugin) -> Result<(), CniError> {
+    if plugin == Plugin::Ipam {
+        return release(call).await;
     }
+    let link = switch_off(call)?;
+    let unclear = link.owner == Own::Unclear;
+    let deletion = link.deletion();
+    let stored = in_time(call, plugin, unclear).await;
+    deletion.await.and(stored)
+}
+
+/// DEL of the IPAM plugin alone.
+pub(crate) async fn release(call: &Call<'_>) -> Result<(), CniError> {
+    in_time(call, Plugin::Ipam, false).await
+}
+
+/// What the datastore has to be told, now or by a later call.
+async fn in_time(call: &Call<'_>, plugin: Plugin, unclear: bool) -> Result<(), CniError> {
+    let begun = Instant::now();
+    let error = match forget(call, plugin, unclear, begun + PATIENCE).await {
+        Err(e) if e.is(Code::TryAgain) => e,
+        done => return done,
+    };
+    match journal::record(call, plugin) {
+        Ok(()) => Ok(()),
+        Err(unkept) => {
+            tracing::error!(%error, %unkept, "cannot be left to a later call");
+            forget(call, plugin, unclear, begun + LAST_RESORT).await
+        }
+    }
+}
+
+/// Does what an earlier DEL left.
+pub(crate) async fn finish(call: &Call<'_>, plugin: Plugin, limit: Duration) -> Result<(), CniError> {
+    let mut unclear = false;
+    if plugin == Plugin::Calico {
+        let link = switch_off(call)?;
+        unclear = link.owner == Own::Unclear;
+        link.deletion().await?;
+    }
+    forget(call, plugin, unclear, Instant::now() + limit).await
+}
+
+/// Deletes the endpoint and gives the addresses back.
+async fn forget(call: &Call<'_>, plugin: Plugin, unclear: bool, deadline: Instant) -> Result<(), CniError> {
+    let endpoint = async {
+        match plugin {
+            Plugin::Calico => insist_until(deadline, || forget_endpoint(call)).await,
+            Plugin::Ipam => Ok(Endpoint::Absent),
+        }
+    };
+    let addresses = async {
+        match call.delegate() {
+            Some(_) => Ok(()),
+            None => insist_until(deadline, || release_locked(call)).await,
+        }
+    };
+    if !unclear {
+        // The link is off: nobody uses the addresses.
+        let (endpoint, addresses) = tokio::join!(endpoint, addresses);
+        return endpoint.and(addresses);
+    }
+    if endpoint.await? == Endpoint::Deleted {
+        // No alias tells whose the link is (it was not made by us), but the endpoint was this container's.
+        kernel::drop_link(&mut kernel::open_here()?, &call.id.host_interface())?;
+    }
+    addresses.await
+}
+
+/// Gives back what the container holds, while no other plugin of this node changes blocks.
+pub(crate) async fn release_locked(call: &Call<'_>) -> Result<(), CniError> {
+    let _lock = lock::take(&call.conf.ipam_lock_file).await;
+    addresses::release_all(&call.store, &call.id).await
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Own {
+    /// It is surely this container's.
+    Yes,
     /// It is gone, or another container's.
-    Done,
+    No,
     /// It may be this container's.
     Unclear,
 }
 
-/// Deletes the veth pair if it is surely this container's.
-pub(crate) fn drop_own_link(host: &str, alias: &str, netns: &str, ifname: &str) -> Result<Own, CniError> {
+/// The host's side after it was switched off.
+struct Link {
+    name: String,
+    owner: Own,
+}
+
+fn switch_off(call: &Call<'_>) -> Result<Link, CniError> {
+    let name = call.id.host_interface();
     let mut rtnl = kernel::open_here()?;
-    let Some(outer) = kernel::look_up(&mut rtnl, host)? else {
-        return Ok(Own::Done);
-    };
-    match outer.alias.as_deref().filter(|a| !a.is_empty()) {
-        Some(found) if found != alias => {
-            tracing::info!(
-                host,
-                found,
-                "the interface belongs to another container: left alone"
-            );
-            return Ok(Own::Done);
-        }
-        Some(_) => {}
-        None => {
-            // Made, but not named yet when ADD was killed; or Calico's.
-            let inner = kernel::open_netns(netns)
-                .and_then(|ns| kernel::look_up_in(&ns, ifname))
-                .ok()
-                .flatten();
-            if !inner.is_some_and(|i| i.is_peer_of(&outer)) {
-                return Ok(Own::Unclear);
+    let owner = whose(
+        &mut rtnl,
+        &name,
+        &call.id.alias(),
+        &call.env.netns,
+        &call.id.ifname,
+    )?;
+    if owner == Own::Yes {
+        kernel::switch_off(&mut rtnl, &name)?;
+    }
+    Ok(Link { name, owner })
+}
+
+impl Link {
+    /// Deletes the pair, on a thread because the kernel makes one wait.
+    fn deletion(self) -> impl Future<Output = Result<(), CniError>> {
+        let (send, receive) = oneshot::channel();
+        let started = (self.owner == Own::Yes).then(|| {
+            std::thread::Builder::new()
+                .name("delete-link".into())
+                .spawn(move || {
+                    let done =
+                        kernel::open_here().and_then(|mut rtnl| kernel::drop_link(&mut rtnl, &self.name));
+                    // Nobody listens any more when the call has failed meanwhile.
+                    let _ = send.send(done.map(drop));
+                })
+        });
+        let failed = |e: &dyn std::fmt::Display| CniError::new(Code::Kernel, "deleting the interface", e);
+        async move {
+            match started {
+                None => Ok(()),
+                Some(Err(e)) => Err(failed(&e)),
+                Some(Ok(_)) => receive.await.map_err(|e| failed(&e))?,
             }
         }
     }
-    kernel::drop_link(&mut rtnl, host)?;
-    Ok(Own::Done)
+}
+
+/// Deletes the veth pair if it is surely this container's.
+pub(crate) fn drop_own_link(host: &str, alias: &str, netns: &str, ifname: &str) -> Result<(), CniError> {
+    let mut rtnl = kernel::open_here()?;
+    if whose(&mut rtnl, host, alias, netns, ifname)? == Own::Yes {
+        kernel::drop_link(&mut rtnl, host)?;
+    }
+    Ok(())
+}
+
+fn whose(
+    rtnl: &mut caracal_link::Rtnl,
+    host: &str,
+    alias: &str,
+    netns: &str,
+    ifname: &str,
+) -> Result<Own, CniError> {
+    let Some(outer) = kernel::look_up(rtnl, host)? else {
+        return Ok(Own::No);
+    };
+    if let Some(found) = outer.alias.as_deref().filter(|a| !a.is_empty()) {
+        if found == alias {
+            return Ok(Own::Yes);
+        }
+        tracing::info!(
+            host,
+            found,
+            "the interface belongs to another container: left alone"
+        );
+        return Ok(Own::No);
+    }
+    // Made, but not named yet when ADD was killed; or Calico's.
+    let inner = kernel::open_netns(netns)
+        .and_then(|ns| kernel::look_up_in(&ns, ifname))
+        .ok()
+        .flatten();
+    Ok(if inner.is_some_and(|i| i.is_peer_of(&outer)) {
+        Own::Yes
+    } else {
+        Own::Unclear
+    })
 }
 
 /// Deletes the endpoint if it is this container's.

@@ -1,9 +1,14 @@
 //! The endpoint object of a workload.
 
-use caracal_api::{Action, EntityRule, Object, ProfileSpec, Rule, WorkloadEndpointSpec};
-use caracal_net::{Cidr, IfAddr};
+use std::net::IpAddr;
 
-use crate::{error::CniError, identity::Identity, netconf::NetConf};
+use caracal_api::{Action, EntityRule, Object, ProfileSpec, Rule, WorkloadEndpointSpec};
+use caracal_net::{Cidr, Family, IfAddr};
+
+use crate::{annotations::Annotations, error::CniError, identity::Identity, netconf::NetConf};
+
+/// The annotation with the name of the network that an endpoint was made for, by which GC knows its own.
+pub(crate) const NETWORK: &str = "cni.caracal/network";
 
 /// The endpoint that ADD writes; `revision` is that of the one it replaces.
 pub(crate) fn endpoint(
@@ -11,7 +16,9 @@ pub(crate) fn endpoint(
     conf: &NetConf,
     addresses: &[IfAddr],
     revision: Option<String>,
-) -> Object<WorkloadEndpointSpec> {
+) -> Result<Object<WorkloadEndpointSpec>, CniError> {
+    let plain: Vec<_> = addresses.iter().map(|a| a.addr).collect();
+    let extras = Annotations::of(conf).extras(conf, &plain)?;
     let spec = WorkloadEndpointSpec {
         orchestrator: id.orchestrator().to_owned(),
         workload: if id.pod.is_none() {
@@ -29,6 +36,9 @@ pub(crate) fn endpoint(
         interface_name: id.host_interface(),
         mac: id.mac().to_string(),
         ports: conf.args.cni.ports.clone(),
+        ip_nats: extras.ip_nats,
+        allow_spoofed_source_prefixes: extras.source_prefixes,
+        qos_controls: extras.qos,
         ..WorkloadEndpointSpec::default()
     };
     let mut object = Object::namespaced(id.namespace(), id.endpoint_name(), spec);
@@ -47,8 +57,12 @@ pub(crate) fn endpoint(
             .remove(caracal_convert::LABEL_SERVICE_ACCOUNT);
     }
     object.metadata.labels.extend(id.labels());
-    object.metadata.resource_version = revision;
     object
+        .metadata
+        .annotations
+        .insert(NETWORK.to_owned(), id.network.clone());
+    object.metadata.resource_version = revision;
+    Ok(object)
 }
 
 /// The profile of containers that are no pods: members of the network reach each other, and everything from inside.
@@ -64,6 +78,18 @@ pub(crate) fn network_profile(network: &str) -> Object<ProfileSpec> {
         labels_to_apply: std::iter::once((network.to_owned(), String::new())).collect(),
     };
     Object::new(network, spec)
+}
+
+/// Checks the annotations before anything is done for them.
+pub(crate) fn check_annotations(conf: &NetConf) -> Result<(), CniError> {
+    let annotations = Annotations::of(conf);
+    // An address of each family, as none is known yet.
+    let some = [IpAddr::from([0, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
+    annotations.extras(conf, &some)?;
+    for family in [Family::V4, Family::V6] {
+        annotations.pools(family)?;
+    }
+    Ok(())
 }
 
 /// Checks the ports and labels of `args.cni`.

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The longest container id that fits wherever we write it (a link's alias is the shortest place).
-const MAX_CONTAINER_ID: usize = 200;
+const MAX_CONTAINER_ID: usize = 190;
 
 /// What a runtime passes in the environment.
 #[derive(Debug, Clone, Default)]

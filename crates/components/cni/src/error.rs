@@ -118,7 +118,7 @@ impl CniError {
             IpamError::Plan(_) => Code::AddressRefused,
             IpamError::Store { source, .. } if source.is_transient() => Code::TryAgain,
             IpamError::Store { .. } => Code::Datastore,
-            IpamError::Contention(_) => Code::TryAgain,
+            _ => Code::TryAgain,
         };
         Self::new(code, "IP address management", error)
     }

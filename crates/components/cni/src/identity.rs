@@ -11,7 +11,12 @@ use caracal_ids::NodeName;
 use caracal_net::MacAddr;
 use sha1::{Digest, Sha1};
 
-use crate::{env::Env, error::CniError, netconf::NetConf};
+use crate::{
+    annotations::{Annotations, can_be_a_station},
+    env::Env,
+    error::CniError,
+    netconf::NetConf,
+};
 
 /// What precedes the host's side of a veth pair.
 const VETH_PREFIX: &str = "cali";
@@ -19,8 +24,14 @@ const VETH_PREFIX: &str = "cali";
 const ORCHESTRATOR_CNI: &str = "cni";
 /// The namespace of endpoints that are no pods.
 const DEFAULT_NAMESPACE: &str = "default";
+/// What is kept beside the addresses of interfaces that are not the first.
+pub(crate) const INTERFACE_ATTRIBUTE: &str = "interface";
 /// How many digits of a container id name its interface.
 const ID_DIGITS: usize = 11;
+/// The interface that every container has. Others get names of their own on the host and handles of their own.
+pub(crate) const FIRST_INTERFACE: &str = "eth0";
+/// The longest alias of a link.
+const MAX_ALIAS: usize = 255;
 
 /// One interface of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +48,8 @@ pub struct Identity {
     pub pod: Option<(String, String)>,
     /// The pod's service account.
     pub service_account: String,
+    /// The MAC address asked for.
+    pub hardware_address: Option<MacAddr>,
 }
 
 impl Identity {
@@ -60,12 +73,27 @@ impl Identity {
             ifname: env.ifname.clone(),
             pod,
             service_account: conf.args.cni.service_account.clone(),
+            hardware_address: hardware_address(env, conf)?,
         })
+    }
+
+    /// What only interfaces beside the first one have in their names.
+    fn further(&self) -> Option<&str> {
+        (self.ifname != FIRST_INTERFACE).then_some(self.ifname.as_str())
     }
 
     /// The handle that holds its addresses.
     #[must_use]
     pub fn handle(&self) -> String {
+        match self.further() {
+            None => self.container_handle(),
+            Some(ifname) => format!("{}.{ifname}", self.container_handle()),
+        }
+    }
+
+    /// The handle of the container's first interface; with Calico, of whichever it has.
+    #[must_use]
+    pub fn container_handle(&self) -> String {
         format!("{}.{}", self.network, self.container_id)
     }
 
@@ -111,26 +139,42 @@ impl Identity {
     /// The host's side of its veth pair.
     #[must_use]
     pub fn host_interface(&self) -> String {
-        match &self.pod {
-            Some((namespace, name)) => veth_name(VETH_PREFIX, namespace, name),
-            None => {
-                let digits: String = self.container_id.chars().take(ID_DIGITS).collect();
-                format!("{VETH_PREFIX}{digits}")
+        match (&self.pod, self.further()) {
+            (Some((namespace, name)), None) => veth_name(VETH_PREFIX, namespace, name),
+            // No pod's name has a slash.
+            (Some((namespace, name)), Some(ifname)) => {
+                veth_name(VETH_PREFIX, namespace, &format!("{name}/{ifname}"))
             }
+            (None, None) => match short_name(&self.container_id) {
+                Some(short) => format!("{VETH_PREFIX}{short}"),
+                None => veth_name(VETH_PREFIX, "", &self.container_id),
+            },
+            (None, Some(ifname)) => veth_name(VETH_PREFIX, "", &format!("{}/{ifname}", self.container_id)),
         }
     }
 
-    /// The alias of the host's side: tells whose the pair is even when the datastore is away, and an older container
-    /// of a pod from a newer one, for both have the same interface name.
+    /// The alias of the host's side, `<container>/<interface>/<network>`: tells whose the pair is even when the
+    /// datastore is away, and an older container of a pod from a newer one, for both have the same interface name.
     #[must_use]
     pub fn alias(&self) -> String {
-        format!("{}/{}", self.container_id, self.ifname)
+        let whole = format!("{}/{}/{}", self.container_id, self.ifname, self.network);
+        if whole.len() <= MAX_ALIAS {
+            return whole;
+        }
+        let digest: String = Sha1::digest(&self.network)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        format!("{}/{}/{digest}", self.container_id, self.ifname)
     }
 
-    /// The MAC address inside: the same each time that ADD is called for this container.
+    /// The MAC address inside, as asked for; otherwise the same each time that ADD is called for this container.
     #[must_use]
     pub fn mac(&self) -> MacAddr {
-        let digest = Sha1::digest(self.alias());
+        if let Some(wanted) = self.hardware_address {
+            return wanted;
+        }
+        let digest = Sha1::digest(format!("{}/{}", self.container_id, self.ifname));
         let mut mac = [0; 6];
         mac.copy_from_slice(&digest[..6]);
         // Locally administered, and of one station.
@@ -175,7 +219,42 @@ impl Identity {
             attributes.insert("namespace".to_owned(), namespace.clone());
             attributes.insert("pod".to_owned(), name.clone());
         }
+        if let Some(ifname) = self.further() {
+            attributes.insert(INTERFACE_ATTRIBUTE.to_owned(), ifname.to_owned());
+        }
         attributes
+    }
+}
+
+/// The start of a container's id, where it tells the container from others: ids of runtimes are random digits.
+fn short_name(id: &str) -> Option<&str> {
+    let random = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if id.len() <= ID_DIGITS {
+        return Some(id);
+    }
+    id.bytes().all(random).then(|| &id[..ID_DIGITS])
+}
+
+/// The MAC address that an annotation, the runtime or its arguments ask for.
+fn hardware_address(env: &Env, conf: &NetConf) -> Result<Option<MacAddr>, CniError> {
+    if let Some(mac) = Annotations::of(conf).hardware_address()? {
+        return Ok(Some(mac));
+    }
+    let read = |text: &str, wrong: &dyn Fn(String) -> CniError| {
+        let mac: MacAddr = text.parse().map_err(|e| wrong(format!("{e}")))?;
+        if can_be_a_station(mac) {
+            Ok(Some(mac))
+        } else {
+            Err(wrong(format!(
+                "{text:?} is a group address: no interface can have it"
+            )))
+        }
+    };
+    let capability = conf.runtime_config.mac.as_str();
+    match env.arg("MAC") {
+        _ if !capability.is_empty() => read(capability, &|why| CniError::config("runtimeConfig.mac", why)),
+        Some(text) => read(text, &|why| CniError::env("CNI_ARGS", format!("MAC: {why}"))),
+        None => Ok(None),
     }
 }
 

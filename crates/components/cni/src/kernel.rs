@@ -57,6 +57,23 @@ pub(crate) fn look_up_in(netns: &NetNs, name: &str) -> Result<Option<SeenLink>, 
     look_up(&mut rtnl, name)
 }
 
+/// Switches a link off: no packet passes, and its routes are gone. One that is gone is no error.
+pub(crate) fn switch_off(rtnl: &mut Rtnl, name: &str) -> Result<(), CniError> {
+    match rtnl.set_link(name, &LinkChange::down()) {
+        Ok(()) | Err(LinkError::Missing(_)) => Ok(()),
+        Err(e) => Err(CniError::kernel("switching the interface off", &e)),
+    }
+}
+
+/// The links of this namespace that have an alias: name and alias.
+pub(crate) fn aliases(rtnl: &mut Rtnl) -> Result<Vec<(String, String)>, CniError> {
+    let links = rtnl
+        .links()
+        .map_err(|e| CniError::kernel("listing the interfaces", &e))?;
+    let links = links.into_iter();
+    Ok(links.filter_map(|l| Some((l.name, l.alias?))).collect())
+}
+
 /// Deletes a link; one that is gone is no error.
 pub(crate) fn drop_link(rtnl: &mut Rtnl, name: &str) -> Result<bool, CniError> {
     rtnl.delete_link(name)

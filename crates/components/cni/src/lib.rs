@@ -11,6 +11,7 @@
 
 mod add;
 mod addresses;
+mod annotations;
 mod call;
 mod check;
 mod datastore;
@@ -19,12 +20,17 @@ mod delegate;
 mod endpoint;
 mod env;
 mod error;
+mod gc;
 mod identity;
+mod install;
+mod journal;
 mod kernel;
+mod lock;
 mod logging;
 mod netconf;
 mod plan;
 mod policy;
+mod readiness;
 mod result;
 mod run;
 mod version;

@@ -1,9 +1,12 @@
 //! Logs to stderr, where runtimes collect them, and to a file if the configuration names one.
 
+pub(crate) mod rotate;
+
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    time::SystemTime,
 };
 
 use tracing::level_filters::LevelFilter;
@@ -61,7 +64,15 @@ pub(crate) fn start(conf: &NetConf) -> Result<(), CniError> {
     let path = conf.log_file_path.as_str();
     let mut problem = None;
     let file = (!path.is_empty())
-        .then(|| open(path))
+        .then(|| {
+            let stamp = jiff::Timestamp::now().to_string();
+            rotate::open(
+                Path::new(path),
+                rotate::Limits::of(conf),
+                SystemTime::now(),
+                &stamp,
+            )
+        })
         .and_then(|opened| opened.map_err(|e| problem = Some(e)).ok());
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
@@ -75,15 +86,4 @@ pub(crate) fn start(conf: &NetConf) -> Result<(), CniError> {
         tracing::warn!(path, %error, "cannot write the log file; logging to stderr alone");
     }
     Ok(())
-}
-
-fn open(path: &str) -> io::Result<File> {
-    if let Some(dir) = std::path::Path::new(path).parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
 }

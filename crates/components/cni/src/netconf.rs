@@ -1,7 +1,7 @@
 //! The network configuration: every field that Calico knows, typed. Fields that nobody knows are accepted, as the
 //! specification lets runtimes and chained plugins add their own.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use caracal_api::WorkloadPort;
 use serde::{Deserialize, Deserializer, de};
@@ -100,6 +100,7 @@ pub struct IpamConf {
     pub assign_ipv6: Option<bool>,
     pub ipv4_pools: Vec<String>,
     pub ipv6_pools: Vec<String>,
+    pub ranges: Option<Value>,
     pub name: String,
 }
 
@@ -163,6 +164,9 @@ pub struct ContainerSettings {
 pub struct RuntimeConfig {
     pub dns: Option<Value>,
     pub ips: Vec<String>,
+    pub mac: String,
+    #[serde(rename = "io.kubernetes.cri.pod-annotations")]
+    pub pod_annotations: BTreeMap<String, String>,
 }
 
 /// The part `args`.
@@ -186,6 +190,7 @@ pub struct CniArgs {
     #[serde(rename = "serviceAccount")]
     pub service_account: String,
     pub ips: Vec<String>,
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A label of the workload.
@@ -258,6 +263,16 @@ impl NetConf {
             ));
         }
         Ok(())
+    }
+
+    /// Whether the IPAM plugin shall take the range that Kubernetes gave the node.
+    pub(crate) fn uses_pod_cidr(&self) -> bool {
+        let said = |text: &str| {
+            text.eq_ignore_ascii_case("usePodCidr") || text.eq_ignore_ascii_case("usePodCidrIPv6")
+        };
+        let ranges = self.ipam.ranges.as_ref().and_then(Value::as_array);
+        let sets = ranges.into_iter().flatten().filter_map(Value::as_array).flatten();
+        said(&self.ipam.subnet) || sets.filter_map(|range| range.get("subnet")?.as_str()).any(said)
     }
 
     /// The addresses that the configuration asks for, from `runtimeConfig.ips` or else `args.cni.ips`.

@@ -73,6 +73,8 @@ pub enum AddressSource {
     },
     /// Another IPAM plugin.
     Delegate(String),
+    /// These, without IPAM.
+    Given(Vec<IpAddr>),
 }
 
 /// What is wanted.
@@ -198,6 +200,13 @@ impl fmt::Display for Step {
 pub fn plan_addresses(observed: &Observed, wanted: &Wanted<'_>) -> (Vec<IfAddr>, Vec<Step>) {
     let (families, requested) = match &wanted.addresses {
         AddressSource::Delegate(plugin) => return (Vec::new(), vec![Step::Delegate(plugin.clone())]),
+        AddressSource::Given(addresses) => {
+            let own = |addr: &IpAddr| IfAddr {
+                addr: *addr,
+                len: Family::of(*addr).bits(),
+            };
+            return (addresses.iter().map(own).collect(), Vec::new());
+        }
         AddressSource::Calico { families, requested } => (families, requested),
     };
     let (mut kept, mut steps) = (Vec::new(), Vec::new());
@@ -297,7 +306,7 @@ pub fn plan_attach(
         .endpoint
         .as_ref()
         .and_then(|e| e.metadata.resource_version.clone());
-    let new = endpoint::endpoint(id, conf, addresses, revision);
+    let new = endpoint::endpoint(id, conf, addresses, revision)?;
     let stored = observed.endpoint.as_ref();
     if stored.is_none_or(|s| s.spec != new.spec || s.metadata.labels != new.metadata.labels) {
         steps.push(Step::WriteEndpoint(Box::new(new)));
@@ -335,13 +344,9 @@ fn link_steps(observed: &Observed, wanted: &Wanted<'_>) -> Result<Vec<Step>, Cni
                 "the host has a link {host} that is no veth: rename or remove it"
             ));
         }
-        let same_container = owner
-            .strip_prefix(&id.container_id)
-            .and_then(|r| r.strip_prefix('/'));
-        if let Some(other) = same_container.filter(|other| *other != id.ifname) {
+        if id.pod.is_none() && !owner.is_empty() && owner != id.alias() {
             return in_the_way(format!(
-                "this container has its interface {other:?} on {host} already: one interface of this network per \
-                 pod is supported"
+                "the host's link {host} belongs to {owner}: two containers would have the same name there"
             ));
         }
         let was = if owner.is_empty() {

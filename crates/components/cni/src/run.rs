@@ -6,19 +6,21 @@ use std::{
     io::{Read, Write},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     add,
     call::{Call, Invocation},
     check, del,
     env::{Env, Needs},
     error::{CniError, Code},
-    logging,
+    gc, install, journal, logging,
     netconf::NetConf,
     version::{Version, version_json},
 };
 
 /// The two plugins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Plugin {
     Calico,
     Ipam,
@@ -36,19 +38,22 @@ const MAX_STDIN: u64 = 4 << 20;
 
 /// The whole of a plugin's process.
 pub(crate) fn process(plugin: Plugin, args: &[OsString]) -> i32 {
+    let env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .collect();
     let words: Vec<_> = args.iter().skip(1).map(|a| a.to_string_lossy()).collect();
     match words.first().map(AsRef::as_ref) {
         Some("-v" | "--version") => return print(&format!("{}\n", env!("CARGO_PKG_VERSION")), 0),
         Some("-h" | "--help") => return print(&help(plugin), 0),
+        Some("install") if plugin == Plugin::Calico => {
+            return install::run(args.get(2..).unwrap_or_default(), env);
+        }
         Some(other) => {
             eprintln!("unknown argument {other:?}\n{}", help(plugin));
             return 64;
         }
         None => {}
     }
-    let env: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .collect();
     let mut stdin = Vec::new();
     // A call by hand, without a runtime: do not wait for a terminal.
     if env.contains_key("CNI_COMMAND")
@@ -125,8 +130,8 @@ pub(crate) async fn answer(plugin: Plugin, given: &Invocation) -> Reply {
 /// The verbs beside VERSION: what they need, and since which version they exist.
 fn requirements(command: &str) -> Result<(Needs, Version), CniError> {
     Ok(match command {
-        "ADD" => (Needs::Namespace, Version::V0_3_0),
-        "DEL" => (Needs::Container, Version::V0_3_0),
+        "ADD" => (Needs::Namespace, Version::V0_1_0),
+        "DEL" => (Needs::Container, Version::V0_1_0),
         "CHECK" => (Needs::Namespace, Version::V0_4_0),
         "STATUS" | "GC" => (Needs::Nothing, Version::V1_1_0),
         "" => {
@@ -170,14 +175,18 @@ async fn verb(
     let call = Call::new(given, &env, &conf, version, needs)?;
     tracing::debug!(command, id = ?call.id, datastore = call.store.describe(), "called");
     let nothing = |()| String::new();
-    match (command, plugin) {
+    let answer = match (command, plugin) {
         ("ADD", Plugin::Calico) => add::add(&call).await.map(|r| r.to_json(version)),
         ("ADD", Plugin::Ipam) => add::add_addresses(&call).await.map(|r| r.to_json(version)),
         ("DEL", Plugin::Calico) => del::del(&call).await.map(nothing),
         ("DEL", Plugin::Ipam) => del::release(&call).await.map(nothing),
         ("CHECK", Plugin::Calico) => check::check(&call).await.map(nothing),
         ("CHECK", Plugin::Ipam) => check::check_addresses(&call).await.map(nothing),
-        ("GC", plugin) => check::gc(&call, plugin == Plugin::Calico).await.map(nothing),
+        ("GC", plugin) => gc::gc(&call, plugin).await.map(nothing),
         _ => check::status(&call).await.map(nothing),
+    };
+    if answer.is_ok() && !matches!(command, "CHECK" | "STATUS") {
+        journal::replay(given).await;
     }
+    answer
 }

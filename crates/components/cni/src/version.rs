@@ -4,6 +4,8 @@ use crate::error::{CniError, Code};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are the versions")]
 pub enum Version {
+    V0_1_0,
+    V0_2_0,
     V0_3_0,
     V0_3_1,
     V0_4_0,
@@ -13,7 +15,9 @@ pub enum Version {
 
 impl Version {
     /// All of them, oldest first.
-    pub const ALL: [Version; 5] = [
+    pub const ALL: [Version; 7] = [
+        Version::V0_1_0,
+        Version::V0_2_0,
         Version::V0_3_0,
         Version::V0_3_1,
         Version::V0_4_0,
@@ -28,6 +32,8 @@ impl Version {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Version::V0_1_0 => "0.1.0",
+            Version::V0_2_0 => "0.2.0",
             Version::V0_3_0 => "0.3.0",
             Version::V0_3_1 => "0.3.1",
             Version::V0_4_0 => "0.4.0",

@@ -45,7 +45,7 @@ fn netns_add_check_and_del_of_a_pod_with_two_families() {
     assert_eq!(result["interfaces"][1]["mac"], eth0.mac.unwrap().to_string());
     let outer = Rtnl::open().unwrap().require_link(VETH).unwrap();
     assert_eq!(outer.mac, Some(crate::HOST_MAC));
-    assert_eq!(outer.alias.as_deref(), Some("c1/eth0"));
+    assert_eq!(outer.alias.as_deref(), Some("c1/eth0/net1"));
 
     let endpoint: WorkloadEndpointSpec = lab.endpoints().remove(0);
     let networks: Vec<String> = ips

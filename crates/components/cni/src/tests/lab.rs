@@ -51,6 +51,9 @@ impl Request {
     }
 }
 
+/// Where DELs are kept for later: private to the test, as all of `/run`.
+pub(super) const JOURNAL: &str = "/run/pending";
+
 pub(super) struct Lab {
     pub(super) store: MemoryStore,
 }
@@ -181,6 +184,7 @@ impl Lab {
             env: request.env,
             stdin: request.conf.to_string().into_bytes(),
             store: Some(Arc::new(self.store.clone())),
+            journal: Some(JOURNAL.into()),
             after_step: request.after_step,
         };
         // Every call has a runtime of its own, as the process of a plugin has; its connections end with it.

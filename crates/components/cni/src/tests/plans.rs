@@ -120,8 +120,8 @@ fn a_second_add_only_configures_again() {
     let wanted = wanted(&id, &conf);
     let addresses = [addr("10.0.0.1/26")];
     let observed = Observed {
-        endpoint: Some(endpoint::endpoint(&id, &conf, &addresses, Some("5".into()))),
-        host_link: Some(link(4, Some("c1/eth0"), Some(2))),
+        endpoint: Some(endpoint::endpoint(&id, &conf, &addresses, Some("5".into())).unwrap()),
+        host_link: Some(link(4, Some("c1/eth0/net"), Some(2))),
         inner_link: Some(link(2, None, Some(4))),
         ..Observed::default()
     };
@@ -162,9 +162,7 @@ fn what_is_in_the_way_is_cleared_only_if_it_is_ours() {
             .to_string()
             .contains("no veth")
     );
-    let second = plan(Some(link(4, Some("c1/net1"), Some(2))), None).unwrap_err();
-    assert!(second.to_string().contains("net1"), "{second}");
-    for host in [None, Some(link(4, Some("c1/eth0"), Some(9)))] {
+    for host in [None, Some(link(4, Some("c1/eth0/net"), Some(9)))] {
         let taken = plan(host, Some(link(2, None, Some(77)))).unwrap_err();
         assert!(
             taken.code == 4 && taken.to_string().contains("already"),
@@ -174,9 +172,61 @@ fn what_is_in_the_way_is_cleared_only_if_it_is_ours() {
 }
 
 #[test]
+fn containers_that_are_no_pods_do_not_replace_each_other() {
+    let (mut id, conf) = given();
+    id.pod = None;
+    let observed = Observed {
+        host_link: Some(link(4, Some("c2/eth0/net"), Some(2))),
+        ..Observed::default()
+    };
+    let refused = plan_attach(&observed, &wanted(&id, &conf), &[addr("10.0.0.1/26")], &[]).unwrap_err();
+    assert!(refused.to_string().contains("c2/eth0/net"), "{refused}");
+}
+
+#[test]
+fn interfaces_of_one_container_have_names_and_handles_of_their_own() {
+    let (first, _) = given();
+    let mut second = first.clone();
+    second.ifname = "net1".into();
+    assert_eq!(
+        (first.handle(), second.handle()),
+        ("net.c1".into(), "net.c1.net1".into())
+    );
+    assert_ne!(first.host_interface(), second.host_interface());
+    assert_ne!(first.endpoint_name(), second.endpoint_name());
+    assert_ne!(first.mac(), second.mac());
+    assert_eq!(second.attributes(String::new())["interface"], "net1");
+    // A pod whose name looks like a pod and an interface is not taken for it.
+    let mut other = first.clone();
+    other.pod = Some(("default".into(), "web.net1".into()));
+    assert_ne!(other.host_interface(), second.host_interface());
+    // Without pods: as Calico where that is unambiguous, else a digest of all of the id.
+    let named = |container: &str, ifname: &str| {
+        let mut id = first.clone();
+        id.pod = None;
+        id.container_id = container.into();
+        id.ifname = ifname.into();
+        id.host_interface()
+    };
+    assert_eq!(named("0123456789abcdef", "eth0"), "cali0123456789a");
+    assert_eq!(named("short", "eth0"), "calishort");
+    assert_ne!(
+        named("container-number-1", "eth0"),
+        named("container-number-2", "eth0")
+    );
+    assert_ne!(
+        named("0123456789abcdef", "eth0"),
+        named("0123456789abcdef", "eth1")
+    );
+    for name in [named("container-number-1", "eth0"), named("short", "net1")] {
+        assert!(name.len() == 15 && name.starts_with("cali"), "{name}");
+    }
+}
+
+#[test]
 fn the_endpoint_carries_what_policy_needs() {
     let (id, conf) = given();
-    let e = endpoint::endpoint(&id, &conf, &[addr("10.0.0.1/26"), addr("fd00::1/122")], None);
+    let e = endpoint::endpoint(&id, &conf, &[addr("10.0.0.1/26"), addr("fd00::1/122")], None).unwrap();
     assert_eq!(e.spec.ip_networks, ["10.0.0.1/32", "fd00::1/128"]);
     assert_eq!(
         (&*e.spec.pod, &*e.spec.container_id, &*e.spec.endpoint),

@@ -125,10 +125,13 @@ fn names_and_unsupported_values_are_refused() {
 #[test]
 fn versions() {
     assert_eq!(Version::parse("0.3.1"), Ok(Version::V0_3_1));
-    for bad in ["", "0.2.0", "2.0.0", "x"] {
+    for bad in ["", "0.2.1", "2.0.0", "x"] {
         let (code, text) = told(&Version::parse(bad).unwrap_err());
         assert_eq!(code, 1);
-        assert!(text.contains("0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"), "{text}");
+        assert!(
+            text.contains("0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"),
+            "{text}"
+        );
     }
 }
 
@@ -310,7 +313,7 @@ fn addresses_come_from_pools_requests_or_another_plugin() {
         |value: Value, args: &str| addresses::source(&conf(&value), &env(&[("CNI_ARGS", args)]).unwrap());
     let families = |value: Value| match of(json!({"ipam": value}), "").unwrap() {
         AddressSource::Calico { families, .. } => (families.v4, families.v6),
-        AddressSource::Delegate(_) => unreachable!("it is ours"),
+        AddressSource::Delegate(_) | AddressSource::Given(_) => unreachable!("it is ours"),
     };
     assert_eq!(families(json!({"type": "calico-ipam"})), (true, false));
     assert_eq!(
@@ -330,7 +333,7 @@ fn addresses_come_from_pools_requests_or_another_plugin() {
     );
     let requested = |value: Value, args: &str| match of(value, args).unwrap() {
         AddressSource::Calico { requested, .. } => requested,
-        AddressSource::Delegate(_) => unreachable!("it is ours"),
+        AddressSource::Delegate(_) | AddressSource::Given(_) => unreachable!("it is ours"),
     };
     let both = json!({"ipam": {"type": "calico-ipam"}, "args": {"cni": {"ips": ["10.0.0.1/24"]}}});
     assert_eq!(requested(both.clone(), "IP=10.0.0.9")[0].to_string(), "10.0.0.9");
@@ -403,7 +406,7 @@ fn results_have_the_shape_of_their_version() {
             dst: "0.0.0.0/0".parse().unwrap(),
             gw: Some("169.254.1.1".parse().unwrap()),
         }],
-        dns: None,
+        ..AddResult::default()
     };
     let json = |v| serde_json::from_str::<Value>(&result.to_json(v)).unwrap();
     assert_eq!(

@@ -27,7 +27,7 @@ fn stdin_and_command_are_checked_before_anything() {
     assert_eq!(call("VERSION", ""), (0, 0));
     assert_eq!(call("VERSION", r#"{"cniVersion":"9.9.9"}"#), (0, 0));
     assert_eq!(call("ADD", "not json"), (1, 6));
-    assert_eq!(call("ADD", r#"{"name":"n","cniVersion":"0.2.0"}"#), (1, 1));
+    assert_eq!(call("ADD", r#"{"name":"n","cniVersion":"0.2.1"}"#), (1, 1));
     assert_eq!(call("CHECK", r#"{"name":"n","cniVersion":"0.3.1"}"#), (1, 1));
     assert_eq!(call("ADD", r#"{"name":"n","cniVersion":"1.0.0"}"#), (1, 4));
     assert_eq!(call("", "{}"), (1, 4));

@@ -6,6 +6,9 @@ CNI_BIN_DIR ?= /opt/cni/bin
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET_DIR)/release/caracal
+# What tests start as a process; built as for the tests, so that nothing is compiled twice.
+TEST_BIN := $(abspath $(TARGET_DIR))/debug/caracal
+TABLES := testdata/policy/kubernetes-truth-tables.json.gz testdata/policy/calico-cases.json
 # Names under which `make install` links the program into the bin folder.
 LINKS := calicoctl calicoq calico-felix calico-node calico-typha calico-confd calico-kube-controllers calico-apiserver
 COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
@@ -25,10 +28,14 @@ build: setup ## the release program, target/release/caracal
 	CARACAL_COMMIT=$(COMMIT) $(CARGO) rustc --release --locked --package caracal --bin caracal -- -C target-feature=+crt-static
 
 test: setup-test ## all tests (as root they include the kernel's)
-	$(CARGO) test --locked --workspace
+	$(CARGO) build --locked --workspace --bin caracal
+	CARACAL_BIN=$(TEST_BIN) $(CARGO) test --locked --workspace
+	for table in $(TABLES); do $(TEST_BIN) policy-check $$table --family both || exit 1; done
 
-nightly: setup-test ## the tests with many more random cases
-	PROPTEST_CASES=4096 CARACAL_NIGHTLY=1 $(CARGO) test --locked --workspace
+nightly: setup-test ## the tests with many more random cases, all truth tables by packets (as root)
+	$(CARGO) build --locked --workspace --bin caracal
+	CARACAL_BIN=$(TEST_BIN) PROPTEST_CASES=4096 CARACAL_NIGHTLY=1 $(CARGO) test --locked --workspace
+	for table in $(TABLES); do $(TEST_BIN) policy-check $$table --dataplane nftables --family both || exit 1; done
 
 bench: build ## the figures; ARGS='NAME --json FILE'
 	$(CARGO) xtask bench $(ARGS)

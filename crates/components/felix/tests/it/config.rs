@@ -1,1 +1,118 @@
-//! To come.
+//! Parameters that change while the agent runs.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use caracal_api::Kind;
+use caracal_testkit::{eventually, needs, netns};
+use serde_json::json;
+
+use crate::{
+    traffic::{blocked, echo, reaches, stream},
+    world::{LONG, World, try_run},
+};
+
+#[test]
+fn netns_parameters_take_effect_without_a_gap() {
+    netns!(120);
+    needs!("root", "ip", "nft", "sh");
+    let world = World::new();
+    let mut node = world.node("n1");
+    let (a, b) = (
+        node.pod("a", "10.65.0.1", "fd65::1"),
+        node.pod("b", "10.65.0.2", "fd65::2"),
+    );
+    a.announce(&world, json!({}));
+    b.announce(&world, json!({}));
+    echo(&b.ns, 80);
+    let only_80 = json!({"order": 10, "selector": "all()", "types": ["Ingress"],
+        "ingress": [{"action": "Allow", "protocol": "TCP", "destination": {"ports": [80]}}]});
+    world.put(Kind::GlobalNetworkPolicy, "default.only-80", only_80);
+    node.up();
+    node.programmed(&b);
+    let pid = node.agent.as_ref().unwrap().0.id();
+    let allowed = b.both().map(|to| stream(&a.ns, to, 80));
+    blocked(&a.ns, b.both(), 81);
+    // At once: the answer to what is denied.
+    world.configure(json!({"nftablesFilterDenyAction": "Reject"}));
+    for to in b.both() {
+        eventually(LONG, || {
+            let limit = Duration::from_millis(400);
+            let outcome = a
+                .ns
+                .run(|| TcpStream::connect_timeout(&SocketAddr::new(to, 81), limit))
+                .unwrap();
+            match outcome.map_err(|e| e.kind()) {
+                Err(ErrorKind::ConnectionRefused) => Ok(()),
+                other => Err(format!("{to}: {other:?}")),
+            }
+        });
+    }
+    assert_eq!(node.metric("felix_host").unwrap(), 1.0);
+    // Read once: the agent starts anew, as the same process, and what is in force stays.
+    node.env.remove("FELIX_HEALTHENABLED");
+    world.configure(json!({"deviceRouteProtocol": 99}));
+    eventually(LONG, || {
+        let routes = node.ns.run(|| try_run("ip route show proto 99")).unwrap()?;
+        if routes.contains("10.65.0.1") && routes.contains("10.65.0.2") {
+            Ok(())
+        } else {
+            Err(routes)
+        }
+    });
+    node.ready();
+    assert_eq!(node.agent.as_ref().unwrap().0.id(), pid);
+    assert!(node.agent.as_mut().unwrap().0.try_wait().unwrap().is_none());
+    reaches(&a.ns, b.both(), 80);
+    for stream in allowed {
+        stream.more_rounds(20);
+        assert_eq!(stream.end(), Ok(()));
+    }
+    // Other interfaces are workloads now: those of before are nobody's business.
+    world.configure(json!({"interfacePrefix": "cali,tap"}));
+    eventually(LONG, || {
+        let rules = node.ns.run(|| try_run("nft list table ip caracal")).unwrap()?;
+        if rules.contains("tap*") { Ok(()) } else { Err(rules) }
+    });
+    reaches(&a.ns, b.both(), 80);
+}
+
+#[test]
+fn netns_an_idle_agent_uses_no_time() {
+    netns!(120);
+    needs!("root", "ip", "nft", "sh");
+    let world = World::new();
+    let mut node = world.node("n1");
+    let a = node.pod("a", "10.65.0.1", "fd65::1");
+    a.announce(&world, json!({}));
+    node.up();
+    node.programmed(&a);
+    let pid = node.agent.as_ref().unwrap().0.id();
+    // Switches of its threads tell of every time it woke, in no unit of a busy machine's time.
+    let wakes = || -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        tasks
+            .map(|t| {
+                let status = std::fs::read_to_string(t.unwrap().path().join("status")).unwrap();
+                let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"));
+                line.unwrap().trim().parse::<u64>().unwrap()
+            })
+            .sum()
+    };
+    // Settles first: the last events of its own writes.
+    let mut last = wakes();
+    eventually(LONG, || {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = wakes();
+        if std::mem::replace(&mut last, now) == now {
+            Ok(())
+        } else {
+            Err("it is busy".into())
+        }
+    });
+    // What is measured is a stretch of time in which nothing happens.
+    std::thread::sleep(Duration::from_secs(5));
+    let woken = wakes() - last;
+    assert!(woken <= 10, "{woken} times in five seconds");
+}

@@ -170,3 +170,33 @@ impl Sink {
         from
     }
 }
+
+/// A socket for datagrams of both families, at a fixed port.
+pub(crate) struct Peer(UdpSocket);
+
+impl Peer {
+    pub(crate) fn new(ns: &NetNs, port: u16) -> Self {
+        let socket = ns
+            .run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)))
+            .unwrap()
+            .unwrap();
+        socket.set_read_timeout(Some(SHORT)).unwrap();
+        Self(socket)
+    }
+
+    /// A datagram to the other, and one back.
+    pub(crate) fn ask(&self, other: &Peer, to: IpAddr, port: u16) -> Result<(), String> {
+        let to = match to {
+            IpAddr::V4(a) => a.to_ipv6_mapped(),
+            IpAddr::V6(a) => a,
+        };
+        let ask = || -> std::io::Result<()> {
+            self.0.send_to(b"?", (to, port))?;
+            let (_, from) = other.0.recv_from(&mut [0; 8])?;
+            other.0.send_to(b"!", from)?;
+            self.0.recv_from(&mut [0; 8])?;
+            Ok(())
+        };
+        ask().map_err(|e| format!("{to}: {e}"))
+    }
+}

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use caracal_sys::{MountPlan, read_optional, write_atomic};
+use nix::sys::stat::{major, minor};
 
 /// Where they are written down, in the directory of all clusters.
 const FILE: &str = "made-directories.json";
@@ -93,20 +95,36 @@ fn missing_parts(path: &Path) -> Vec<PathBuf> {
     missing
 }
 
-/// Whether something is mounted there in the mount namespace of any process: removing the directory would undo that.
+/// Whether something is mounted on this very directory in the mount namespace of any process: removing the directory
+/// would undo that.
 fn mounted_anywhere(path: &Path) -> bool {
+    let Ok(meta) = fs::metadata(path) else {
+        return false;
+    };
     let Ok(processes) = fs::read_dir("/proc") else {
         return true;
     };
-    let mounts = processes
-        .flatten()
-        .filter_map(|p| fs::read_to_string(p.path().join("mountinfo")).ok());
+    let device = format!("{}:{}", major(meta.dev()), minor(meta.dev()));
     let wanted = path.as_os_str().to_string_lossy();
-    mounts.into_iter().any(|text| {
-        // The fifth field is the mount point; none of ours has a character that would be escaped.
-        text.lines()
-            .any(|line| line.split(' ').nth(4).is_some_and(|point| point == wanted))
-    })
+    processes
+        .flatten()
+        .filter_map(|p| fs::read_to_string(p.path().join("mountinfo")).ok())
+        .any(|text| is_mount_point(&text, &wanted, &device))
+}
+
+/// Whether a `mountinfo` has a mount point of this path on a file system of this device. Elsewhere the same path may be
+/// another directory.
+fn is_mount_point(mountinfo: &str, path: &str, device: &str) -> bool {
+    // Number, parent's number, device, root, mount point; none of ours has a character that would be escaped.
+    let mounts = || {
+        mountinfo
+            .lines()
+            .map(|line| line.split(' ').take(5).collect::<Vec<_>>())
+    };
+    let here = mounts().filter(|m| m.get(4) == Some(&path));
+    let on_device = |parent: &str| mounts().any(|m| m.first() == Some(&parent) && m.get(2) == Some(&device));
+    here.into_iter()
+        .any(|m| m.get(1).is_some_and(|parent| on_device(parent)))
 }
 
 #[cfg(test)]
@@ -123,8 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_point_is_seen() {
-        assert!(mounted_anywhere(Path::new("/proc")));
+    fn a_mount_point_is_one_on_the_same_file_system() {
+        let info = "21 1 8:1 / / rw - ext4 /dev/a rw\n\
+                    30 21 0:25 / /run rw - tmpfs t rw\n\
+                    31 30 8:1 /x /run/calico rw - ext4 /dev/a rw\n";
+        assert!(is_mount_point(info, "/run", "8:1"));
+        assert!(is_mount_point(info, "/run/calico", "0:25"));
+        assert!(!is_mount_point(info, "/run/calico", "0:26"));
+        assert!(!is_mount_point(info, "/run/other", "0:25"));
         assert!(!mounted_anywhere(Path::new("/nowhere/at/all")));
     }
 }

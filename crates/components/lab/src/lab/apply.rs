@@ -1,10 +1,10 @@
 //! `lab apply` and `lab delete`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::bail;
-use caracal_api::{FieldError, Kind, Resource, ResourceKey};
+use caracal_api::{FieldError, IpPoolSpec, Kind, Object, Problem, Resource, ResourceKey};
 use caracal_convert::{
     LABEL_NAMESPACE, LABEL_ORCHESTRATOR, LABEL_SERVICE_ACCOUNT, ORCHESTRATOR_KUBERNETES, namespace_profile,
     service_account_profile,
@@ -59,72 +59,107 @@ pub(super) fn apply_documents(
 
 /// What a document needs and other objects must provide.
 async fn check(store: &dyn Store, lab: &Lab, manifests: &[Manifest]) -> anyhow::Result<()> {
-    let names = |kind| async move {
-        let all = store.list_all(kind, &ListOptions::default()).await?;
-        anyhow::Ok(
-            all.items
-                .into_iter()
-                .map(|r| r.metadata().name.clone())
-                .collect::<BTreeSet<_>>(),
-        )
-    };
-    let mut tiers = names(Kind::Tier).await?;
-    let mut profiles = names(Kind::Profile).await?;
-    for manifest in manifests {
-        match &manifest.wish {
-            Wish::Namespace(n) => {
-                profiles.extend(profiles_of(n).map(|p| p.metadata().name.clone()));
-            }
-            Wish::ServiceAccount(r, _) => {
-                profiles.insert(r.metadata().name.clone());
-            }
-            Wish::Calico(Resource::Tier(t)) => {
-                tiers.insert(t.metadata.name.clone());
-            }
-            _ => {}
-        }
-    }
+    let mut known = Known::read(store).await?;
+    manifests.iter().for_each(|m| known.add(&m.wish));
     let mut errors = Vec::new();
     for manifest in manifests {
-        let mut need_namespace = |namespace: &str| {
-            if !profiles.contains(&namespace_profile(namespace)) {
-                let message = format!("there is no namespace {namespace:?}: add a Namespace object");
-                errors.push(manifest.refuse("metadata.namespace", message));
-            }
-        };
+        let mut refuse = |field: &str, why: String| errors.push(manifest.refuse(field, why));
         match &manifest.wish {
-            Wish::ServiceAccount(_, namespace) | Wish::KubePolicy(_, namespace) => need_namespace(namespace),
+            Wish::Namespace(_) => {}
+            Wish::ServiceAccount(_, namespace) | Wish::KubePolicy(_, namespace) => {
+                known.namespace(namespace, &mut refuse);
+            }
             Wish::Pod(pod) => {
-                need_namespace(&pod.namespace);
-                let account = service_account_profile(&pod.namespace, &pod.service_account);
-                if !profiles.contains(&account) {
-                    let message = format!(
-                        "there is no service account {:?} in namespace {:?}: add a ServiceAccount object",
-                        pod.service_account, pod.namespace
-                    );
-                    errors.push(manifest.refuse("spec.serviceAccountName", message));
-                }
+                known.namespace(&pod.namespace, &mut refuse);
+                known.account(pod, &mut refuse);
                 if !pod.node.is_empty()
                     && let Err(e) = lab.node(&pod.node)
                 {
-                    errors.push(manifest.refuse("spec.nodeName", e.to_string()));
+                    refuse("spec.nodeName", e.to_string());
                 }
             }
-            Wish::Calico(r) => {
-                let wrong = caracal_api::validate_tier_exists(r, tiers.iter().map(String::as_str));
-                errors.extend(
-                    wrong
-                        .iter()
-                        .map(|e: &FieldError| manifest.refuse(&e.path.to_string(), e.to_string())),
-                );
+            Wish::Calico(resource) => {
+                let problems: Vec<Problem> = known.faults(resource).into_iter().map(Problem::from).collect();
+                if !problems.is_empty() {
+                    errors.push(manifest.document.refuse(problems).to_string());
+                }
             }
-            Wish::Namespace(_) => {}
         }
     }
     if errors.is_empty() {
         return Ok(());
     }
     bail!("{}", errors.join("\n"))
+}
+
+/// What there will be that others refer to.
+struct Known {
+    tiers: BTreeSet<String>,
+    profiles: BTreeSet<String>,
+    pools: BTreeMap<String, Object<IpPoolSpec>>,
+}
+
+impl Known {
+    async fn read(store: &dyn Store) -> anyhow::Result<Self> {
+        let mut known = Self {
+            tiers: BTreeSet::new(),
+            profiles: BTreeSet::new(),
+            pools: BTreeMap::new(),
+        };
+        for kind in [Kind::Tier, Kind::Profile, Kind::IpPool] {
+            let all = store.list_all(kind, &ListOptions::default()).await?;
+            all.items.into_iter().for_each(|r| known.add_object(&r));
+        }
+        Ok(known)
+    }
+
+    fn add_object(&mut self, resource: &Resource) {
+        let name = resource.metadata().name.clone();
+        match resource {
+            Resource::Tier(_) => {
+                self.tiers.insert(name);
+            }
+            Resource::Profile(_) => {
+                self.profiles.insert(name);
+            }
+            Resource::IpPool(pool) => {
+                self.pools.insert(name, (**pool).clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, wish: &Wish) {
+        match wish {
+            Wish::Namespace(n) => profiles_of(n).iter().for_each(|p| self.add_object(p)),
+            Wish::ServiceAccount(r, _) | Wish::Calico(r) => self.add_object(r),
+            Wish::KubePolicy(..) | Wish::Pod(_) => {}
+        }
+    }
+
+    fn namespace(&self, name: &str, refuse: &mut dyn FnMut(&str, String)) {
+        if !self.profiles.contains(&namespace_profile(name)) {
+            let why = format!("there is no namespace {name:?}: add a Namespace object");
+            refuse("metadata.namespace", why);
+        }
+    }
+
+    fn account(&self, pod: &Pod, refuse: &mut dyn FnMut(&str, String)) {
+        let (namespace, name) = (&pod.namespace, &pod.service_account);
+        if !self.profiles.contains(&service_account_profile(namespace, name)) {
+            let why = format!(
+                "there is no service account {name:?} in namespace {namespace:?}: add a ServiceAccount object"
+            );
+            refuse("spec.serviceAccountName", why);
+        }
+    }
+
+    fn faults(&self, resource: &Resource) -> Vec<FieldError> {
+        if let Resource::IpPool(pool) = resource {
+            return caracal_api::validate_pool_among(pool, self.pools.values());
+        }
+        caracal_api::validate_tier_exists(resource, self.tiers.iter().map(String::as_str))
+    }
 }
 
 async fn write(

@@ -1,5 +1,6 @@
 //! Pods: a namespace, the CNI plugin, and a process that answers.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Context;
@@ -18,6 +19,16 @@ pub(super) fn endpoint_key(pod: &Pod) -> ResourceKey {
     ResourceKey::namespaced(Kind::WorkloadEndpoint, &pod.namespace, &name)
 }
 
+/// Ends plugins that a command which was killed has left: two must not work on one pod.
+fn end_plugins(lab: &Lab, pods: &[&Pod]) -> anyhow::Result<()> {
+    let nodes: BTreeSet<&str> = pods.iter().map(|p| p.node.as_str()).collect();
+    for node in nodes {
+        let netns = lab.site(lab.node(node)?).open()?;
+        process::end(&process::running(&netns, &["calico"])?, false)?;
+    }
+    Ok(())
+}
+
 struct Made {
     addresses: Vec<IpAddr>,
     responder: Process,
@@ -26,6 +37,7 @@ struct Made {
 /// Makes what is missing of the named pods, which must be in the state (and the state on disk).
 pub(super) fn ensure(lab: &mut Lab, ids: &[String]) -> anyhow::Result<()> {
     let wanted: Vec<&Pod> = ids.iter().filter_map(|id| lab.state.pods.get(id)).collect();
+    end_plugins(lab, &wanted)?;
     let made = parallel::map(wanted, |pod| {
         let made = make(lab, pod).with_context(|| format!("pod {}", pod.id()));
         (pod.id(), made)
@@ -73,6 +85,7 @@ fn start_responder(lab: &Lab, pod: &Pod, netns: &NetNs) -> anyhow::Result<Proces
 /// Takes pods away: out of the network, out of this machine, out of the state.
 pub(super) fn remove(lab: &mut Lab, ids: &[String]) -> anyhow::Result<()> {
     let pods: Vec<&Pod> = ids.iter().filter_map(|id| lab.state.pods.get(id)).collect();
+    end_plugins(lab, &pods)?;
     let gone = parallel::map(pods, |pod| {
         let outcome = take_away(lab, pod).with_context(|| format!("pod {}", pod.id()));
         outcome.map(|()| pod.id())

@@ -1,0 +1,239 @@
+use std::path::Path;
+use std::time::Duration;
+
+use caracal_testkit::{NetNs, eventually, needs};
+use serde_json::Value;
+
+use crate::world::{as_expected, down, good, lab, lab_command, labs, machine, probe, status};
+
+/// The manifests that `make lab` uses.
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../examples/lab");
+
+fn write(name: &str, text: &str) -> String {
+    let path = format!("/run/{name}.yaml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// The agents' process numbers by node, 0 for none.
+fn agents() -> Vec<u64> {
+    let status = status();
+    let nodes = status["nodes"].as_array().unwrap().iter();
+    nodes.map(|n| n["pid"].as_u64().unwrap_or_default()).collect()
+}
+
+#[test]
+fn netns_the_shop_from_up_to_down() {
+    machine!(180);
+    good(&["up", "--pods-per-node", "0", "-f", EXAMPLES]);
+    let (allowed, blocked) = as_expected();
+    assert!(
+        allowed >= 10 && blocked >= 10,
+        "{allowed} allowed, {blocked} blocked"
+    );
+    // Nothing changes when it is said again.
+    let again = good(&["apply", "-f", EXAMPLES]);
+    assert!(again.lines().all(|l| l.ends_with(" unchanged")), "{again}");
+    good(&["up", "--pods-per-node", "0"]);
+
+    // A label that changes changes what the pod may do.
+    let visitor = "apiVersion: v1\nkind: Pod\nmetadata: {name: visitor, labels: {app: visitor, quarantine: 'yes'}}\n\
+                   spec: {containers: [{name: shell}]}\n";
+    let visitor = write("visitor", visitor);
+    assert!(good(&["apply", "-f", &visitor]).contains("visitor configured"));
+    let (probes, differences) = probe();
+    assert_eq!(differences, 0);
+    let of_visitor: Vec<_> = probes.iter().filter(|p| p.0 == "default/visitor").collect();
+    assert!(
+        !of_visitor.is_empty() && of_visitor.iter().all(|p| p.5 == "blocked"),
+        "{of_visitor:?}"
+    );
+
+    // What a killed agent put into the kernel stays in force.
+    let node = status()["pods"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|p| p["name"] == "cart")
+        .unwrap()["node"]
+        .clone();
+    let node = node.as_str().unwrap();
+    let before = agents();
+    good(&["node", "kill", node]);
+    as_expected();
+    good(&["node", "start", node]);
+    assert!(agents().iter().all(|pid| *pid > 0) && agents() != before);
+    as_expected();
+
+    let whereami = lab(&["exec", "shop/cart", "--", "sh", "-c", "cat /proc/net/dev; exit 3"]);
+    assert_eq!(whereami.code, Some(3), "{}", whereami.err);
+    assert!(whereami.out.contains("eth0"), "{}", whereami.out);
+
+    let gone = good(&["delete", "-f", EXAMPLES]);
+    assert!(gone.lines().all(|l| l.ends_with(" deleted")), "{gone}");
+    assert_eq!(status()["pods"], Value::Array(Vec::new()));
+    down();
+    assert!(good(&["down"]).contains("does not exist"));
+}
+
+#[test]
+fn netns_etcd_two_families_and_no_encapsulation() {
+    machine!(120);
+    needs!("etcd");
+    good(&[
+        "up",
+        "--nodes",
+        "2",
+        "--pods-per-node",
+        "2",
+        "--encap",
+        "none",
+        "--datastore",
+        "etcd",
+        "--dual-stack",
+    ]);
+    let (allowed, blocked) = as_expected();
+    // Four pods with a port each, in both families.
+    assert_eq!((allowed, blocked), (24, 0));
+    let deny = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny}\n\
+                spec: {podSelector: {matchLabels: {app: pod-1}}, policyTypes: [Ingress]}\n";
+    let deny = write("deny", deny);
+    good(&["apply", "-f", &deny]);
+    assert_eq!(as_expected(), (18, 6));
+    good(&["delete", "-f", &deny]);
+    assert_eq!(as_expected(), (24, 0));
+    let links = lab(&["node", "exec", "node-1", "--", "cat", "/proc/net/dev"]);
+    assert!(
+        links.out.contains("eth0") && !links.out.contains("vxlan"),
+        "{}",
+        links.out
+    );
+    down();
+}
+
+#[test]
+fn netns_an_interrupted_up_or_down_is_finished() {
+    machine!(240);
+    let dir = Path::new(&labs()).join("lab");
+    let at = |path: &str| {
+        let path = dir.join(path);
+        move || path.exists()
+    };
+    let pod = || NetNs::list().unwrap().iter().any(|n| n.contains(".default."));
+    type Moment = Box<dyn Fn() -> bool>;
+    let moments: [(&str, Moment); 5] = [
+        ("the state", Box::new(at("state.json"))),
+        ("the datastore's log", Box::new(at("logs/datastore.log"))),
+        ("a node's name", Box::new(at("nodes/node-2/lib/nodename"))),
+        ("an agent", Box::new(at("nodes/node-1/run/agent.sock"))),
+        ("a pod", Box::new(pod)),
+    ];
+    for (name, moment) in moments {
+        let mut up = lab_command(&["up", "--nodes", "2"]).spawn().unwrap();
+        eventually(Duration::from_secs(60), || {
+            if moment() { Ok(()) } else { Err(name.to_owned()) }
+        });
+        up.kill().unwrap();
+        up.wait().unwrap();
+        // Too early for anything else.
+        let early = lab(&["probe"]);
+        if early.code != Some(0) {
+            assert!(early.err.contains("lab up"), "{name}: {}", early.err);
+        }
+        good(&["up", "--nodes", "2"]);
+        assert_eq!(as_expected(), (12, 0), "{name}");
+        let mut ending = lab_command(&["down"]).spawn().unwrap();
+        eventually(Duration::from_secs(60), || {
+            match std::fs::read_to_string(dir.join("state.json")) {
+                Ok(text) if !text.contains("\"ending\"") => Err("not ending".to_owned()),
+                _ => Ok(()),
+            }
+        });
+        // It may have come to its end.
+        let _ = ending.kill();
+        ending.wait().unwrap();
+        down();
+    }
+}
+
+#[test]
+fn netns_bad_input_is_told_and_changes_nothing() {
+    machine!(120);
+    let none = lab(&["probe"]);
+    assert!(
+        none.code == Some(1) && none.err.contains("lab up"),
+        "{}",
+        none.err
+    );
+    good(&["up", "--nodes", "1", "--pods-per-node", "2"]);
+    let before = (status(), probe());
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c}]}\n---\n";
+    let policy = |spec: &str| {
+        format!(
+            "{pod}apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: p}}\nspec: {spec}\n"
+        )
+    };
+    let cases = [
+        ("a: [", "document 1"),
+        ("apiVersion: v1\nkind: Service\nmetadata: {name: p}\n", "Service"),
+        (&policy("{selector: 'app =='}"), "selector"),
+        (&policy("{selecter: all()}"), "spec.selecter"),
+        (&policy("{tier: nowhere}"), "nowhere"),
+        (
+            &policy("{ingress: [{action: Allow, source: {nets: [10.0.0.0/99]}}]}"),
+            "10.0.0.0/99",
+        ),
+        (
+            &policy("{ingress: [{action: Allow, destination: {ports: [80]}}]}"),
+            "protocol",
+        ),
+        (&format!("{pod}{pod}"), "twice"),
+        (
+            &format!("{pod}apiVersion: v1\nkind: Pod\nmetadata: {{name: q, namespace: void}}\n"),
+            "void",
+        ),
+        (
+            &format!("{pod}apiVersion: v1\nkind: Pod\nmetadata: {{name: q}}\nspec: {{nodeName: node-9}}\n"),
+            "node-9",
+        ),
+        (
+            &format!("{pod}apiVersion: v1\nkind: Pod\nmetadata: {{name: Q}}\n"),
+            "metadata.name",
+        ),
+        (
+            &format!(
+                "{pod}apiVersion: v1\nkind: Pod\nmetadata: {{name: q}}\nspec: {{containers: [{{ports: [{{containerPort: 0}}]}}]}}\n"
+            ),
+            "containerPort",
+        ),
+        (
+            &format!(
+                "{pod}apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: q}}\nspec: {{cidr: 10.65.1.0/24}}\n"
+            ),
+            "overlaps",
+        ),
+    ];
+    for (text, said) in cases {
+        let file = write("bad", text);
+        let refused = lab(&["apply", "-f", &file]);
+        assert_eq!(refused.code, Some(1), "{text}");
+        assert!(
+            refused.err.contains("bad.yaml") && refused.err.contains(said),
+            "{text}: {}",
+            refused.err
+        );
+    }
+    for (args, said) in [
+        (&["apply", "-f", "/run/nowhere.yaml"][..], "/run/nowhere.yaml"),
+        (&["exec", "nobody", "--", "true"], "nobody"),
+        (&["node", "kill", "node-7"], "node-7"),
+        (&["up", "--nodes", "2"], "--nodes 1"),
+    ] {
+        let refused = lab(args);
+        assert_eq!(refused.code, Some(1), "{args:?}");
+        assert!(refused.err.contains(said), "{args:?}: {}", refused.err);
+    }
+    assert_eq!(lab(&["exec", "pod-1", "--", "/no/such/program"]).code, Some(127));
+    assert_eq!((status(), probe()), before);
+    down();
+}

@@ -1,12 +1,12 @@
 //! What the compiler makes is what the kernel takes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use caracal_api::{Action, EncapMode, TierDefaultAction};
-use caracal_desired::{Delta, Policy, Pool, Rule, TierPolicies, Vtep, WorkloadEndpoint};
+use caracal_desired::{Delta, HostEndpoint, Policy, Pool, Rule, TierPolicies, Vtep, WorkloadEndpoint};
 use caracal_ids::{NodeName, PolicyId, PolicyKind, TierName, WorkloadId};
 use caracal_net::{Family, PerFamily, PortRange, Proto};
-use caracal_rules::{Compiler, RulesConfig, ir::render};
+use caracal_rules::{Compiler, DenyAction, Failsafe, RulesConfig, ir::render};
 use caracal_testkit::{needs, netns};
 
 use super::kit::*;
@@ -110,4 +110,128 @@ fn netns_compiled_tables_load_and_change() {
         &open().start(compiler.full_state(), &token()).expect("a restart"),
         0,
     );
+}
+
+/// Host endpoints with every kind of policy: a named one, one found by address, one for all others.
+fn hosts() -> Vec<Delta> {
+    let id = |name: &str| PolicyId::global(PolicyKind::GlobalNetworkPolicy, name);
+    let tier = |name: &str, n: usize| TierPolicies {
+        name: TierName::new(format!("tier{n}")).expect("a name"),
+        default_action: TierDefaultAction::Pass,
+        ingress: vec![id(name)],
+        egress: vec![id(name)],
+    };
+    let policy = |name: &str, untracked, pre_dnat| {
+        let mut allow = Rule::new(Action::Allow);
+        allow.protocol = Some(Proto::TCP);
+        allow.dst.ports = vec![
+            PortRange::single(80),
+            PortRange {
+                first: 8000,
+                last: 8010,
+            },
+        ];
+        let rules = vec![Rule::new(Action::Log), allow, Rule::new(Action::Deny)];
+        Delta::Policy(Arc::new(Policy {
+            id: id(name),
+            tier: TierName::new("tier0").expect("a name"),
+            ingress: rules.clone(),
+            egress: rules,
+            untracked,
+            pre_dnat,
+        }))
+    };
+    let endpoint = |name: &str, interface: &str, tiers: usize| {
+        let list = |policy: &str| (0..tiers).map(|n| tier(policy, n)).collect::<Vec<_>>();
+        let mut pre_dnat = list("pre");
+        pre_dnat.iter_mut().for_each(|t| t.egress.clear());
+        Delta::HostEndpoint(Arc::new(HostEndpoint {
+            name: name.into(),
+            interface: interface.into(),
+            expected_ips: vec!["192.0.2.1".parse().expect("an address")],
+            tiers: list("normal"),
+            untracked: list("untracked"),
+            pre_dnat,
+            forward: list("normal"),
+            profiles: vec![],
+        }))
+    };
+    vec![
+        policy("normal", false, false),
+        policy("untracked", true, false),
+        policy("pre", false, true),
+        endpoint("named", "eth0", 1),
+        endpoint("found", "", 20),
+        endpoint("rest", "*", 2),
+    ]
+}
+
+#[test]
+fn netns_host_endpoints_load_and_change() {
+    netns!();
+    needs!("nft");
+    let failsafe = |port, net: Option<&str>| Failsafe {
+        proto: Proto::TCP,
+        port,
+        net: net.map(|n| n.parse().expect("a prefix")),
+    };
+    let ports = vec![
+        failsafe(22, None),
+        failsafe(179, Some("10.0.0.0/8")),
+        failsafe(2379, Some("fd00::/8")),
+    ];
+    let mut compiler = Compiler::new(RulesConfig {
+        deny: DenyAction::Reject,
+        failsafe_in: ports.clone(),
+        failsafe_out: ports,
+        ..RulesConfig::default()
+    });
+    compiler.apply_all(&world());
+    let mut driver = open();
+    let report = driver
+        .start(compiler.full_state(), &token())
+        .expect("the kernel takes it");
+    assert_eq!(report.problems, []);
+    // They come, are found, lose their interface, answer otherwise, and go.
+    let address = BTreeSet::from(["192.0.2.1".parse().expect("an address")]);
+    let steps: [&dyn Fn(&mut Compiler); 5] = [
+        &|c| c.apply_all(&hosts()),
+        &|c| c.set_interface("eth1", Some(address.clone())),
+        &|c| c.set_interface("eth1", None),
+        &|c| {
+            c.set_config(RulesConfig {
+                deny: DenyAction::Drop,
+                ..c.config().clone()
+            });
+        },
+        &|c| {
+            for name in ["named", "found", "rest"] {
+                c.apply(&Delta::HostEndpointGone(name.into()));
+            }
+        },
+    ];
+    for (n, step) in steps.iter().enumerate() {
+        step(&mut compiler);
+        let report = driver
+            .apply(compiler.flush(), &token())
+            .unwrap_or_else(|e| panic!("step {n}: {e}"));
+        assert_eq!(report.problems, [], "step {n}");
+        wrote(
+            &open().start(compiler.full_state(), &token()).expect("a restart"),
+            0,
+        );
+        if n == 1 {
+            let listed = ruleset();
+            for part in [
+                "host-raw-in",
+                "host-pre-in",
+                "host-fwd-out",
+                "host-nat-out",
+                "failsafe-in-net",
+                "notrack",
+            ] {
+                assert!(listed.contains(part), "{part} is not in\n{listed}");
+            }
+        }
+    }
 }

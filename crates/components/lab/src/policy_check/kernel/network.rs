@@ -1,7 +1,7 @@
 //! The nodes, their programs and the datastore; and the end of all that.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use caracal_net::Family;
@@ -28,8 +28,10 @@ pub(super) struct Network {
     pub(super) sites: Vec<Site>,
     /// The datastore.
     pub(super) datastore: Datastore,
-    /// Ended in this order.
-    programs: Vec<ProcessId>,
+    /// The agents, as in [`NODES`].
+    pub(super) agents: Vec<ProcessId>,
+    /// The datastore's process.
+    store: Option<ProcessId>,
 }
 
 impl Network {
@@ -53,7 +55,8 @@ impl Network {
             sites: sites.collect(),
             run,
             datastore,
-            programs: Vec::new(),
+            agents: Vec::new(),
+            store: None,
         };
         network.make(&dir).await?;
         Ok(network)
@@ -66,17 +69,14 @@ impl Network {
         fabric::ensure(&netns)?;
         let log = dir.join("logs/store.log");
         let store = self.datastore.start(&netns, &log)?;
-        self.programs.push(store);
+        self.store = Some(store);
         self.datastore.wait(store, &log).await?;
         for site in &self.sites {
             let node = fabric::ensure_netns(&site.netns)?;
             fabric::ensure_node(&netns, &node, site.index)?;
-            // The agents go before the datastore does.
-            self.programs.insert(0, site.start_agent()?);
+            self.agents.push(site.start_agent()?);
         }
-        // The programs of the sites are there in the opposite order.
-        let agents = self.programs.iter().rev().skip(1);
-        for (site, id) in self.sites.iter().zip(agents) {
+        for (site, id) in self.sites.iter().zip(&self.agents) {
             agent::await_in_sync(&site.agent_socket(), *id, &site.agent_log())
                 .await
                 .with_context(|| format!("the agent of {}", site.name))?;
@@ -87,7 +87,10 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        let outcome = process::end(&self.programs, true)
+        // The agents before what they follow.
+        let store: Vec<ProcessId> = self.store.into_iter().collect();
+        let outcome = process::end(&self.agents, true)
+            .and_then(|()| process::end(&store, true))
             .context("ending the programs")
             .and_then(|()| remove(&self.run))
             .and_then(|()| mountpoints::tidy(Path::new(BASE)));
@@ -148,8 +151,3 @@ pub(super) fn address(site: &Site, family: Family) -> caracal_net::IfAddr {
 
 /// The interface of every node on the fabric.
 pub(super) const UPLINK: &str = "eth0";
-
-/// Where a log is, for an error.
-pub(super) fn log_of(site: &Site) -> PathBuf {
-    site.agent_log()
-}

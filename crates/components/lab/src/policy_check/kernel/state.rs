@@ -13,8 +13,9 @@ use caracal_api::{
 use caracal_convert::WepName;
 use caracal_net::Family;
 use caracal_store::{Preconditions, Store, StoreError, apply};
+use caracal_sys::ProcessId;
 
-use super::network::{NODES, Network, address, log_of};
+use super::network::{NODES, Network, address};
 use super::pods::Pods;
 use crate::cluster::agent::Agent;
 use crate::cluster::node::Site;
@@ -37,11 +38,18 @@ const NOTHING: &str = "!all()";
 /// The annotation by which a marker differs from what it was.
 const ROUND: &str = "policy-check/round";
 
+/// An agent that follows the datastore.
+struct Follower {
+    site: Site,
+    process: ProcessId,
+    agent: Agent,
+}
+
 /// The datastore's state, and the agents that follow it.
 pub(super) struct State {
     store: Arc<dyn Store>,
     told: Objects,
-    agents: Vec<(Site, Agent)>,
+    agents: Vec<Follower>,
     /// Each agent must have applied this revision of a kind.
     revisions: BTreeMap<Kind, u64>,
     round: u64,
@@ -57,7 +65,7 @@ impl State {
         };
         apply(store.as_ref(), Object::new("default", ready).into()).await?;
         let mut agents = Vec::new();
-        for site in &network.sites {
+        for (site, process) in network.sites.iter().zip(&network.agents) {
             let bgp = NodeBgpSpec {
                 ipv4_address: address(site, Family::V4).to_string(),
                 ipv6_address: address(site, Family::V6).to_string(),
@@ -68,8 +76,11 @@ impl State {
                 ..NodeSpec::default()
             };
             apply(store.as_ref(), Object::new(&site.name, node).into()).await?;
-            let agent = Agent::connect(&site.agent_socket()).await?;
-            agents.push((site.clone(), agent));
+            agents.push(Follower {
+                site: site.clone(),
+                process: *process,
+                agent: Agent::connect(&site.agent_socket()).await?,
+            });
         }
         Ok(Self {
             store,
@@ -119,9 +130,9 @@ impl State {
             let names = (id.namespace.to_string(), id.name.to_string());
             by_node.entry(node).or_default().insert(names);
         }
-        for (site, agent) in &mut self.agents {
-            let wanted = by_node.remove(site.name.as_str()).unwrap_or_default();
-            wait(site, agent, &self.revisions, &wanted).await?;
+        for follower in &mut self.agents {
+            let wanted = by_node.remove(follower.site.name.as_str()).unwrap_or_default();
+            follower.wait(&self.revisions, &wanted).await?;
         }
         Ok(())
     }
@@ -207,28 +218,32 @@ fn marker(kind: Kind, round: u64) -> Option<Resource> {
     Some(marker)
 }
 
-/// Waits until an agent has these revisions in force, and its endpoints are these and up.
-async fn wait(
-    site: &Site,
-    agent: &mut Agent,
-    revisions: &BTreeMap<Kind, u64>,
-    endpoints: &BTreeSet<(String, String)>,
-) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let lacking = match lacking(agent, revisions, endpoints).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(why)) => why,
-            Err(e) => format!("{e:#}"),
-        };
-        if Instant::now() > deadline {
-            bail!(
-                "the agent of {} does not have the step in force after {PATIENCE:?}: {lacking}\n{}",
-                site.name,
-                process::tail(&log_of(site))
-            );
+impl Follower {
+    /// Waits until the agent has these revisions in force, and its endpoints are these and up.
+    async fn wait(
+        &mut self,
+        revisions: &BTreeMap<Kind, u64>,
+        endpoints: &BTreeSet<(String, String)>,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let lacking = match lacking(&mut self.agent, revisions, endpoints).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(why)) => why,
+                Err(e) => format!("{e:#}"),
+            };
+            let (name, log) = (&self.site.name, self.site.agent_log());
+            if !self.process.is_alive() {
+                bail!("the agent of {name} ended:\n{}", process::tail(&log));
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "the agent of {name} does not have the step in force after {PATIENCE:?}: {lacking}\n{}",
+                    process::tail(&log)
+                );
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -94,10 +94,9 @@ pub(super) struct Step {
 impl Step {
     /// The ports that every pod offers: those of all probes.
     pub(super) fn ports(&self) -> BTreeSet<(&str, u16, Transport)> {
-        let port = |p: &'_ Probe| (p.port, p.protocol);
         self.probes
             .iter()
-            .map(|p| (p.port_name.as_str(), port(p).0, port(p).1))
+            .map(|p| (p.port_name.as_str(), p.port, p.protocol))
             .collect()
     }
 }

@@ -92,7 +92,7 @@ async fn send(
             port: probe.port,
         });
     }
-    // Half of the descriptors: the other side of a connection is one, too.
+    // A third of the descriptors: the other side of a connection is one, too, and there are others.
     let at_once = usize::try_from(sockets / 3).unwrap_or(usize::MAX) / pods.count().max(1);
     let mut running = JoinSet::new();
     for (from, (numbers, targets)) in shares {

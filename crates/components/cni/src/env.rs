@@ -96,11 +96,11 @@ impl Env {
 fn parse_args(text: &str) -> Result<BTreeMap<String, String>, CniError> {
     let mut args = BTreeMap::new();
     for pair in text.split(';').map(str::trim).filter(|p| !p.is_empty()) {
-        let Some((key, value)) = pair.split_once('=') else {
+        let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !key.trim().is_empty()) else {
             let shown: String = pair.chars().take(80).collect();
             return Err(CniError::env(
                 "CNI_ARGS",
-                format!("{shown:?} has no '=': KEY=VALUE;KEY=VALUE is expected"),
+                format!("{shown:?} is not of the form KEY=VALUE;KEY=VALUE"),
             ));
         };
         args.insert(key.trim().to_owned(), value.trim().to_owned());

@@ -77,9 +77,15 @@ impl Identity {
         })
     }
 
+    /// Whether it is the interface that every container has.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.ifname == FIRST_INTERFACE
+    }
+
     /// What only interfaces beside the first one have in their names.
     fn further(&self) -> Option<&str> {
-        (self.ifname != FIRST_INTERFACE).then_some(self.ifname.as_str())
+        (!self.is_first()).then_some(self.ifname.as_str())
     }
 
     /// The handle that holds its addresses.

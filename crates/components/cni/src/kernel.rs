@@ -22,6 +22,10 @@ const HOST_V6: &[(&str, &str)] = &[
     ("forwarding", "1"),
 ];
 
+/// Above this are the metrics of routes of interfaces that are not a container's first; the kernel's own choice for
+/// IPv6 is 1024.
+const FURTHER_METRIC: u32 = 2048;
+
 fn seen(link: Link) -> SeenLink {
     SeenLink {
         index: link.index,
@@ -192,10 +196,12 @@ fn configure_inner(config: &InnerConfig) -> Result<(), CniError> {
             rtnl.set_address(index, &AddressSpec::host(*addr))?;
         }
         rtnl.set_link(index, &LinkChange::up())?;
+        // Every interface has its own route to the same gateway; without a number of its own it would replace another's.
+        let metric = if config.first { 0 } else { FURTHER_METRIC + index };
         for route in &config.routes {
             put_route(
                 &mut rtnl,
-                &RouteKey::main(route.dst, 0),
+                &RouteKey::main(route.dst, metric),
                 &inner_route(name, route),
                 Some(index),
             )?;

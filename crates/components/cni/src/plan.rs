@@ -156,6 +156,8 @@ pub struct InnerConfig {
     pub addresses: Vec<IpAddr>,
     /// Its routes. Those without a next hop lead straight out of the interface.
     pub routes: Vec<ResultRoute>,
+    /// Whether it is the container's first interface, whose routes come before those of others.
+    pub first: bool,
     /// Whether the container may forward packets.
     pub forwarding: bool,
 }
@@ -295,6 +297,7 @@ pub fn plan_attach(
         name: id.ifname.clone(),
         addresses: plain.clone(),
         routes: inner_routes(conf, addresses, asked_routes),
+        first: id.is_first(),
         forwarding: conf.container_settings.allow_ip_forwarding,
     }));
     if id.pod.is_none() && !observed.profile {

@@ -41,12 +41,15 @@ impl AddResult {
     /// The JSON for stdout.
     #[must_use]
     pub fn to_json(&self, version: Version) -> String {
-        let mut out = if version < Version::V0_3_0 {
+        let body = if version < Version::V0_3_0 {
             self.single_addresses()
         } else {
             self.lists(version)
         };
+        // First, for a reader's sake.
+        let mut out = Map::new();
         out.insert("cniVersion".into(), version.as_str().into());
+        out.extend(body.into_iter().filter(|(key, _)| key != "cniVersion"));
         Value::Object(out).to_string()
     }
 

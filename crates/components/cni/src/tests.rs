@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod agent;
+mod asked;
+mod files;
 mod kernel;
 mod lab;
+mod later;
 mod plans;
 mod reading;
 mod refusals;

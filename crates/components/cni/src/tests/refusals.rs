@@ -101,6 +101,30 @@ fn netns_refused_requests_change_nothing() {
             101,
             "192.0.2.1",
         ),
+        (
+            "annotation",
+            add().conf(
+                "args",
+                json!({"cni": {"annotations": {"cni.projectcalico.org/floatingIPs": "[1]"}}}),
+            ),
+            2,
+            "floating_ips",
+        ),
+        (
+            "other hand's addresses",
+            add().conf("ipam", json!({"type": "host-local", "subnet": "usePodCidr"})),
+            2,
+            "usePodCidr",
+        ),
+        (
+            "ranges of Kubernetes",
+            add().conf(
+                "ipam",
+                json!({"type": "host-local", "ranges": [[{"subnet": "usePodCidr"}]]}),
+            ),
+            2,
+            "usePodCidr",
+        ),
         ("MTU of nonsense", add().conf("mtu", json!(1)), 103, "veth"),
         (
             "no prevResult",
@@ -157,4 +181,92 @@ fn netns_a_cluster_that_is_not_ready_is_left_alone() {
     let (code, text) = lab.fails(lab.request("ADD", "c1", "pod"));
     assert!(code == 11 && text.contains("datastoreReady"), "{text}");
     lab.assert_empty("not ready");
+}
+
+#[test]
+fn netns_paths_that_lead_nowhere_and_arguments_without_end() {
+    netns!();
+    let lab = Lab::new();
+    NetNs::create("pod").unwrap();
+    std::os::unix::fs::symlink("/run/netns/loop", "/run/netns/loop").unwrap();
+    let (code, text) = lab.fails(lab.request("ADD", "c1", "loop"));
+    assert!(
+        (3..=5).contains(&code) && text.contains("/run/netns/loop"),
+        "{text}"
+    );
+    lab.assert_empty("loop");
+    // DEL does not need the path.
+    lab.ok(lab.request("DEL", "c1", "loop"));
+    let long = format!(
+        "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;X={}",
+        "x".repeat(65_000)
+    );
+    lab.ok(lab.request("ADD", "c1", "pod").env("CNI_ARGS", &long));
+    lab.ok(lab.request("DEL", "c1", "pod").env("CNI_ARGS", &long));
+    for long in [
+        format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={}", "x".repeat(65_000)),
+        "=".repeat(65_000),
+    ] {
+        let (code, text) = lab.fails(lab.request("ADD", "c1", "pod").env("CNI_ARGS", &long));
+        assert!(code == 4 && text.len() < 2000, "{text}");
+    }
+    lab.assert_empty("long");
+}
+
+#[test]
+fn netns_an_mtu_file_that_must_be_there_and_a_log_file_that_cannot() {
+    netns!();
+    caracal_testkit::private_dir(std::path::Path::new("/var/lib")).unwrap();
+    let lab = Lab::new();
+    NetNs::create("pod").unwrap();
+    let add = || lab.request("ADD", "c1", "pod").conf("mtu", json!(0));
+    let (code, text) = lab.fails(add().conf("require_mtu_file", json!(true)));
+    assert!(code == 11 && text.contains("/var/lib/calico/mtu"), "{text}");
+    let status = lab.request("STATUS", "", "").conf("cniVersion", json!("1.1.0"));
+    let status = status.conf("mtu", json!(0)).conf("require_mtu_file", json!(true));
+    assert_eq!(lab.fails(status).0, 50);
+    lab.assert_empty("no MTU");
+    std::fs::create_dir("/var/lib/calico").unwrap();
+    std::fs::write("/var/lib/calico/mtu", "1234\n").unwrap();
+    // A path below a file: as on a disk that takes no writes, the pod starts all the same.
+    lab.ok(add()
+        .conf("require_mtu_file", json!(true))
+        .conf("log_file_path", json!("/var/lib/calico/mtu/cni.log"))
+        .conf("ipam", json!({"type": "calico-ipam"}))
+        .conf("ipam_lock_file", json!("/var/lib/calico/mtu/lock")));
+    let eth0 = caracal_link::Rtnl::open_in(&NetNs::named("pod").unwrap())
+        .unwrap()
+        .require_link("eth0")
+        .unwrap();
+    assert_eq!(eth0.mtu, 1234);
+    std::fs::write("/var/lib/calico/mtu", "many\n").unwrap();
+    let (code, text) = lab.fails(add());
+    assert!(code == 5 && text.contains("/var/lib/calico/mtu"), "{text}");
+}
+
+#[test]
+fn netns_an_address_in_use_says_by_whom_and_a_closed_gate_stops() {
+    netns!();
+    let lab = Lab::new();
+    for name in ["a", "b"] {
+        NetNs::create(name).unwrap();
+    }
+    let args = |pod: &str| format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};IP=10.65.0.5");
+    lab.ok(lab.request("ADD", "c1", "a").env("CNI_ARGS", &args("web")));
+    let (code, text) = lab.fails(lab.request("ADD", "c2", "b").env("CNI_ARGS", &args("other")));
+    assert!(
+        code == 101 && text.contains("10.65.0.5") && text.contains("net1.c1"),
+        "{text}"
+    );
+    assert_eq!(
+        (lab.taken(), lab.endpoints().len(), lab.host_links().len()),
+        (1, 1, 1)
+    );
+    let gate = json!(["http://127.0.0.1:1/readiness"]);
+    let (code, text) = lab.fails(lab.request("ADD", "c3", "b").conf("readiness_gates", gate));
+    assert!(code == 11 && text.contains("127.0.0.1:1"), "{text}");
+    assert_eq!(
+        (lab.taken(), lab.endpoints().len(), lab.host_links().len()),
+        (1, 1, 1)
+    );
 }

@@ -1,0 +1,176 @@
+//! DEL while the datastore is away: bounded in time, and finished by a later call.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use caracal_link::Rtnl;
+use caracal_store::StoreError;
+use caracal_sys::NetNs;
+use caracal_testkit::netns;
+use serde_json::json;
+
+use super::lab::{JOURNAL, Lab, addresses};
+
+fn kept() -> usize {
+    std::fs::read_dir(JOURNAL).map_or(0, |entries| entries.flatten().count())
+}
+
+fn away() -> StoreError {
+    StoreError::Unavailable("connection refused".into())
+}
+
+/// Longer than any test waits.
+const ALWAYS: usize = 100_000;
+
+#[test]
+fn netns_del_without_the_store_is_finished_by_the_next_call() {
+    netns!();
+    let lab = Lab::new();
+    NetNs::create("a").unwrap();
+    NetNs::create("b").unwrap();
+    lab.ok(lab.request("ADD", "c1", "a"));
+    lab.store.fail_next(ALWAYS, &away());
+    let begun = Instant::now();
+    lab.ok(lab.request("DEL", "c1", "a"));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(lab.host_links(), Vec::<String>::new(), "the link goes at once");
+    assert_eq!(kept(), 1);
+    // A second DEL is the same one.
+    lab.ok(lab.request("DEL", "c1", "a"));
+    assert_eq!(kept(), 1);
+    lab.store.clear_faults();
+    assert_eq!(lab.taken(), 2, "nothing was given back yet");
+
+    let other = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=other";
+    lab.ok(lab.request("ADD", "c2", "b").env("CNI_ARGS", other));
+    assert_eq!((kept(), lab.handles()), (0, vec!["net1.c2".to_owned()]));
+    assert_eq!((lab.taken(), lab.endpoints().len()), (2, 1));
+    lab.ok(lab.request("DEL", "c2", "b").env("CNI_ARGS", other));
+    lab.assert_empty("after both");
+}
+
+#[test]
+fn netns_a_container_that_is_added_again_is_not_released_later() {
+    netns!();
+    let lab = Lab::new();
+    NetNs::create("pod").unwrap();
+    let first = lab.ok(lab.request("ADD", "c1", "pod"));
+    lab.store.fail_next(ALWAYS, &away());
+    lab.ok(lab.request("DEL", "c1", "pod"));
+    lab.store.clear_faults();
+    assert_eq!(kept(), 1);
+    let again = lab.ok(lab.request("ADD", "c1", "pod"));
+    assert_eq!(addresses(&again), addresses(&first), "it held them all the time");
+    assert_eq!((kept(), lab.taken()), (0, 2));
+    lab.ok(lab.request("CHECK", "c1", "pod").conf("prevResult", again));
+}
+
+#[test]
+fn netns_a_newer_container_of_the_pod_is_not_touched_by_a_late_release() {
+    netns!();
+    let lab = Lab::new();
+    for name in ["old", "new"] {
+        NetNs::create(name).unwrap();
+    }
+    lab.ok(lab.request("ADD", "c-old", "old"));
+    lab.store.fail_next(ALWAYS, &away());
+    lab.ok(lab.request("DEL", "c-old", "old"));
+    lab.store.clear_faults();
+    // Its ADD finishes the DEL of the older one, after its own work.
+    let new = lab.ok(lab.request("ADD", "c-new", "new"));
+    assert_eq!((kept(), lab.handles()), (0, vec!["net1.c-new".to_owned()]));
+    assert_eq!(lab.endpoints()[0].container_id, "c-new");
+    lab.ok(lab.request("CHECK", "c-new", "new").conf("prevResult", new));
+}
+
+#[test]
+fn netns_an_add_that_cannot_be_undone_is_undone_later() {
+    netns!();
+    let lab = Lab::new();
+    NetNs::create("pod").unwrap();
+    let store = lab.store.clone();
+    let mut request = lab.request("ADD", "c1", "pod");
+    request.after_step = Some(crate::call::AfterStep(Box::new(move |step| {
+        if matches!(step, crate::plan::Step::ConfigureInner(_)) {
+            store.fail_next(ALWAYS, &away());
+        }
+        Ok(())
+    })));
+    let (code, text) = lab.fails(request);
+    assert!(code == 11 && text.contains("connection refused"), "{text}");
+    assert_eq!((lab.host_links(), kept()), (Vec::new(), 1));
+    lab.store.clear_faults();
+    let late = lab.request("GC", "", "").conf("cniVersion", json!("1.1.0"));
+    lab.ok(late.conf("cni.dev/valid-attachments", json!([])));
+    assert_eq!(kept(), 0);
+    lab.assert_empty("after the next call");
+}
+
+#[test]
+fn netns_what_cannot_be_kept_is_an_error() {
+    netns!();
+    let lab = Lab::new();
+    NetNs::create("pod").unwrap();
+    lab.ok(lab.request("ADD", "c1", "pod"));
+    // A file where the folder should be, as good as a disk that takes nothing.
+    std::fs::write(JOURNAL, "").unwrap();
+    lab.store.fail_next(ALWAYS, &away());
+    let begun = Instant::now();
+    let (code, text) = lab.fails(lab.request("DEL", "c1", "pod"));
+    assert!(code == 11 && text.contains("connection refused"), "{text}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    lab.store.clear_faults();
+    lab.ok(lab.request("DEL", "c1", "pod"));
+    lab.assert_empty("the runtime called again");
+}
+
+#[test]
+fn netns_garbage_in_the_journal_is_removed() {
+    netns!();
+    let lab = Lab::new();
+    NetNs::create("pod").unwrap();
+    std::fs::create_dir_all(JOURNAL).unwrap();
+    std::fs::write(Path::new(JOURNAL).join("x.json"), "not json").unwrap();
+    lab.ok(lab.request("DEL", "c1", "pod"));
+    assert_eq!(kept(), 0);
+}
+
+#[test]
+fn netns_gc_finds_links_without_anything_else() {
+    netns!();
+    let lab = Lab::new();
+    for name in ["a", "b"] {
+        NetNs::create(name).unwrap();
+    }
+    let other = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=other";
+    lab.ok(lab.request("ADD", "c1", "a"));
+    let living = lab.ok(lab.request("ADD", "c2", "b").env("CNI_ARGS", other));
+    // What ADD leaves when it is killed right after it made the link, with another IPAM plugin.
+    let mut rtnl = Rtnl::open().unwrap();
+    for (name, alias) in [("caliaaaa", "c3/eth0/net1"), ("calibbbb", "c4/eth0/net2")] {
+        let pair = caracal_link::VethSpec {
+            name,
+            peer_name: &name.replace("cali", "peer"),
+            ..Default::default()
+        };
+        rtnl.create_veth(&pair).unwrap();
+        let change = caracal_link::LinkChange {
+            alias: Some(alias),
+            ..Default::default()
+        };
+        rtnl.set_link(name, &change).unwrap();
+    }
+    let gc = lab.request("GC", "", "").conf("cniVersion", json!("1.1.0"));
+    let valid = json!([{"containerID": "c2", "ifname": "eth0"}]);
+    lab.ok(gc.conf("cni.dev/valid-attachments", valid));
+    let links = lab.host_links();
+    assert!(
+        links.contains(&"calibbbb".to_owned()),
+        "another network's stays: {links:?}"
+    );
+    assert_eq!((links.len(), lab.taken()), (2, 2), "{links:?}");
+    let check = lab.request("CHECK", "c2", "b").env("CNI_ARGS", other);
+    lab.ok(check.conf("prevResult", living));
+}

@@ -13,6 +13,7 @@ mod codec;
 mod connect;
 mod endpoint;
 mod keys;
+mod list;
 mod login;
 mod merge;
 mod recent;

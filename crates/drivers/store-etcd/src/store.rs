@@ -17,18 +17,17 @@ use crate::{
     BadEndpoint, EtcdSettings,
     codec::{from_stored, to_stored},
     keys,
+    list::{self, Ahead},
     login::Wire,
     merge::keep_unknown,
     recent::Recent,
-    status::{About, explain, too_large},
+    status::{About, explain},
     transport::{Failed, Repeat, Transport},
     txn, watch,
 };
 
 /// The largest answer we read; etcd itself has no limit there.
 pub(crate) const MAX_MESSAGE: usize = 64 << 20;
-/// Objects in a page when the caller does not say.
-const PAGE: usize = 2_000;
 /// How often an unconditional write starts again because another writer was faster.
 const ATTEMPTS: usize = 32;
 
@@ -42,6 +41,7 @@ pub struct EtcdStore {
 struct Inner {
     transport: Transport,
     recent: Recent,
+    ahead: Ahead,
 }
 
 impl EtcdStore {
@@ -54,11 +54,17 @@ impl EtcdStore {
             inner: Arc::new(Inner {
                 transport: Transport::new(settings)?,
                 recent: Recent::default(),
+                ahead: Ahead::default(),
             }),
         })
     }
 
-    async fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Failed> {
+    /// Pages that are asked for before their caller does.
+    pub(crate) fn ahead(&self) -> &Ahead {
+        &self.inner.ahead
+    }
+
+    pub(crate) async fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Failed> {
         self.inner
             .transport
             .call(Repeat::Safe, |c| {
@@ -193,7 +199,7 @@ fn busy(key: &ResourceKey) -> StoreError {
     }
 }
 
-fn decode(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, StoreError> {
+pub(crate) fn decode(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, StoreError> {
     from_stored(key, kv).map_err(|reason| StoreError::Malformed {
         key: key.clone(),
         reason,
@@ -236,24 +242,6 @@ fn merged_value(
     Ok(value.to_string().into())
 }
 
-/// A page's continuation: the list's revision and the next key.
-fn continuation(revision: i64, last: &[u8]) -> String {
-    let hex: String = last.iter().map(|b| format!("{b:02x}")).collect();
-    format!("{revision}:{hex}")
-}
-
-fn parse_continuation(text: &str) -> Option<(i64, Vec<u8>)> {
-    let (revision, hex) = text.split_once(':')?;
-    let digits = hex.as_bytes().chunks(2);
-    let key: Option<Vec<u8>> = digits
-        .map(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok())
-        .collect();
-    // The first key after the last one that was read.
-    let mut key = key?;
-    key.push(0);
-    Some((revision.parse().ok()?, key))
-}
-
 #[async_trait]
 impl Store for EtcdStore {
     fn describe(&self) -> String {
@@ -270,48 +258,7 @@ impl Store for EtcdStore {
     }
 
     async fn list(&self, kind: Kind, options: &ListOptions) -> Result<Page, StoreError> {
-        let span = keys::span(kind, options);
-        let (at, start) = match &options.continue_from {
-            None => (0, span.start),
-            Some(token) => parse_continuation(token).ok_or(StoreError::Expired(kind))?,
-        };
-        let mut limit = if options.limit == 0 { PAGE } else { options.limit };
-        let answer = loop {
-            let request = RangeRequest {
-                key: start.clone().into(),
-                range_end: span.end.clone().into(),
-                limit: i64::try_from(limit).unwrap_or(i64::MAX),
-                revision: at,
-                ..RangeRequest::default()
-            };
-            match self.range(&request).await {
-                Ok(answer) => break answer,
-                Err(f) if limit > 1 && too_large(f.status.message()) => limit /= 4,
-                Err(f) => return Err(explain(&f, About::Kind(kind))),
-            }
-            limit = limit.max(1);
-        };
-        let revision = match at {
-            0 => answer.header.map_or(0, |h| h.revision),
-            at => at,
-        };
-        let last = answer.kvs.last().filter(|_| answer.more);
-        let mut page = Page {
-            items: Vec::with_capacity(answer.kvs.len()),
-            malformed: Vec::new(),
-            next: last.map(|kv| continuation(revision, &kv.key)),
-            watch_from: WatchFrom(revision.to_string()),
-        };
-        for kv in &answer.kvs {
-            let Some(key) = keys::parse(kind, &kv.key).filter(|k| keys::wanted(k, options)) else {
-                continue;
-            };
-            match decode(&key, kv) {
-                Ok(resource) => page.items.push(resource),
-                Err(e) => page.malformed.push(e),
-            }
-        }
-        Ok(page)
+        list::page(self, kind, options).await
     }
 
     async fn create(&self, mut resource: Resource) -> Result<Resource, StoreError> {
@@ -407,19 +354,5 @@ impl Store for EtcdStore {
     async fn watch(&self, kind: Kind, from: &WatchFrom) -> Result<WatchStream, StoreError> {
         let from: i64 = from.0.parse().map_err(|_| StoreError::Expired(kind))?;
         watch::open(&self.inner.transport, kind, from).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn continuations_come_back_after_the_last_key() {
-        let text = continuation(42, b"/a\xff");
-        assert_eq!(parse_continuation(&text), Some((42, b"/a\xff\0".to_vec())));
-        for bad in ["", "1", "x:00", "1:zz", "1:0é"] {
-            assert_eq!(parse_continuation(bad), None, "{bad}");
-        }
     }
 }

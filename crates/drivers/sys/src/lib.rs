@@ -6,6 +6,7 @@
 
 mod error;
 mod file;
+mod memory;
 mod mounts;
 mod mtu;
 mod netns;
@@ -14,6 +15,7 @@ mod sysctl;
 
 pub use error::SysError;
 pub use file::{read_optional, remove_optional, write_atomic};
+pub use memory::release_memory;
 pub use mounts::{MountPlan, spawn_in};
 pub use mtu::{DEFAULT_MTU_FILE, read_mtu_file, write_mtu_file};
 pub use netns::{NETNS_DIR, NetNs, NetNsId};

@@ -37,6 +37,9 @@ use crate::{
 /// What failed is tried again after this long, then twice as long, up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// After so many changes memory is given back to the system.
+const MANY: usize = 10_000;
+
 /// How often the loop shows that it is alive when nothing happens.
 const ALIVE: Duration = Duration::from_secs(30);
 
@@ -71,6 +74,8 @@ struct Worker {
     born: Instant,
     /// Whether the first complete apply is done.
     concluded: bool,
+    /// Changes since memory was last given back.
+    changes: usize,
     problems: Vec<caracal_nft::Problem>,
 }
 
@@ -119,6 +124,7 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
         mtu_written: None,
         born: Instant::now(),
         concluded: false,
+        changes: MANY,
         problems: Vec::new(),
         config,
         status,
@@ -196,6 +202,15 @@ impl Worker {
                 () = sleep_until(wake.into()) => self.on_time(),
             }
             self.apply();
+            self.tidy();
+        }
+    }
+
+    /// After many changes, the first snapshot above all, gives back the memory that they took on their way.
+    fn tidy(&mut self) {
+        if self.concluded && self.changes >= MANY {
+            self.changes = 0;
+            caracal_sys::release_memory();
         }
     }
 
@@ -251,6 +266,7 @@ impl Worker {
 
     fn take(&mut self, batch: Batch) {
         metrics::histogram!("felix_int_dataplane_msg_batch_size").record(batch.deltas.len() as f64);
+        self.changes = self.changes.saturating_add(batch.deltas.len());
         metrics::counter!("felix_int_dataplane_messages").increment(batch.deltas.len() as u64);
         for delta in &batch.deltas {
             self.compiler.apply(delta);

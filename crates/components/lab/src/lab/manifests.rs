@@ -77,9 +77,7 @@ pub(super) fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
     let mut errors = Vec::new();
     for (source, text) in texts(files)? {
         for document in caracal_api::parse(&source, &text) {
-            let read = document
-                .map_err(|e| e.to_string())
-                .and_then(|document| interpret(document));
+            let read = document.map_err(|e| e.to_string()).and_then(interpret);
             match read {
                 Ok(manifest) => manifests.push(manifest),
                 Err(e) => errors.push(e),
@@ -202,9 +200,8 @@ fn foreign(document: &Document, object: &Foreign) -> Result<Wish, String> {
         return Err(refusal(document, "kind", "nothing comes of it"));
     };
     if object.kind == "Namespace" {
-        let mut namespace = caracal_convert::Namespace::default();
-        namespace.metadata = object.metadata.clone();
-        return Ok(Wish::Namespace(Box::new(namespace)));
+        let metadata = object.metadata.clone();
+        return Ok(Wish::Namespace(Box::new(caracal_convert::Namespace { metadata })));
     }
     name_field("metadata.namespace", &namespace, false)?;
     Ok(if object.kind == "ServiceAccount" {

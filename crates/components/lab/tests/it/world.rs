@@ -103,9 +103,12 @@ pub(crate) fn good(args: &[&str]) -> String {
     said.out
 }
 
-/// The probes as (from, to, protocol, port, expected, measured), and how many differ.
+/// From, to, protocol, port, expected, measured.
+pub(crate) type Probe = (String, String, String, u64, String, String);
+
+/// The probes, and how many differ.
 #[track_caller]
-pub(crate) fn probe() -> (Vec<(String, String, String, u64, String, String)>, u64) {
+pub(crate) fn probe() -> (Vec<Probe>, u64) {
     let said = lab(&["probe", "-o", "json"]);
     let result: Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {}", said.err));
     let text = |p: &Value, field: &str| p[field].as_str().unwrap_or_else(|| panic!("{p}")).to_owned();

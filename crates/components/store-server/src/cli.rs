@@ -21,6 +21,42 @@ pub(crate) enum Command {
     Check(Data),
     /// Show numbers about a data directory that is not being served.
     Stats(Data),
+    /// Write a backup, of a store that is being served or of one that is not.
+    Backup(Backup),
+    /// Make a store from a backup, in a data directory that has none.
+    Restore(Restore),
+    /// Forget all history and give back the room in the file, of a data directory that is not being served.
+    Compact(Data),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false, args = ["data", "socket"])]
+pub(crate) struct Source {
+    /// The data directory of a store that is not being served.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// The unix socket of a store that is being served.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// The file to write; it must not exist.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The data directory; made when it does not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -38,9 +74,21 @@ pub(crate) struct Serve {
     /// The unix socket to serve on (mode 0600).
     #[arg(long, value_name = "PATH", default_value = "/run/calico/store.sock")]
     pub(crate) socket: PathBuf,
-    /// Serve on TCP, too: a loopback address, such as 127.0.0.1:2379.
+    /// Serve on TCP, too: a loopback address such as 127.0.0.1:2379, or any with TLS.
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// The certificate for --listen, PEM; read again when it changes.
+    #[arg(long, value_name = "FILE", requires_all = ["listen", "key_file", "trusted_ca_file"])]
+    pub(crate) cert_file: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Authorities that clients' certificates must come from, PEM.
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub(crate) trusted_ca_file: Option<PathBuf>,
+    /// Serve metrics for Prometheus at http://ADDR:PORT/metrics.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
     /// Revisions of history to keep; 0 keeps all until a client compacts.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(0..))]
     pub(crate) keep_revisions: i64,

@@ -2,7 +2,9 @@
 //!
 //! Invariant: this is only a command line; what the store does is in `store-embedded`.
 
+mod backup;
 mod cli;
+mod figures;
 mod inspect;
 mod notify;
 mod serve;
@@ -39,6 +41,9 @@ pub fn run(args: Vec<OsString>) -> i32 {
                     Command::Serve(args) => serve::serve(args).await.map(|()| 0),
                     Command::Check(args) => inspect::check(&args.data).await,
                     Command::Stats(args) => inspect::stats(&args.data).await,
+                    Command::Backup(args) => backup::backup(&args).await,
+                    Command::Restore(args) => backup::restore(&args).await,
+                    Command::Compact(args) => backup::compact(&args.data).await,
                 }
             })
         });

@@ -1,11 +1,30 @@
 //! `caracal store serve`.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use caracal_runtime::{LogFormat, Shutdown, init_logging, on_signals};
 use caracal_store_embedded::{Engine, Listen, Options, Server};
+use caracal_tls::{Material, ServerTls, Source};
 
 use crate::cli::Serve;
-use crate::notify;
+use crate::{figures, notify};
+
+/// The certificates of `--listen`. clap has seen to it that all three are there or none.
+fn tls(args: &Serve) -> Result<Option<Arc<ServerTls>>> {
+    let (Some(cert), Some(key), Some(ca)) = (&args.cert_file, &args.key_file, &args.trusted_ca_file) else {
+        return Ok(None);
+    };
+    let material = Material {
+        authorities: Some(Source::file("--trusted-ca-file", ca)),
+        identity: Some((Source::file("--cert-file", cert), Source::file("--key-file", key))),
+    };
+    Ok(Some(Arc::new(ServerTls::new(
+        material,
+        &["h2", "http/1.1"],
+        "--cert-file",
+    )?)))
+}
 
 /// Serves until told to stop.
 pub(crate) async fn serve(args: Serve) -> Result<()> {
@@ -18,10 +37,12 @@ pub(crate) async fn serve(args: Serve) -> Result<()> {
         keep_revisions: args.keep_revisions,
         ..Options::default()
     };
+    let tls = tls(&args)?;
     let engine = Engine::open(&args.data, options)?;
     let listen = Listen {
         socket: Some(args.socket.clone()),
         tcp: args.listen,
+        tls,
     };
     let server = match Server::bind(engine.clone(), listen).await {
         Ok(server) => server,
@@ -39,6 +60,14 @@ pub(crate) async fn serve(args: Serve) -> Result<()> {
         args.data.display(),
         args.socket.display()
     );
+    if let Some(addr) = args.metrics {
+        let figures = figures::serve(addr, engine.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            if let Err(error) = figures.await {
+                tracing::error!(%error, "metrics are not served; the store goes on");
+            }
+        });
+    }
     notify::ready();
     let stopping = async {
         tokio::select! {

@@ -44,7 +44,8 @@ pub(crate) const META_SCRUBBED: &str = "scrubbed";
 /// A random number that tells this store from others.
 pub(crate) const META_CLUSTER: &str = "cluster";
 
-const FILE: &str = "store.redb";
+/// The database file's name in the data directory.
+pub(crate) const FILE: &str = "store.redb";
 const LOCK: &str = "lock";
 
 /// The open data directory.

@@ -45,6 +45,41 @@ pub enum OpenError {
     },
 }
 
+/// Why a backup, a restore or a compaction of the file failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The database could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Store {
+        /// The file being written or read.
+        path: PathBuf,
+        /// The reason.
+        source: RequestError,
+    },
+    /// The file's content is not a store that can be opened.
+    #[error("{}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: Box<OpenError>,
+    },
+    /// The checksum is not that of the content.
+    #[error("{}: it is not a whole backup (its checksum differs): use another one", .0.display())]
+    Damaged(PathBuf),
+    /// A restore does not replace a store.
+    #[error("{}: there is a store in this directory; restore into an empty one, or move store.redb away", .0.display())]
+    Occupied(PathBuf),
+}
+
 /// Why the server cannot listen or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -56,9 +91,9 @@ pub enum ServeError {
         /// What is in the way.
         reason: String,
     },
-    /// TCP is for the local machine only.
+    /// Without certificates TCP is for the local machine only.
     #[error(
-        "--listen {0}: only loopback addresses (127.0.0.0/8, [::1]) are allowed, the store has no authentication"
+        "--listen {0}: without TLS only loopback addresses (127.0.0.0/8, [::1]) are allowed; give --cert-file, --key-file and --trusted-ca-file"
     )]
     NotLoopback(std::net::SocketAddr),
     /// The TCP address cannot be bound.

@@ -11,10 +11,12 @@
 //! - Nothing of a request is written before all of it is checked: after that only the storage can fail, and then no part
 //!   of the batch is acknowledged.
 //! - A full disk refuses what needs space; reads, deletes and compactions go on.
-//! - Without TLS and users it is reached through a unix socket of mode 0600, or on loopback when asked to.
+//! - It is reached through a unix socket of mode 0600, with TLS by clients that show a certificate of the right
+//!   authority, or without on loopback when asked to.
 
 mod apply;
 mod backend;
+mod backup;
 mod db;
 mod engine;
 mod error;
@@ -34,6 +36,7 @@ mod view;
 mod watcher;
 mod writer;
 
+pub use backup::{Backup, restore, shrink};
 pub use engine::{Engine, Options, Stats};
-pub use error::{OpenError, RequestError, ServeError};
+pub use error::{BackupError, OpenError, RequestError, ServeError};
 pub use server::{Listen, Server};

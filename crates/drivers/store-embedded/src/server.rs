@@ -1,10 +1,13 @@
-//! Listening: a unix socket only its owner can use, and TCP on loopback when asked for.
+//! Listening: a unix socket only its owner can use, and TCP when asked for, on loopback or with TLS.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use caracal_tls::ServerTls;
 
 use caracal_wire::etcdserverpb::auth_server::AuthServer;
 use caracal_wire::etcdserverpb::cluster_server::ClusterServer;
@@ -14,7 +17,7 @@ use caracal_wire::etcdserverpb::maintenance_server::MaintenanceServer;
 use caracal_wire::etcdserverpb::watch_server::WatchServer;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
@@ -33,8 +36,10 @@ const WINDOW: u32 = 1 << 20;
 pub struct Listen {
     /// Path of the unix socket.
     pub socket: Option<PathBuf>,
-    /// A loopback address; port 0 lets the system choose.
+    /// An address, of the loopback unless there is TLS; port 0 lets the system choose.
     pub tcp: Option<SocketAddr>,
+    /// Certificates for TCP; clients must show one of their own.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// A bound server that is not serving yet.
@@ -42,6 +47,7 @@ pub struct Server {
     engine: Engine,
     socket: Option<(PathBuf, UnixListener)>,
     tcp: Option<(SocketAddr, TcpListener)>,
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl Server {
@@ -51,7 +57,7 @@ impl Server {
             return Err(ServeError::Nothing);
         }
         let tcp = match listen.tcp {
-            Some(addr) => Some(bind_tcp(addr).await?),
+            Some(addr) => Some(bind_tcp(addr, listen.tls.is_some()).await?),
             None => None,
         };
         let socket = match listen.socket {
@@ -61,7 +67,12 @@ impl Server {
             }
             None => None,
         };
-        Ok(Self { engine, socket, tcp })
+        Ok(Self {
+            engine,
+            socket,
+            tcp,
+            tls: listen.tls,
+        })
     }
 
     /// The TCP address in use.
@@ -90,15 +101,22 @@ impl Server {
             }
         };
         let tcp = async {
-            match self.tcp {
-                Some((_, listener)) => {
+            match (self.tcp, self.tls) {
+                (Some((_, listener)), Some(tls)) => {
+                    let incoming = ReceiverStream::new(tls.accept(listener));
+                    transport()
+                        .add_routes(routes.clone())
+                        .serve_with_incoming_shutdown(incoming, stopped(stopping.clone()))
+                        .await
+                }
+                (Some((_, listener)), None) => {
                     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
                     transport()
                         .add_routes(routes.clone())
                         .serve_with_incoming_shutdown(incoming, stopped(stopping.clone()))
                         .await
                 }
-                None => Ok(()),
+                (None, _) => Ok(()),
             }
         };
         let serving = async { tokio::try_join!(socket, tcp) };
@@ -122,7 +140,8 @@ impl Server {
             urls.push(format!("unix://{}", path.display()));
         }
         if let Some((addr, _)) = &self.tcp {
-            urls.push(format!("http://{addr}"));
+            let scheme = if self.tls.is_some() { "https" } else { "http" };
+            urls.push(format!("{scheme}://{addr}"));
         }
         let service = Service {
             engine: self.engine.clone(),
@@ -154,8 +173,8 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-async fn bind_tcp(addr: SocketAddr) -> Result<(SocketAddr, TcpListener), ServeError> {
-    if !addr.ip().is_loopback() {
+async fn bind_tcp(addr: SocketAddr, secure: bool) -> Result<(SocketAddr, TcpListener), ServeError> {
+    if !secure && !addr.ip().is_loopback() {
         return Err(ServeError::NotLoopback(addr));
     }
     let tcp = |source| ServeError::Tcp { addr, source };

@@ -4,6 +4,8 @@
 
 #[path = "it/api.rs"]
 mod api;
+#[path = "it/backup.rs"]
+mod backup;
 #[path = "it/crash.rs"]
 mod crash;
 #[path = "it/model.rs"]

@@ -83,6 +83,7 @@ impl Rig {
                 let listen = Listen {
                     socket: Some(socket),
                     tcp: None,
+                    tls: None,
                 };
                 let server = Server::bind(engine, listen).await.unwrap();
                 ready.send(()).unwrap();

@@ -52,6 +52,7 @@ fn serve_store(data: PathBuf, socket: PathBuf) {
         let listen = Listen {
             socket: Some(socket),
             tcp: None,
+            tls: None,
         };
         let server = Server::bind(engine, listen).await.unwrap();
         server.serve(std::future::pending()).await.unwrap();

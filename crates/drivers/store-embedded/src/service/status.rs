@@ -1,12 +1,17 @@
 //! The services that tell about the server itself: `Cluster`, `Maintenance`, `Auth`.
 
+use std::fs::File;
+use std::io::Read;
+
 use caracal_wire::etcdserverpb::auth_server::Auth;
 use caracal_wire::etcdserverpb::cluster_server::Cluster;
 use caracal_wire::etcdserverpb::maintenance_server::Maintenance;
 use caracal_wire::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, AuthenticateRequest, AuthenticateResponse, Member,
-    MemberListRequest, MemberListResponse, StatusRequest, StatusResponse,
+    MemberListRequest, MemberListResponse, ResponseHeader, SnapshotRequest, SnapshotResponse, StatusRequest,
+    StatusResponse,
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::Service;
@@ -15,7 +20,7 @@ use super::Service;
 const VERSION: &str = concat!("3.5.0+caracal.", env!("CARGO_PKG_VERSION"));
 
 impl Service {
-    fn header(&self) -> Option<caracal_wire::etcdserverpb::ResponseHeader> {
+    fn header(&self) -> Option<ResponseHeader> {
         let core = &self.engine.core;
         Some(core.header(*core.revision.borrow()))
     }
@@ -42,6 +47,17 @@ impl Cluster for Service {
 
 #[async_trait]
 impl Maintenance for Service {
+    type SnapshotStream = ReceiverStream<Result<SnapshotResponse, Status>>;
+
+    /// A backup, which `caracal store restore` takes. It is a file of this store and not one of etcd.
+    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        let (revision, file) = self.engine.snapshot_file().await?;
+        let header = self.engine.core.header(revision);
+        let (parts, stream) = tokio::sync::mpsc::channel(4);
+        tokio::task::spawn_blocking(move || send_file(file, &header, &parts));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
     /// The alarm for a full disk comes and goes with the disk; setting and clearing it by hand does nothing.
     async fn alarm(&self, _: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
         let alarm = AlarmMember {
@@ -80,6 +96,33 @@ impl Maintenance for Service {
             },
             is_learner: false,
         }))
+    }
+}
+
+/// Bytes of a backup in a message, as etcd has it.
+const PART: usize = 32 << 10;
+
+/// Sends a file in parts, until it is sent or nobody listens.
+fn send_file(
+    mut file: File,
+    header: &ResponseHeader,
+    parts: &tokio::sync::mpsc::Sender<Result<SnapshotResponse, Status>>,
+) {
+    let mut left = file.metadata().map_or(0, |meta| meta.len());
+    while left > 0 {
+        let mut blob = vec![0; usize::try_from(left).unwrap_or(PART).min(PART)];
+        let read = file.read_exact(&mut blob);
+        left -= blob.len() as u64;
+        let part = read.map(|()| SnapshotResponse {
+            header: Some(*header),
+            remaining_bytes: left,
+            blob: blob.into(),
+        });
+        let failed = part.is_err();
+        let part = part.map_err(|e| Status::unavailable(format!("reading the backup: {e}")));
+        if parts.blocking_send(part).is_err() || failed {
+            return;
+        }
     }
 }
 

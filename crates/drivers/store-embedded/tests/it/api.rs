@@ -40,6 +40,7 @@ impl Running {
         let listen = Listen {
             socket: Some(socket.clone()),
             tcp: None,
+            tls: None,
         };
         let server = Server::bind(engine.clone(), listen).await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -481,6 +482,7 @@ async fn the_json_gateway_answers_on_tcp_beside_grpc() {
     let listen = Listen {
         socket: None,
         tcp: Some("127.0.0.1:0".parse().unwrap()),
+        tls: None,
     };
     let server = Server::bind(engine, listen).await.unwrap();
     let addr = server.tcp_addr().unwrap();

@@ -151,6 +151,7 @@ async fn serve(dir: &Path) {
     let listen = Listen {
         socket: Some(dir.join("sock")),
         tcp: None,
+        tls: None,
     };
     Server::bind(engine, listen)
         .await

@@ -89,6 +89,7 @@ async fn the_socket_is_private_taken_over_when_dead_and_kept_when_alive() {
     let listen = |path: &std::path::Path| Listen {
         socket: Some(path.into()),
         tcp: None,
+        tls: None,
     };
     let refused = Server::bind(engine.clone(), listen(&server.socket))
         .await
@@ -117,6 +118,7 @@ async fn tcp_is_for_loopback_only() {
     let listen = |addr: &str| Listen {
         socket: None,
         tcp: Some(addr.parse().unwrap()),
+        tls: None,
     };
     for outside in ["0.0.0.0:0", "[::]:0", "192.0.2.1:2379"] {
         let refused = Server::bind(engine.clone(), listen(outside)).await.err().unwrap();

@@ -33,6 +33,7 @@ async fn the_embedded_store_keeps_the_contract() {
     let listen = Listen {
         socket: Some(socket.clone()),
         tcp: None,
+        tls: None,
     };
     let server = Server::bind(engine, listen).await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 
 use caracal_delta::Tracker;
 use caracal_link::{Event, LinkError, Refusal};
+use caracal_net::Family;
 use netlink_packet_route::route::RouteMessage;
 
 use crate::codec::{self, Installed};
@@ -217,6 +218,9 @@ impl Routes {
                 for key in self.sourced.remove(&address.addr.addr).unwrap_or_default() {
                     self.forget(&key);
                 }
+                if address.addr.addr.is_ipv4() {
+                    self.forget_v4_through(address.link);
+                }
             }
             Event::Route { route, replaced } => self.on_route(route, *replaced),
             Event::RouteGone(message) => self.on_route_gone(message),
@@ -258,6 +262,19 @@ impl Routes {
     fn forget_through(&mut self, index: u32) {
         for key in self.through.remove(&index).unwrap_or_default() {
             self.forget(&key);
+        }
+    }
+
+    /// With the last IPv4 address of a link go all IPv4 routes through it, untold. Whether it was the last one is not
+    /// known here: a route that is still there is written once too often.
+    fn forget_v4_through(&mut self, index: u32) {
+        let through = self.through.get(&index).into_iter().flatten();
+        let keys: Vec<RouteKey> = through
+            .filter(|k| k.dst.family() == Family::V4)
+            .copied()
+            .collect();
+        for key in &keys {
+            self.forget(key);
         }
     }
 

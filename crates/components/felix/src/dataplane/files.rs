@@ -2,17 +2,32 @@
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use caracal_ids::WorkloadId;
 use caracal_net::Family;
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::status::{EndpointStatus, State};
 
 /// The folder below `EndpointStatusPathPrefix`.
 const FOLDER: &str = "endpoint-status";
+
+/// What is read of a file that an agent before this one wrote.
+#[derive(Debug, Deserialize)]
+struct Left {
+    namespace: String,
+    name: String,
+    #[serde(rename = "containerID")]
+    container: String,
+    #[serde(rename = "ipv4Nets")]
+    v4: Vec<String>,
+    #[serde(rename = "ipv6Nets")]
+    v6: Vec<String>,
+}
 
 /// Writes and removes the files.
 #[derive(Debug, Default)]
@@ -88,6 +103,27 @@ impl StatusFiles {
         }
     }
 
+    /// Addresses in the files of an agent before this one whose holder is not `holds` any more: its endpoint is gone, or
+    /// has another container.
+    pub(crate) fn departed(&self, holds: impl Fn(&WorkloadId, &str) -> bool) -> BTreeSet<IpAddr> {
+        let entries = self.dir.iter().filter_map(|dir| std::fs::read_dir(dir).ok());
+        let mut departed = BTreeSet::new();
+        for entry in entries.flatten().flatten() {
+            // What cannot be read says nothing.
+            let Some(left) = std::fs::read(entry.path())
+                .ok()
+                .and_then(|text| serde_json::from_slice::<Left>(&text).ok())
+            else {
+                continue;
+            };
+            if !holds(&WorkloadId::new(&left.namespace, &left.name), &left.container) {
+                let nets = left.v4.iter().chain(&left.v6);
+                departed.extend(nets.filter_map(|n| n.split('/').next()?.parse::<IpAddr>().ok()));
+            }
+        }
+        departed
+    }
+
     /// Once, after the first complete apply: removes what an agent before this one left of endpoints that are gone.
     pub(crate) fn sweep(&mut self) {
         if std::mem::replace(&mut self.swept, true) {
@@ -124,7 +160,7 @@ mod tests {
         EndpointStatus {
             interface: "cali1".into(),
             container_id: "c".into(),
-            addresses: vec![],
+            addresses: vec!["10.0.0.1/32".into()],
             state,
         }
     }
@@ -148,6 +184,18 @@ mod tests {
                 .collect()
         };
         assert_eq!(names(), ["ns a"]);
+        let mut later = StatusFiles::default();
+        later.set_prefix(dir.path().to_str());
+        assert!(
+            later
+                .departed(|id, container| *id == a && container == "c")
+                .is_empty()
+        );
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        assert_eq!(
+            later.departed(|_, container| container == "other"),
+            [address].into()
+        );
         files.set(&a, &status(State::Error("refused".into())));
         assert!(names().is_empty());
     }

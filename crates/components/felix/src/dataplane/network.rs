@@ -216,6 +216,11 @@ impl Network {
         })
     }
 
+    /// Notes addresses that left while no agent was there.
+    pub(crate) fn depart(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.departed.extend(addresses);
+    }
+
     /// The addresses that left since the last call.
     pub(crate) fn take_departed(&mut self) -> BTreeSet<IpAddr> {
         std::mem::take(&mut self.departed)

@@ -33,7 +33,13 @@ fn netns_cleanup_removes_all_that_is_ours_and_nothing_else() {
     other.up();
     reaches(&a.ns, b.both(), 80);
     let full = state(&node);
-    for ours in ["vxlan.calico", "vxlan-v6.calico", "table ip6 caracal", "10.65.1.2", "blackhole"] {
+    for ours in [
+        "vxlan.calico",
+        "vxlan-v6.calico",
+        "table ip6 caracal",
+        "10.65.1.2",
+        "blackhole",
+    ] {
         assert!(full.contains(ours), "{ours} in {full}");
     }
     // Not under a running agent's feet.

@@ -88,11 +88,7 @@ fn netns_unknown_interfaces_are_closed_while_the_agent_is_dead() {
     node.kill();
     let d = node.pod("d", "10.65.0.9", "fd65::9");
     node.sh("ip route add 10.65.0.9/32 dev calid; ip -6 route add fd65::9/128 dev calid");
-    let (at_a, at_d, at_host) = (
-        Sink::new(&a.ns, 7),
-        Sink::new(&d.ns, 7),
-        Sink::new(&node.ns, 7),
-    );
+    let (at_a, at_d, at_host) = (Sink::new(&a.ns, 7), Sink::new(&d.ns, 7), Sink::new(&node.ns, 7));
     let host = ["172.20.0.1".parse().unwrap(), "fd20::1".parse().unwrap()];
     let flows = [
         flood(&d.ns, [a.both(), host].concat(), 7),
@@ -147,8 +143,13 @@ fn netns_the_datastore_goes_and_comes_back() {
     world.start_store();
     world.delete(Kind::GlobalNetworkPolicy, "default.only-80");
     reaches(&a.ns, b.both(), 81);
-    assert_eq!(node.metric("caracal_datastore_connected").unwrap(), 1.0);
-    assert_eq!(node.metric("felix_resync_state").unwrap(), 3.0);
+    // Each kind of objects has a watch of its own; it is back when all of them are.
+    for (name, value) in [("caracal_datastore_connected", 1.0), ("felix_resync_state", 3.0)] {
+        eventually(LONG, || match node.metric(name)? {
+            now if now == value => Ok(()),
+            now => Err(format!("{name} {now}")),
+        });
+    }
 }
 
 #[test]
@@ -174,7 +175,10 @@ fn netns_ends_in_order_on_sigterm() {
                     container_id: "none".into(),
                     timeout_ms: 60_000,
                 };
-                client.await_endpoint(request).await.map(|r| r.into_inner().in_force)
+                client
+                    .await_endpoint(request)
+                    .await
+                    .map(|r| r.into_inner().in_force)
             })
         })
     };

@@ -96,7 +96,8 @@ const FOREIGN: &str = "nft add table ip mine
     ip route add 10.65.0.0/24 dev dummy0 table 77
     ip rule add from 10.9.9.9 table 77 priority 99";
 
-pub(crate) const SHOW_FOREIGN: &str = "nft -s list table ip mine; nft list table inet mine; ip link show dummy0; ip address show dummy0;
+pub(crate) const SHOW_FOREIGN: &str =
+    "nft -s list table ip mine; nft list table inet mine; ip link show dummy0; ip address show dummy0;
     ip route show dev dummy0; ip -6 route show dev dummy0; ip route show table 77; ip rule";
 
 pub(crate) fn foreign(node: &crate::world::Node) -> String {
@@ -112,14 +113,12 @@ fn netns_what_is_foreign_is_left_alone_and_calicos_table_replaced() {
     let mut node = world.node("n1");
     let before = foreign(&node);
     // A node that Calico ran on: its table would drop everything; its chains in iptables-nft are not ours to touch.
-    node.sh(
-        "nft add table ip calico
+    node.sh("nft add table ip calico
         nft 'add chain ip calico filter-cali-FORWARD { type filter hook forward priority 0; policy drop; }'
         nft add table ip6 calico
         nft 'add chain ip6 calico filter-cali-FORWARD { type filter hook forward priority 0; policy drop; }'
         nft add table ip filter
-        nft add chain ip filter cali-FORWARD",
-    );
+        nft add chain ip filter cali-FORWARD");
     let (a, b) = (
         node.pod("a", "10.65.0.1", "fd65::1"),
         node.pod("b", "10.65.0.2", "fd65::2"),

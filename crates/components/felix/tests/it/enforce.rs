@@ -53,12 +53,13 @@ fn netns_policy_is_enforced_from_readiness_on() {
     reaches(&a.ns, b.both(), 80);
     assert_eq!(node.metric("felix_active_local_endpoints").unwrap(), 2.0);
     assert_eq!(node.metric("felix_active_local_policies").unwrap(), 1.0);
-    assert_eq!(
-        node.metric("felix_cluster_num_workload_endpoints").unwrap(),
-        2.0
-    );
+    assert_eq!(node.metric("felix_cluster_num_workload_endpoints").unwrap(), 2.0);
     assert_eq!(node.metric("felix_resync_state").unwrap(), 3.0);
-    assert!(node.metric("felix_int_dataplane_apply_time_seconds_count").unwrap() >= 2.0);
+    assert!(
+        node.metric("felix_int_dataplane_apply_time_seconds_count")
+            .unwrap()
+            >= 2.0
+    );
     assert!(node.metric("process_resident_memory_bytes").unwrap() > 1e6);
     // A label that moves the source out of the selector.
     a.announce(&world, json!({"app": "other"}));
@@ -144,7 +145,11 @@ fn netns_nat_for_pools_that_ask_for_it() {
             let from = sink.arrived();
             let all = expected.iter().all(|e| from.contains(e));
             let only = from.iter().all(|f| expected.contains(f));
-            if all && only { Ok(()) } else { Err(format!("{from:?}")) }
+            if all && only {
+                Ok(())
+            } else {
+                Err(format!("{from:?}"))
+            }
         });
     };
     seen(a.both());

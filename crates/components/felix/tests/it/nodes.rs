@@ -98,6 +98,7 @@ fn netns_vxlan_between_two_nodes() {
         "ip link set vxlan.calico down; ip link set vxlan-v6.calico down",
         "ip address flush dev vxlan.calico; ip -6 address flush dev vxlan-v6.calico scope global",
     ] {
+        println!("-- {what}");
         nodes[0].sh(what);
         reaches(&a.ns, b.both(), 80);
     }

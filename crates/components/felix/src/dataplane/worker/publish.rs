@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use caracal_agent_api::v1::dump_request::Table;
 use caracal_desired::WorkloadEndpoint;
+use caracal_ids::WorkloadId;
 use caracal_net::Family;
 use caracal_nft::Report;
 
@@ -49,6 +50,12 @@ impl Worker {
 
     /// Once, when policy is in force for the first time: looks for what others left.
     pub(super) fn on_first_policy(&mut self) {
+        let held = |id: &WorkloadId, container: &str| {
+            let now = self.network.workloads().get(id);
+            now.is_some_and(|w| *w.container_id == *container)
+        };
+        let departed = self.files.departed(held);
+        self.network.depart(departed);
         match conntrack::forget_where(self.network.is_stale()) {
             Ok(0) => {}
             Ok(connections) => {

@@ -1,13 +1,10 @@
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use caracal_net::{Cidr, Family, IfAddr};
 
 use crate::{
-    Asker, Block, BlockWrite, Candidate, Holder, Observed, Plan, PlanError, PoolQuery, Step, Want, claim,
-    counted, handle_with, pool, select_pools,
+    Asker, Block, BlockWrite, Candidate, Observed, Plan, PlanError, PoolQuery, Step, Want, claim, counted,
+    handle_with, select_pools,
 };
 
 /// The default limit of blocks per node, where the configuration has 0.
@@ -30,12 +27,12 @@ struct Member<'a> {
 }
 
 /// Who of the group gets which addresses.
-type Given = Vec<(usize, Vec<IfAddr>)>;
+pub(crate) type Given = Vec<(usize, Vec<IfAddr>)>;
 
 /// Blocks that change, and who gets what of them.
 #[derive(Default)]
-struct Draft {
-    blocks: BTreeMap<Cidr, (Block, Given)>,
+pub(crate) struct Draft {
+    pub(crate) blocks: BTreeMap<Cidr, (Block, Given)>,
 }
 
 /// Plans automatic assignments for all who wait at one moment: own blocks first, then a new block, then borrowing. Each
@@ -125,7 +122,7 @@ fn admit<'a>(observed: &Observed, wants: &'a [(usize, Want)]) -> (Vec<Member<'a>
 }
 
 /// A handle that may hold only so many addresses of a family.
-fn within_limit(observed: &Observed, want: &Want) -> Result<(), PlanError> {
+pub(crate) fn within_limit(observed: &Observed, want: &Want) -> Result<(), PlanError> {
     let (Some(max), Some(handle)) = (want.max_per_handle, observed.handles.get(&want.owner.handle)) else {
         return Ok(());
     };
@@ -145,7 +142,7 @@ fn within_limit(observed: &Observed, want: &Want) -> Result<(), PlanError> {
 }
 
 /// Handles that Calico marked and has not deleted yet: they go first, for an update would not save them.
-fn dying_handles<'a>(observed: &Observed, wants: impl Iterator<Item = &'a Want>) -> Option<Plan> {
+pub(crate) fn dying_handles<'a>(observed: &Observed, wants: impl Iterator<Item = &'a Want>) -> Option<Plan> {
     let names: BTreeSet<&str> = wants.map(|w| w.owner.handle.as_str()).collect();
     let steps: Vec<Step> = names
         .iter()
@@ -176,7 +173,7 @@ fn lendable<'a>(observed: &Observed, asker: &Asker, blocks: &'a [Block]) -> Vec<
 }
 
 /// Whether an address of somebody else's block may be taken. One whose claim is not confirmed may still vanish.
-fn lends(observed: &Observed, asker: &Asker, block: &Block) -> Result<(), String> {
+pub(crate) fn lends(observed: &Observed, asker: &Asker, block: &Block) -> Result<(), String> {
     match block.holder() {
         None if block.object().spec.affinity.is_none() => Ok(()),
         None => Err("its affinity cannot be read".to_owned()),
@@ -258,7 +255,7 @@ impl Draft {
         missing < member.want.count
     }
 
-    fn write(self, observed: &Observed, wants: &[(usize, Want)]) -> Plan {
+    pub(crate) fn write(self, observed: &Observed, wants: &[(usize, Want)]) -> Plan {
         let owners: BTreeMap<usize, &str> =
             wants.iter().map(|(i, w)| (*i, w.owner.handle.as_str())).collect();
         let mut handles = BTreeMap::new();
@@ -286,141 +283,4 @@ impl Draft {
             blocks: writes,
         }
     }
-}
-
-/// Plans the assignment of one given address. Reservations, selectors and the assignment mode are for automatic
-/// assignment only: who names an address gets it, unless somebody has it.
-///
-/// # Errors
-/// [`PlanError`] when the address is in no open pool, held already, or not to be borrowed.
-pub fn plan_address(
-    observed: &Observed,
-    asker: &Asker,
-    want: &Want,
-    addr: IpAddr,
-) -> Result<Plan, PlanError> {
-    let pool = pool_of(observed, addr)?;
-    within_limit(observed, want)?;
-    if let Some(plan) = dying_handles(observed, std::iter::once(want)) {
-        return Ok(plan);
-    }
-    let blocks = observed.readable(asker.now);
-    let family = [Family::of(addr)];
-    if let Some(plan) = claim::finish(observed, asker, &blocks, &family, std::slice::from_ref(&pool)) {
-        return Ok(plan);
-    }
-    let Some(block) = blocks.iter().find(|b| b.cidr().contains(addr)) else {
-        return address_of_new_block(observed, asker, &pool, addr);
-    };
-    if !block.belongs_to(&asker.holder) {
-        if observed.config.strict_affinity {
-            let owner = block
-                .holder()
-                .map_or_else(|| "nobody".to_owned(), |h| h.to_string());
-            return Err(PlanError::Strict { address: addr, owner });
-        }
-        if !observed.all {
-            return Ok(Plan::NeedAll);
-        }
-        // Who has it is a better answer than why it could not be lent.
-        if let (Err(why), None) = (lends(observed, asker, block), block.attribute(addr)) {
-            return Ok(Plan::Wait(format!(
-                "{addr} is in the block {}: {why}",
-                block.cidr()
-            )));
-        }
-    }
-    let mut block = block.clone();
-    let got = block.assign_address(addr, &want.owner)?;
-    let cidr = block.cidr();
-    let draft = Draft {
-        blocks: BTreeMap::from([(cidr, (block, vec![(0, vec![got])]))]),
-    };
-    Ok(draft.write(observed, &[(0, want.clone())]))
-}
-
-fn pool_of(observed: &Observed, addr: IpAddr) -> Result<Candidate, PlanError> {
-    let mut reasons = Vec::new();
-    for p in &observed.pools {
-        let Ok(c) = pool::candidate(p) else { continue };
-        if !c.cidr.contains(addr) {
-            continue;
-        }
-        let why = pool::closed(p).or_else(|| {
-            pool::elder(p, c.cidr, &observed.pools)
-                .map(|(name, range)| format!("its range overlaps with {range} of the older pool {name}"))
-        });
-        match why {
-            None => return Ok(c),
-            Some(why) => reasons.push(format!("pool {}: {why}", c.name)),
-        }
-    }
-    if reasons.is_empty() {
-        return Err(PlanError::NotInPool(addr));
-    }
-    Err(PlanError::NoPool {
-        family: Family::of(addr),
-        reasons: reasons.join("; "),
-    })
-}
-
-fn address_of_new_block(
-    observed: &Observed,
-    asker: &Asker,
-    pool: &Candidate,
-    addr: IpAddr,
-) -> Result<Plan, PlanError> {
-    if !observed.all {
-        return Ok(Plan::NeedAll);
-    }
-    let cidr = Cidr::new(addr, pool.block_len);
-    let stored = observed
-        .blocks
-        .iter()
-        .filter_map(|b| b.spec.cidr.parse::<Cidr>().ok());
-    let known = stored.chain(observed.unreadable.iter().copied());
-    if let Some(other) = known.into_iter().find(|c| c.overlaps(&cidr)) {
-        return Err(PlanError::Claimed {
-            block: cidr,
-            by: format!("the block {other}, which cannot be used"),
-        });
-    }
-    let claim = asker
-        .holder
-        .claim(observed.affinity(&asker.holder, &cidr), &cidr, "pending");
-    Ok(Plan::Prepare(vec![Step::PutAffinity(claim)]))
-}
-
-/// Blocks that `holder` does not need: empty ones, claimed more than a minute ago, without its last of a family, as long
-/// as its other blocks of the same pool keep free addresses for a quarter of a block.
-#[must_use]
-pub fn spare_blocks(observed: &Observed, holder: &Holder, now: crate::Stamp) -> Vec<Cidr> {
-    const AGE: i64 = 60;
-    let blocks = observed.readable(now);
-    let own: Vec<&Block> = blocks.iter().filter(|b| b.belongs_to(holder)).collect();
-    let pools: Vec<Candidate> = observed
-        .pools
-        .iter()
-        .filter_map(|p| pool::candidate(p).ok())
-        .collect();
-    let pool_of = |c: Cidr| pools.iter().position(|p| p.cidr.covers(&c));
-    let mut kept: Vec<&Block> = own.iter().copied().filter(|b| !b.is_empty()).collect();
-    let mut spare = Vec::new();
-    for b in own.iter().filter(|b| b.is_empty()) {
-        let cidr = b.cidr();
-        let young = b.claimed_at().is_some_and(|t| now.since(t) < AGE);
-        let last = !kept.iter().any(|k| k.cidr().family() == cidr.family());
-        let free: usize = kept
-            .iter()
-            .filter(|k| pool_of(k.cidr()) == pool_of(cidr))
-            .map(|k| k.free(&observed.reserved))
-            .sum();
-        let wanted = pool_of(cidr).map_or(0, |_| (b.free(&[]) / 4).max(1));
-        if young || last || free < wanted {
-            kept.push(b);
-        } else {
-            spare.push(cidr);
-        }
-    }
-    spare
 }

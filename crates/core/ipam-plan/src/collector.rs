@@ -5,7 +5,7 @@ use std::{
 
 use caracal_net::Cidr;
 
-use crate::{Block, Holder, Life, Observed, Snapshot, Stamp, View, assign::spare_blocks};
+use crate::{Block, Holder, Life, Observed, Snapshot, Stamp, View, spare::spare_blocks};
 
 /// How long a claim may stay half done, in seconds.
 const UNFINISHED: i64 = 60;
@@ -50,7 +50,7 @@ pub struct Collector {
     counts: BTreeSet<(String, Cidr, Option<String>)>,
     claims: BTreeMap<(String, Option<String>), Stamp>,
     empty: BTreeSet<(Holder, Cidr, u64)>,
-    gone: BTreeSet<(Holder, Cidr)>,
+    orphans: BTreeSet<(Holder, Cidr)>,
 }
 
 impl Collector {
@@ -71,7 +71,7 @@ impl Collector {
         let mut chores = self.leaks(&view, now);
         chores.extend(self.handles(&view));
         chores.extend(self.unfinished(snapshot, now));
-        chores.extend(self.gone_nodes(&view));
+        chores.extend(self.orphans(&view));
         chores.extend(self.spares(&view, now));
         let cooldown = crate::cooldown(&snapshot.config);
         let due = |b: &&Block| (*b).clone().thaw(now, cooldown) > 0;
@@ -168,17 +168,31 @@ impl Collector {
         chores
     }
 
-    fn gone_nodes(&mut self, view: &View<'_>) -> Vec<Chore> {
-        let gone: BTreeSet<(Holder, Cidr)> = view
+    /// Claims of nodes that are gone, on blocks of others, and on nothing: seen in two rounds.
+    fn orphans(&mut self, view: &View<'_>) -> Vec<Chore> {
+        let pools: Vec<Cidr> = view
+            .snapshot
+            .pools
+            .iter()
+            .filter_map(|p| p.spec.cidr.parse().ok())
+            .collect();
+        let orphan = |h: &Holder, c: &Cidr| {
+            let gone = matches!(h, Holder::Host(n) if view.node_gone(n));
+            gone || match view.block(c) {
+                Some(b) => !b.belongs_to(h),
+                None => !pools.iter().any(|p| p.covers(c)),
+            }
+        };
+        let orphans: BTreeSet<(Holder, Cidr)> = view
             .snapshot
             .affinities
             .iter()
             .map(|a| (Holder::of_affinity(&a.spec), a.spec.cidr.parse::<Cidr>()))
             .filter_map(|(h, c)| Some((h, c.ok()?)))
-            .filter(|(h, _)| matches!(h, Holder::Host(n) if view.node_gone(n)))
+            .filter(|(h, c)| orphan(h, c))
             .collect();
-        let twice: Vec<_> = gone.intersection(&self.gone).cloned().collect();
-        self.gone = gone;
+        let twice: Vec<_> = orphans.intersection(&self.orphans).cloned().collect();
+        self.orphans = orphans;
         twice
             .into_iter()
             .map(|(holder, block)| Chore::ReleaseAffinity {

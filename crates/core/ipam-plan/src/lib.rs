@@ -10,6 +10,7 @@
 //!
 //! **Invariant:** an address is in a block's `allocations` exactly when it is not in its `unallocated` queue.
 
+mod address;
 mod affinity;
 mod assign;
 mod block;
@@ -25,12 +26,14 @@ mod pool;
 mod problem;
 mod release;
 mod snapshot;
+mod spare;
 mod split;
 mod stamp;
 mod usage;
 
+pub use address::plan_address;
 pub use affinity::{plan_claim_affinity, plan_release_affinity};
-pub use assign::{GroupPlan, plan_address, plan_group, spare_blocks};
+pub use assign::{GroupPlan, plan_group};
 pub use block::{Allocation, Block, HostReserved, Owner, RESERVED_HANDLE, ReleaseOutcome};
 pub use check::{Finding, Report, check, confirmed};
 pub use collector::{Chore, Collector};
@@ -43,6 +46,7 @@ pub use pool::{Candidate, PoolQuery, pool_covering, select_pools};
 pub use problem::{Fix, Problem, ProblemKind};
 pub use release::{ReleasePlan, ReleaseRequest, handles_of, plan_release, plan_thaw};
 pub use snapshot::{Life, Snapshot, User, View};
+pub use spare::spare_blocks;
 pub use split::split_pool;
 pub use stamp::Stamp;
 pub use usage::{Usage, utilisation};

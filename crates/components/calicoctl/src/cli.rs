@@ -82,6 +82,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         input: Input,
     },
+    /// The datastore as a whole
+    #[command(subcommand)]
+    Datastore(Datastore),
     /// Addresses and blocks
     #[command(disable_help_flag = true)]
     Ipam {
@@ -89,6 +92,8 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Prints a script that completes commands in a shell
+    Completion(Completion),
     /// Says which versions client and cluster have
     Version(Version),
 }
@@ -202,6 +207,37 @@ pub(crate) struct Label {
     /// The resource's namespace [default: default]
     #[arg(short, long, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Datastore {
+    /// Takes everything from one datastore to another
+    Migrate {
+        #[command(subcommand)]
+        step: Migrate,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Migrate {
+    /// Tells all components to leave the datastore alone
+    Lock,
+    /// Lets the components use the datastore again
+    Unlock,
+    /// Prints everything that the locked datastore holds
+    Export,
+    /// Writes what was exported
+    Import {
+        /// The file, or - for stdin
+        #[arg(short, long, value_name = "FILE")]
+        filename: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completion {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Args)]

@@ -4,8 +4,9 @@ mod execute;
 mod report;
 
 use caracal_api::{Kind, Origin, ResourceKey};
-use caracal_store::Preconditions;
+use caracal_store::{Preconditions, Store};
 
+pub(crate) use self::execute::bring;
 use self::execute::{Item, Work};
 use crate::{
     cli::{Delete, Input},
@@ -18,10 +19,16 @@ use crate::{
 /// What is done with each object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
-    Create { skip_exists: bool },
+    Create {
+        skip_exists: bool,
+    },
     Apply,
     Replace,
-    Delete { skip_not_exists: bool },
+    /// As `Apply`, of an export, past the rules for users.
+    Import,
+    Delete {
+        skip_not_exists: bool,
+    },
 }
 
 impl Verb {
@@ -30,6 +37,7 @@ impl Verb {
             Self::Create { .. } => "create",
             Self::Apply => "apply",
             Self::Replace => "replace",
+            Self::Import => "import",
             Self::Delete { .. } => "delete",
         }
     }
@@ -39,6 +47,7 @@ impl Verb {
             Self::Create { .. } => "created",
             Self::Apply => "applied",
             Self::Replace => "replaced",
+            Self::Import => "imported",
             Self::Delete { .. } => "deleted",
         }
     }
@@ -47,12 +56,30 @@ impl Verb {
 /// Writes all objects of the input.
 pub(crate) async fn write(session: &mut Session, verb: Verb, input: &Input) -> Result<(), Failure> {
     let loaded = manifests::load(&mut session.io, &input.filename, &input.how, Check::Whole)?;
+    let store = session.store()?;
+    all(
+        session,
+        store.as_ref(),
+        verb,
+        writes(loaded),
+        input.how.skip_empty,
+    )
+    .await
+}
+
+/// Writes what another datastore held, objects of IPAM's own included.
+pub(crate) async fn import(session: &mut Session, loaded: Vec<Loaded>) -> Result<(), Failure> {
+    let store = session.raw_store()?;
+    all(session, store.as_ref(), Verb::Import, writes(loaded), true).await
+}
+
+fn writes(loaded: Vec<Loaded>) -> Vec<Item> {
     let items = loaded.into_iter().map(|Loaded { resource, origin }| Item {
         key: resource.key(),
         work: Work::Write(Box::new(resource)),
         origin: Some(origin),
     });
-    all(session, verb, items.collect(), input.how.skip_empty).await
+    items.collect()
 }
 
 /// Deletes named objects, or those of the input.
@@ -79,7 +106,8 @@ pub(crate) async fn delete(session: &mut Session, args: &Delete) -> Result<(), F
     let verb = Verb::Delete {
         skip_not_exists: args.skip_not_exists,
     };
-    all(session, verb, items, args.how.skip_empty).await
+    let store = session.store()?;
+    all(session, store.as_ref(), verb, items, args.how.skip_empty).await
 }
 
 /// Refuses the kinds that IPAM keeps its own books in.
@@ -92,14 +120,19 @@ pub(crate) fn written_by_hand(kind: Kind) -> Result<Kind, Failure> {
     )))
 }
 
-async fn all(session: &mut Session, verb: Verb, items: Vec<Item>, may_be_empty: bool) -> Result<(), Failure> {
+async fn all(
+    session: &mut Session,
+    store: &dyn Store,
+    verb: Verb,
+    items: Vec<Item>,
+    may_be_empty: bool,
+) -> Result<(), Failure> {
     if items.is_empty() {
         if may_be_empty {
             return session.print("No resources specified\n");
         }
         return Err(Failure::Input("no resources specified".to_owned()));
     }
-    let store = session.store()?;
     let subjects = items
         .iter()
         .map(|i| report::Subject {
@@ -107,6 +140,6 @@ async fn all(session: &mut Session, verb: Verb, items: Vec<Item>, may_be_empty: 
             origin: i.origin.clone(),
         })
         .collect();
-    let ends = execute::execute(store.as_ref(), verb, items, session.io.terminal).await;
+    let ends = execute::execute(store, verb, items, session.io.terminal).await;
     report::report(session, verb, &report::Results { subjects, ends })
 }

@@ -11,7 +11,9 @@
 
 mod change;
 mod cli;
+mod completion;
 mod crud;
+mod datastore;
 mod failure;
 mod get;
 mod io;

@@ -5,7 +5,9 @@ use clap::Parser;
 use crate::{
     Io,
     cli::{Cli, Command, Global, LogLevel},
+    completion,
     crud::{self, Verb},
+    datastore,
     failure::Failure,
     get, label, patch,
     session::Session,
@@ -84,7 +86,9 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<(), Failure
         Command::Patch(args) => patch::patch(session, &args).await,
         Command::Label(args) => label::label(session, &args).await,
         Command::Validate { input } => validate::validate(session, &input),
+        Command::Datastore(command) => datastore::datastore(session, &command).await,
         Command::Ipam { .. } => Err(Failure::Absent("ipam")),
+        Command::Completion(args) => completion::completion(session, &args),
         Command::Version(args) => version::version(session, &args).await,
     }
 }

@@ -80,6 +80,7 @@ async fn one(store: &dyn Store, verb: Verb, item: Item) -> End {
     let outcome = match (verb, item.work) {
         (Verb::Create { .. }, Work::Write(r)) => store.create(*r).await.map(drop),
         (Verb::Replace, Work::Write(r)) => store.update(*r).await.map(drop),
+        (Verb::Import, Work::Write(r)) => bring(store, *r).await,
         (_, Work::Write(r)) => apply(store, *r).await.map(drop),
         (_, Work::Delete(expect)) => store.delete(&item.key, &expect).await.map(drop),
     };
@@ -93,6 +94,18 @@ async fn one(store: &dyn Store, verb: Verb, item: Item) -> End {
             },
         ) => End::Skipped,
         (Err(e), _) => End::Failed(e),
+    }
+}
+
+/// Writes an object of another datastore. One that is there already, such as a tier that always exists, keeps its own
+/// identity.
+pub(crate) async fn bring(store: &dyn Store, mut resource: Resource) -> Result<(), StoreError> {
+    match store.create(resource.clone()).await {
+        Err(StoreError::AlreadyExists(_)) => {
+            resource.metadata_mut().uid = None;
+            apply(store, resource).await.map(drop)
+        }
+        outcome => outcome.map(drop),
     }
 }
 

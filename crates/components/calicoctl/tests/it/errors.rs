@@ -175,11 +175,20 @@ fn command_lines_that_make_no_sense() {
         ("--log-level loud get ippool", "loud"),
         ("version --poll soon", "--poll=soon"),
         ("get -f x ippool", "--filename"),
+        ("completion csh", "bash"),
     ] {
         let e = rig.run(line).failed();
         assert!(e.contains(word), "{line}: {word:?} is not in {e}");
     }
     assert!(rig.run("--help").ok().contains("apply"));
+    for (shell, word) in [
+        ("bash", "globalnetworkpolicies"),
+        ("zsh", "globalnetworkpolicies"),
+        ("fish", "skip-exists"),
+    ] {
+        let script = rig.run(&format!("completion {shell}")).ok();
+        assert!(script.contains(word), "{shell}");
+    }
 }
 
 #[test]

@@ -7,4 +7,5 @@ mod errors;
 mod life;
 mod listing;
 mod many;
+mod moving;
 mod rig;

@@ -1,0 +1,33 @@
+//! `completion`.
+
+use caracal_api::Kind;
+use clap::{Command, CommandFactory, builder::PossibleValuesParser};
+
+use crate::{
+    cli::{Cli, Completion},
+    failure::Failure,
+    session::Session,
+    target,
+};
+
+/// The commands whose first word is a kind.
+const WITH_KIND: &[&str] = &["get", "delete", "patch", "label"];
+
+/// Prints the script that teaches a shell our commands.
+pub(crate) fn completion(session: &mut Session, args: &Completion) -> Result<(), Failure> {
+    let mut command = WITH_KIND.iter().fold(Cli::command(), with_kinds);
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, "calicoctl", &mut script);
+    session.print(&String::from_utf8_lossy(&script))
+}
+
+/// Only here are the kinds a closed list: a user's word gets a better answer than clap's.
+fn with_kinds(command: Command, name: &&str) -> Command {
+    // `mut_args` keeps the order, which positional arguments live by.
+    command.mut_subcommand(*name, |c| {
+        c.mut_args(|a| match a.get_id().as_str() {
+            "kind" => a.value_parser(PossibleValuesParser::new(target::public().map(Kind::plural))),
+            _ => a,
+        })
+    })
+}

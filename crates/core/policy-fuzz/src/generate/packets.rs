@@ -1,0 +1,137 @@
+//! Packets that could be on the wire: each from where its source is to where its destination is.
+
+use std::net::IpAddr;
+
+use caracal_api::Resource;
+use caracal_net::{Family, Proto};
+use caracal_oracle::{Packet, Trip, Way};
+
+use super::{LOCAL, OUTSIDE, pod_address};
+use crate::{Case, rng::Rng};
+
+/// Where a packet comes from or goes to.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Pod(usize),
+    Link(&'static str),
+    Host,
+}
+
+fn address(rng: &mut Rng, place: Place, family: Family) -> IpAddr {
+    let number = usize::from(family == Family::V6);
+    let text = match place {
+        Place::Pod(n) => pod_address(n)[number].clone(),
+        Place::Host => rng
+            .pick(&[["172.16.0.1", "fd16::1"], ["172.16.1.1", "fd16:1::1"]].map(|t| t[number])[..])
+            .to_owned(),
+        Place::Link(_) if rng.percent(35) => pod_address(LOCAL + rng.below(4))[number].clone(),
+        Place::Link(_) => {
+            let half = OUTSIDE.len() / 2;
+            OUTSIDE[number * half + rng.below(half)].to_owned()
+        }
+    };
+    text.parse().unwrap_or(match family {
+        Family::V4 => IpAddr::from([192, 0, 2, 1]),
+        Family::V6 => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]),
+    })
+}
+
+fn place(rng: &mut Rng) -> Place {
+    match rng.below(10) {
+        0..5 => Place::Pod(rng.below(LOCAL)),
+        5..7 => Place::Link("eth0"),
+        7 => Place::Link("eth1"),
+        _ => Place::Host,
+    }
+}
+
+fn interface(place: Place) -> String {
+    match place {
+        Place::Pod(n) => format!("cali{n}"),
+        Place::Link(name) => name.to_owned(),
+        Place::Host => "lo".to_owned(),
+    }
+}
+
+fn packet(rng: &mut Rng, family: Family, src: IpAddr, dst: IpAddr) -> Packet {
+    let icmp = match family {
+        Family::V4 => Proto::ICMP,
+        Family::V6 => Proto::ICMPV6,
+    };
+    let proto = rng.one(&[
+        Proto::TCP,
+        Proto::TCP,
+        Proto::TCP,
+        Proto::UDP,
+        Proto::UDP,
+        Proto::SCTP,
+        icmp,
+        Proto(47),
+    ]);
+    let mut port = || {
+        if proto.has_ports() {
+            rng.one(&[80, 80, 81, 53, 79, 4000])
+        } else {
+            0
+        }
+    };
+    let (sport, dport) = (port(), port());
+    let kinds: &[u8] = if family == Family::V4 {
+        &[3, 8]
+    } else {
+        &[1, 128, 135]
+    };
+    Packet {
+        src,
+        dst,
+        proto,
+        sport,
+        dport,
+        icmp: (proto == icmp).then(|| (rng.one(kinds), rng.one(&[0, 1]))),
+    }
+}
+
+/// Whether some policy leaves packets of hosts untracked: nothing is translated where that may be.
+fn has_untracked(case: &Case) -> bool {
+    case.objects.iter().any(|o| match o {
+        Resource::GlobalNetworkPolicy(p) => p.spec.do_not_track,
+        _ => false,
+    })
+}
+
+pub(super) fn trip(rng: &mut Rng, case: &Case) -> Trip {
+    let (from, mut to) = (place(rng), place(rng));
+    if from == to {
+        to = if from == Place::Host {
+            Place::Link("eth0")
+        } else {
+            Place::Host
+        };
+    }
+    let family = rng.one(&Family::BOTH);
+    let mut src = address(rng, from, family);
+    let spoofed = matches!(from, Place::Pod(_)) && rng.percent(8);
+    if spoofed {
+        src = address(rng, Place::Link("eth0"), family);
+    }
+    let dst = address(rng, to, family);
+    let packet = packet(rng, family, src, dst);
+    let way = match (from, to) {
+        (Place::Host, _) => Way::Out { to: interface(to) },
+        (_, Place::Host) => Way::In {
+            from: interface(from),
+        },
+        _ => Way::Forward {
+            from: interface(from),
+            to: interface(to),
+        },
+    };
+    let translated = packet.proto.has_ports() && rng.percent(30) && !has_untracked(case);
+    let service = address(rng, Place::Link("eth1"), family);
+    Trip {
+        packet,
+        original: translated.then(|| (service, rng.one(&[80, 81, 53]))),
+        way,
+        spoofed,
+    }
+}

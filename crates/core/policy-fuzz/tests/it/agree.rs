@@ -1,0 +1,44 @@
+use caracal_policy_fuzz::{Case, Model, check, shrink};
+
+/// Cases of the usual run; a nightly one asks for more with `FUZZ_CASES`, from another seed with `FUZZ_SEED`.
+fn number(variable: &str, usual: u64) -> u64 {
+    let text = std::env::var(variable).unwrap_or_default();
+    text.parse().unwrap_or(usual)
+}
+
+#[test]
+fn objects_engine_and_tables_agree_on_every_packet() {
+    let (seed, cases) = (number("FUZZ_SEED", 1), number("FUZZ_CASES", 150));
+    let mut verdicts = 0;
+    for seed in seed..seed + cases {
+        let case = Case::random(seed, 40);
+        let (agreed, difference) =
+            check(&case, &mut Model::default()).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        verdicts += agreed;
+        if difference.is_some() {
+            let differs = |c: &Case| check(c, &mut Model::default()).is_ok_and(|(_, d)| d.is_some());
+            let small = shrink(&case, 2000, differs);
+            let (_, difference) = check(&small, &mut Model::default()).unwrap();
+            panic!("seed {seed}\n{}\n{}", small.to_yaml(), difference.unwrap());
+        }
+    }
+    assert_eq!(verdicts as u64, cases * 40);
+}
+
+#[test]
+fn objects_are_what_the_api_allows() {
+    for seed in 1..60 {
+        for object in &Case::random(seed, 0).objects {
+            let mut problems = caracal_api::validate(object);
+            // What the API refuses but dataplanes must bear.
+            problems.retain(|p| !p.reason.contains("not of the family"));
+            assert!(problems.is_empty(), "seed {seed}: {problems:?}\n{object:?}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_makes_one_case() {
+    assert_eq!(Case::random(7, 20), Case::random(7, 20));
+    assert_ne!(Case::random(7, 20).objects, Case::random(8, 20).objects);
+}

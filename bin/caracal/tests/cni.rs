@@ -1,0 +1,393 @@
+//! The program as the CNI plugin `calico`, with the embedded store as a process beside it.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use caracal_testkit::{Background, NetNs, eventually, find_tool, needs, netns, private_dir};
+use serde_json::{Value, json};
+
+const SOCKET: &str = "/run/calico/store.sock";
+const PENDING: &str = "/var/lib/calico/cni-pending";
+const POOLS: &str = "
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: p4}
+spec: {cidr: 10.65.0.0/24}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: p6}
+spec: {cidr: 'fd65::/120'}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: tiny}
+spec: {cidr: 10.66.0.0/32, blockSize: 32}
+";
+
+/// A machine with the store and the plugins, all private to the test.
+struct Machine {
+    dir: tempfile::TempDir,
+    store: Option<Background>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        private_dir(Path::new("/var/lib")).unwrap();
+        let machine = Self {
+            dir: tempfile::tempdir().unwrap(),
+            store: None,
+        };
+        fs::create_dir(machine.bin()).unwrap();
+        for name in ["calico", "calico-ipam"] {
+            symlink(env!("CARGO_BIN_EXE_caracal"), machine.bin().join(name)).unwrap();
+        }
+        let mut machine = machine;
+        machine.start_store();
+        fs::write(machine.dir.path().join("pools.yaml"), POOLS).unwrap();
+        let file = machine.dir.path().join("pools.yaml").display().to_string();
+        machine.ctl(&["create", "-f", &file]);
+        machine
+    }
+
+    fn bin(&self) -> PathBuf {
+        self.dir.path().join("bin")
+    }
+
+    fn start_store(&mut self) {
+        let log = fs::File::create(self.dir.path().join("store.log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_caracal"));
+        command.args(["store", "serve", "--socket", SOCKET, "--data"]);
+        command.arg(self.dir.path().join("data")).stderr(log);
+        self.store = Some(Background::spawn(&mut command));
+        eventually(Duration::from_secs(20), || {
+            std::os::unix::net::UnixStream::connect(SOCKET)
+                .map(drop)
+                .map_err(|e| e.to_string())
+        });
+    }
+
+    fn kill_store(&mut self) {
+        self.store = None;
+    }
+
+    fn ctl(&self, args: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_caracal"))
+            .arg("ctl")
+            .args(args)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success(),
+            "{args:?}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text
+    }
+
+    /// Names of the pods that have an endpoint.
+    fn pods(&self) -> Vec<String> {
+        let list: Value = serde_json::from_str(&self.ctl(&["get", "wep", "-A", "-o", "json"])).unwrap();
+        let items = list["items"].as_array().unwrap().iter();
+        items
+            .map(|e| e["spec"]["pod"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    fn run(&self, program: &Path, command: &str, pod: &str, stdin: &str) -> Output {
+        let mut child = Command::new(program)
+            .env_clear()
+            .env("CNI_COMMAND", command)
+            .env("CNI_CONTAINERID", format!("container-of-{pod}"))
+            .env("CNI_NETNS", format!("/run/netns/{pod}"))
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_PATH", self.bin())
+            .env(
+                "CNI_ARGS",
+                format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}"),
+            )
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The plugin may end before it has read all.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    /// Exit code and answer of the plugin `calico`.
+    fn call(&self, command: &str, pod: &str, conf: &Value) -> (i32, Value) {
+        let output = self.run(&self.bin().join("calico"), command, pod, &conf.to_string());
+        let answer = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        (output.status.code().unwrap(), answer)
+    }
+
+    fn ok(&self, command: &str, pod: &str, conf: &Value) -> Value {
+        let (code, answer) = self.call(command, pod, conf);
+        assert_eq!(code, 0, "{command} {pod}: {answer}");
+        answer
+    }
+
+    fn fails(&self, command: &str, pod: &str, conf: &Value) -> (u64, String) {
+        let (code, answer) = self.call(command, pod, conf);
+        assert_eq!(code, 1, "{command} {pod}: {answer}");
+        (answer["code"].as_u64().unwrap(), answer.to_string())
+    }
+}
+
+fn conf() -> Value {
+    json!({
+        "cniVersion": "1.0.0", "name": "net", "type": "calico", "nodename": "node-1",
+        "ipam": {"type": "calico-ipam", "assign_ipv6": "true", "ipv4_pools": ["p4"]},
+        "args": {"cni": {"labels": [{"key": "app", "value": "web"}], "serviceAccount": "sa"}},
+    })
+}
+
+fn with(field: &str, value: Value) -> Value {
+    let mut conf = conf();
+    conf[field] = value;
+    conf
+}
+
+fn links() -> Vec<String> {
+    let entries = fs::read_dir("/proc/sys/net/ipv4/conf").unwrap();
+    let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+    names.filter(|n| n.starts_with("cali")).collect()
+}
+
+fn pending() -> usize {
+    fs::read_dir(PENDING).map_or(0, |entries| entries.count())
+}
+
+#[test]
+fn netns_every_verb_and_version() {
+    netns!(120);
+    let machine = Machine::new();
+    NetNs::create("web").unwrap();
+    let versions = machine.ok("VERSION", "web", &json!({"cniVersion": "0.4.0"}));
+    assert_eq!(versions["cniVersion"], "0.4.0");
+    for version in versions["supportedVersions"].as_array().unwrap() {
+        let conf = with("cniVersion", version.clone());
+        let text = version.as_str().unwrap();
+        let result = machine.ok("ADD", "web", &conf);
+        assert_eq!(&result["cniVersion"], version);
+        let first = if text < "0.3" {
+            &result["ip4"]["ip"]
+        } else {
+            &result["ips"][0]["address"]
+        };
+        assert!(first.as_str().unwrap().starts_with("10.65.0."), "{result}");
+        assert_eq!(machine.pods(), ["web"]);
+        if text >= "0.4" {
+            let mut check = conf.clone();
+            check["prevResult"] = result;
+            machine.ok("CHECK", "web", &check);
+        }
+        if text >= "1.1" {
+            machine.ok("STATUS", "web", &conf);
+            let mut gc = conf.clone();
+            gc["cni.dev/valid-attachments"] = json!([{"containerID": "container-of-web", "ifname": "eth0"}]);
+            machine.ok("GC", "web", &gc);
+            assert_eq!(links().len(), 1);
+        }
+        machine.ok("DEL", "web", &conf);
+        assert_eq!((machine.pods(), links()), (vec![], vec![]));
+        machine.ok("DEL", "web", &conf);
+    }
+    let alone = machine.run(
+        &machine.bin().join("calico-ipam"),
+        "ADD",
+        "web",
+        &conf().to_string(),
+    );
+    let answer: Value = serde_json::from_slice(&alone.stdout).unwrap();
+    assert_eq!(answer["ips"].as_array().map(Vec::len), Some(2), "{answer}");
+    machine.run(
+        &machine.bin().join("calico-ipam"),
+        "DEL",
+        "web",
+        &conf().to_string(),
+    );
+}
+
+#[test]
+fn netns_bad_input_changes_nothing() {
+    netns!(120);
+    let machine = Machine::new();
+    for pod in ["web", "other"] {
+        NetNs::create(pod).unwrap();
+    }
+    let calico = machine.bin().join("calico");
+    for text in ["", "not json", "[]", "{\"cniVersion\": "] {
+        let output = machine.run(&calico, "ADD", "web", text);
+        let error: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (output.status.code(), &error["code"]),
+            (Some(1), &json!(6)),
+            "{text}: {error}"
+        );
+    }
+    for (conf, pod, code, hint) in [
+        (with("cniVersion", json!("9.0.0")), "web", 1, "9.0.0"),
+        (with("mtu", json!("big")), "web", 7, "mtu"),
+        (conf(), "nowhere", 3, "/run/netns/nowhere"),
+        (
+            with("ipam", json!({"type": "calico-ipam", "ipv4_pools": ["nopool"]})),
+            "web",
+            100,
+            "nopool",
+        ),
+    ] {
+        let (found, text) = machine.fails("ADD", pod, &conf);
+        assert!(found == code && text.contains(hint), "{text}");
+        assert_eq!((machine.pods(), links()), (vec![], vec![]), "{text}");
+    }
+    let tiny = with("ipam", json!({"type": "calico-ipam", "ipv4_pools": ["tiny"]}));
+    machine.ok("ADD", "web", &tiny);
+    let (code, text) = machine.fails("ADD", "other", &tiny);
+    assert!(code == 100 && text.contains("tiny"), "{text}");
+    assert_eq!((machine.pods(), links().len()), (vec!["web".to_owned()], 1));
+    machine.ok("DEL", "web", &tiny);
+    machine.ok("ADD", "other", &tiny);
+}
+
+#[test]
+fn netns_the_store_is_killed() {
+    netns!(120);
+    let mut machine = Machine::new();
+    for pod in ["web", "other"] {
+        NetNs::create(pod).unwrap();
+    }
+    machine.ok("ADD", "web", &conf());
+    machine.kill_store();
+    let (code, text) = machine.fails("ADD", "other", &conf());
+    assert!(code == 11 && text.contains(SOCKET), "{text}");
+    assert_eq!(links().len(), 1, "the other's");
+    let begun = Instant::now();
+    machine.ok("DEL", "web", &conf());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!((links(), pending()), (vec![], 1));
+    machine.start_store();
+    assert_eq!(machine.pods(), ["web"], "not told yet");
+    machine.ok("ADD", "other", &conf());
+    assert_eq!((machine.pods(), pending()), (vec!["other".to_owned()], 0));
+    machine.ok("DEL", "other", &conf());
+    assert_eq!(machine.pods(), Vec::<String>::new());
+}
+
+#[test]
+fn netns_killed_in_the_middle_and_called_again() {
+    netns!(120);
+    let machine = Machine::new();
+    NetNs::create("web").unwrap();
+    // Killed after a longer and longer time, so at ever later steps; whatever is left, ADD repairs and DEL removes.
+    for step in 0..40u64 {
+        let mut child = Command::new(machine.bin().join("calico"))
+            .env_clear()
+            .env("CNI_COMMAND", "ADD")
+            .env("CNI_CONTAINERID", "container-of-web")
+            .env("CNI_NETNS", "/run/netns/web")
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_ARGS", "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(conf().to_string().as_bytes())
+            .unwrap();
+        let until = Instant::now() + Duration::from_micros(500 * step);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        if step % 2 == 0 {
+            let result = machine.ok("ADD", "web", &conf());
+            machine.ok("CHECK", "web", &with("prevResult", result));
+        }
+        machine.ok("DEL", "web", &conf());
+        assert_eq!(
+            (machine.pods(), links()),
+            (vec![], vec![]),
+            "killed after {step} half milliseconds"
+        );
+    }
+    // Every address is free again: as many pods as the range has addresses would fit.
+    let blocks = machine.ctl(&["get", "ipamblocks", "-o", "json"]);
+    let blocks: Value = serde_json::from_str(&blocks).unwrap();
+    for block in blocks["items"].as_array().unwrap() {
+        let taken = block["spec"]["allocations"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|a| !a.is_null());
+        assert_eq!(taken.count(), 0, "{block}");
+    }
+}
+
+/// A client that is not ours, chained with plugins that are not ours.
+#[test]
+fn netns_cnitool_and_other_plugins() {
+    netns!(120);
+    needs!("cnitool");
+    let machine = Machine::new();
+    NetNs::create("web").unwrap();
+    let net_dir = machine.dir.path().join("net.d");
+    fs::create_dir(&net_dir).unwrap();
+    let mut plugin = conf();
+    for field in ["name", "cniVersion"] {
+        plugin.as_object_mut().unwrap().remove(field);
+    }
+    let mut list = json!({"name": "net", "cniVersion": "1.1.0", "plugins": [plugin]});
+    let portmap = find_tool("portmap");
+    let mut path = machine.bin().display().to_string();
+    if let Some(portmap) = &portmap {
+        list["cniVersion"] = "1.0.0".into();
+        let chained = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+        list["plugins"].as_array_mut().unwrap().push(chained);
+        path = format!("{path}:{}", portmap.parent().unwrap().display());
+    }
+    fs::write(net_dir.join("10-net.conflist"), list.to_string()).unwrap();
+    let tool = |command: &str| {
+        let output = Command::new(find_tool("cnitool").unwrap())
+            .args([command, "net", "/run/netns/web"])
+            .env("NETCONFPATH", &net_dir)
+            .env("CNI_PATH", &path)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{command}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text
+    };
+    let result: Value = serde_json::from_str(&tool("add")).unwrap();
+    assert!(
+        result["ips"][0]["address"]
+            .as_str()
+            .unwrap()
+            .starts_with("10.65.0."),
+        "{result}"
+    );
+    tool("check");
+    if portmap.is_none() {
+        tool("status");
+    }
+    tool("del");
+    assert_eq!(links(), Vec::<String>::new());
+}

@@ -1,0 +1,3 @@
+//! The whole program as its users start it.
+
+mod cni;

@@ -73,15 +73,13 @@ pub(super) fn report(session: &mut Session, verb: Verb, results: &Results) -> Re
             "Partial success: {} {done} out of {total} {kind}resources\n",
             verb.past()
         ))?;
-        "Hit error: ".to_owned()
+        "Hit error:".to_owned()
     } else if total == 1 {
-        format!("Failed to {} {kind}resource: ", verb.now())
+        format!("Failed to {} {kind}resource:", verb.now())
     } else {
-        format!("Failed to {} any {kind}resources: ", verb.now())
+        format!("Failed to {} any {kind}resources:", verb.now())
     };
-    if errors.len() > 1 {
-        failure.push('\n');
-    }
+    failure.push(if errors.len() > 1 { '\n' } else { ' ' });
     failure += &listed(&errors);
     let untried = results.count(|e| matches!(e, End::NotTried));
     if untried > 0 {

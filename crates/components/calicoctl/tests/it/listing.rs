@@ -126,3 +126,165 @@ fn a_policy_without_order_and_a_tier_with_a_large_one() {
         "NAME   TIER      ORDER   SELECTOR   \na      default   <nil>              \n\n"
     );
 }
+
+/// Kinds whose columns no other test shows.
+const OTHERS: &str = "\
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: h}
+spec: {node: n1, interfaceName: eth0, expectedIPs: [192.0.2.1, '2001:db8::1'], profiles: [p]}
+---
+apiVersion: projectcalico.org/v3
+kind: Profile
+metadata: {name: p}
+spec: {labelsToApply: {a: b, c: d}}
+---
+apiVersion: projectcalico.org/v3
+kind: IPReservation
+metadata: {name: r}
+spec: {reservedCIDRs: [10.0.0.1/32, 10.0.0.2]}
+---
+apiVersion: projectcalico.org/v3
+kind: IPAMConfiguration
+metadata: {name: default}
+spec: {strictAffinity: true, autoAllocateBlocks: true, maxBlocksPerHost: 4}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: peer}
+spec: {peerIP: 192.0.2.9, node: n1, asNumber: 64600}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPFilter
+metadata: {name: f}
+spec: {exportV4: [{action: Accept}, {action: Reject}], importV6: [{action: Accept}]}
+---
+apiVersion: projectcalico.org/v3
+kind: CalicoNodeStatus
+metadata: {name: s}
+spec: {node: n1, classes: [Agent, BGP], updatePeriodSeconds: 10}
+---
+apiVersion: projectcalico.org/v3
+kind: StagedNetworkPolicy
+metadata: {name: sp, namespace: shop}
+spec: {order: 2.5, selector: a == 'b'}
+---
+apiVersion: projectcalico.org/v3
+kind: StagedGlobalNetworkPolicy
+metadata: {name: sg}
+spec: {order: -1, selector: all()}
+---
+apiVersion: projectcalico.org/v3
+kind: StagedKubernetesNetworkPolicy
+metadata: {name: sk, namespace: shop}
+spec:
+  podSelector: {matchLabels: {a: b}, matchExpressions: [{key: c, operator: In, values: [d, e]}, {key: f, operator: DoesNotExist}]}
+---
+apiVersion: projectcalico.org/v3
+kind: FelixConfiguration
+metadata: {name: default}
+spec: {logSeverityScreen: Warning}
+---
+apiVersion: projectcalico.org/v3
+kind: KubeControllersConfiguration
+metadata: {name: default}
+spec: {controllers: {}}
+";
+
+const WIDE: &str = "
+NAME|NODE|INTERFACE|IPS|PROFILES
+h|n1|eth0|192.0.2.1,2001:db8::1|p
+
+NAME|LABELS
+p|a=b,c=d
+
+NAME|CIDRS
+r|10.0.0.1/32,10.0.0.2
+
+NAME|STRICTAFFINITY|AUTOALLOCATEBLOCKS|MAXBLOCKSPERHOST
+default|true|true|4
+
+NAME|PEERIP|NODE|ASN
+peer|192.0.2.9|n1|64600
+
+NAME|NUMEXPORTV4|NUMIMPORTV4|NUMEXPORTV6|NUMIMPORTV6
+f|2|0|0|1
+
+NAME|NODE|CLASSES
+s|n1|Agent,BGP
+
+NAME|TIER|ORDER|SELECTOR
+sp|default|2.5|a == 'b'
+
+NAME|TIER|ORDER|SELECTOR
+sg|default|-1|all()
+
+NAME|PODSELECTOR
+sk|a=b,c in (d,e),!f
+
+NAME
+default
+
+NAME
+default
+
+";
+
+const NARROW: &str = "
+NAME|NODE
+h|n1
+
+NAME
+p
+
+NAME
+r
+
+NAME|STRICTAFFINITY|AUTOALLOCATEBLOCKS
+default|true|true
+
+NAME|PEERIP|NODE|ASN
+peer|192.0.2.9|n1|64600
+
+NAME|NUMEXPORTV4|NUMIMPORTV4|NUMEXPORTV6|NUMIMPORTV6
+f|2|0|0|1
+
+NAME|NODE
+s|n1
+
+NAME|TIER
+sp|default
+
+NAME|TIER
+sg|default
+
+NAME
+sk
+
+NAME
+default
+
+NAME
+default
+
+";
+
+/// A table with one bar for each gap between columns.
+fn bars(table: &str) -> String {
+    let lines = table
+        .lines()
+        .map(|l| l.trim_end().split("   ").filter(|c| !c.is_empty()));
+    let lines = lines.map(|cells| cells.map(str::trim).collect::<Vec<_>>().join("|") + "\n");
+    lines.collect()
+}
+
+#[test]
+fn every_other_kind_has_its_columns() {
+    let rig = Rig::new();
+    let file = rig.file("others.yaml", OTHERS);
+    rig.run(&format!("create -f {file}")).ok();
+    let wide = rig.run(&format!("get -f {file} -o wide")).ok();
+    assert_eq!(bars(&wide), WIDE.trim_start());
+    let narrow = rig.run(&format!("get -f {file}")).ok();
+    assert_eq!(bars(&narrow), NARROW.trim_start());
+}

@@ -25,7 +25,7 @@ const COMPONENTS: &[Component] = &[
     Component("ctl", "calicoctl", "reads and writes resources (calicoctl)", Some(caracal_calicoctl::run)),
     Component("lab", "caracal-lab", "a network of several nodes on this machine", Some(caracal_lab::run)),
     Component("policy-check", "policy-check", "judges the cases of a truth table", Some(caracal_lab::policy_check)),
-    Component("policy-fuzz", "policy-fuzz", "compares oracle, engine and kernel on random policies", None),
+    Component("policy-fuzz", "policy-fuzz", "compares oracle, engine and dataplane on random policies", Some(caracal_lab::policy_fuzz)),
     Component("validate", "caracal-validate", "judges manifests without a datastore", None),
     Component("why", "caracal-why", "why a packet is allowed or denied", None),
     Component("top", "caracal-top", "the busiest rules and connections", None),

@@ -185,8 +185,8 @@ fn profiles(rng: &mut Rng, out: &mut Vec<Resource>) {
     for namespace in NAMESPACES {
         if rng.percent(90) {
             let spec = ProfileSpec {
-                ingress: policies::profile_rules(rng),
-                egress: policies::profile_rules(rng),
+                ingress: policies::profile_rules(rng, true),
+                egress: policies::profile_rules(rng, false),
                 labels_to_apply: handed(rng, "pcns."),
             };
             out.push(Object::new(format!("kns.{namespace}"), spec).into());
@@ -201,8 +201,8 @@ fn profiles(rng: &mut Rng, out: &mut Vec<Resource>) {
     }
     if rng.percent(50) {
         let spec = ProfileSpec {
-            ingress: policies::profile_rules(rng),
-            egress: policies::profile_rules(rng),
+            ingress: policies::profile_rules(rng, true),
+            egress: policies::profile_rules(rng, false),
             labels_to_apply: handed(rng, ""),
         };
         out.push(Object::new("extra", spec).into());

@@ -193,11 +193,11 @@ fn rules(rng: &mut Rng, ingress: bool, namespaced: bool) -> Vec<Rule> {
 }
 
 /// Mostly what profiles of namespaces are: open.
-pub(super) fn profile_rules(rng: &mut Rng) -> Vec<Rule> {
+pub(super) fn profile_rules(rng: &mut Rng, ingress: bool) -> Vec<Rule> {
     match rng.below(10) {
         0..7 => vec![Rule::new(Action::Allow)],
         7 => vec![],
-        _ => rules(rng, true, false),
+        _ => rules(rng, ingress, false),
     }
 }
 
@@ -258,7 +258,9 @@ fn global(rng: &mut Rng, hosts: bool) -> GlobalNetworkPolicySpec {
         ..GlobalNetworkPolicySpec::default()
     };
     if rng.percent(20) {
-        spec.namespace_selector = rng.pick(&NAMESPACE_SELECTORS).to_owned();
+        // A policy's own may not be global().
+        let selector = rng.pick(&NAMESPACE_SELECTORS);
+        spec.namespace_selector = selector.replace("global()", "all()");
     }
     if hosts && rng.percent(60) {
         spec.apply_on_forward = true;

@@ -6,6 +6,7 @@ use caracal_api::{Action, EncapMode, TierDefaultAction};
 use caracal_desired::{Delta, HostEndpoint, Policy, Pool, Rule, TierPolicies, Vtep, WorkloadEndpoint};
 use caracal_ids::{NodeName, PolicyId, PolicyKind, TierName, WorkloadId};
 use caracal_net::{Family, PerFamily, PortRange, Proto};
+use caracal_policy_fuzz::{Case, desired, rules_config};
 use caracal_rules::{Compiler, DenyAction, Failsafe, RulesConfig, ir::render};
 use caracal_testkit::{needs, netns};
 
@@ -233,5 +234,48 @@ fn netns_host_endpoints_load_and_change() {
                 assert!(listed.contains(part), "{part} is not in\n{listed}");
             }
         }
+    }
+}
+
+#[test]
+fn netns_random_clusters_follow_one_another() {
+    netns!();
+    let interfaces = |case: &Case, compiler: &mut Compiler| {
+        for (name, addresses) in &case.host.interfaces {
+            compiler.set_interface(name, Some(addresses.clone()));
+        }
+    };
+    let mut driver = open();
+    let mut compiler = Compiler::new(RulesConfig::default());
+    let mut held = Vec::new();
+    for seed in 1..=40 {
+        let case = Case::random(seed, 0);
+        let (state, deltas) = desired(&case);
+        // What was there goes as the new state comes, in one change.
+        for name in std::mem::take(&mut held) {
+            compiler.apply(&Delta::HostEndpointGone(name));
+        }
+        held.extend(state.host_endpoints.keys().cloned());
+        compiler.set_config(RulesConfig {
+            deny: if seed % 2 == 0 {
+                DenyAction::Reject
+            } else {
+                DenyAction::Drop
+            },
+            ..rules_config(&case.host)
+        });
+        interfaces(&case, &mut compiler);
+        compiler.apply_all(&deltas);
+        let report = if seed == 1 {
+            driver.start(compiler.full_state(), &token())
+        } else {
+            driver.apply(compiler.flush(), &token())
+        };
+        let report = report.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert_eq!(report.problems, [], "seed {seed}");
+        wrote(
+            &open().start(compiler.full_state(), &token()).expect("a restart"),
+            0,
+        );
     }
 }

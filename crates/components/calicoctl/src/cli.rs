@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -86,12 +86,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Datastore(Datastore),
     /// Addresses and blocks
-    #[command(disable_help_flag = true)]
-    Ipam {
-        /// The command and its arguments
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
+    #[command(subcommand)]
+    Ipam(crate::ipam::IpamCommand),
     /// Prints a script that completes commands in a shell
     Completion(Completion),
     /// Says which versions client and cluster have

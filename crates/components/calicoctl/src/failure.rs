@@ -27,9 +27,9 @@ pub(crate) enum Failure {
     /// Who read our output went away: nothing more to say to anybody.
     #[error("the reader of the output went away")]
     Closed,
-    /// The command is not in this version.
-    #[error("'{0}' is not in this version")]
-    Absent(&'static str),
+    /// An exit code that means something of its own; the text, if there is one, is still to be said.
+    #[error("{1}")]
+    Code(i32, String),
     /// The machine refuses what a program needs.
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),

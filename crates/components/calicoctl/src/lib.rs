@@ -17,6 +17,7 @@ mod datastore;
 mod failure;
 mod get;
 mod io;
+mod ipam;
 mod label;
 mod manifests;
 mod output;

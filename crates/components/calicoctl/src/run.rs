@@ -9,13 +9,10 @@ use crate::{
     crud::{self, Verb},
     datastore,
     failure::Failure,
-    get, label, patch,
+    get, ipam, label, patch,
     session::Session,
     validate, version,
 };
-
-/// The exit code of a command that this version does not have.
-const ABSENT: i32 = 64;
 
 /// The component's command line; `args[0]` is the program's name. The result is the exit code.
 #[must_use]
@@ -44,13 +41,15 @@ pub fn run_with(args: Vec<OsString>, mut io: Io) -> i32 {
         Ok(()) => 0,
         // As a filter whose reader has seen enough.
         Err(Failure::Closed) => 0,
+        Err(Failure::Code(code, text)) => {
+            if !text.is_empty() {
+                session.io.complain(&text);
+            }
+            code
+        }
         Err(e) => {
             session.io.complain(&e.to_string());
-            if matches!(e, Failure::Absent(_)) {
-                ABSENT
-            } else {
-                1
-            }
+            1
         }
     }
 }
@@ -87,7 +86,7 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<(), Failure
         Command::Label(args) => label::label(session, &args).await,
         Command::Validate { input } => validate::validate(session, &input),
         Command::Datastore(command) => datastore::datastore(session, &command).await,
-        Command::Ipam { .. } => Err(Failure::Absent("ipam")),
+        Command::Ipam(command) => ipam::ipam(session, &command).await,
         Command::Completion(args) => completion::completion(session, &args),
         Command::Version(args) => version::version(session, &args).await,
     }

@@ -1,4 +1,10 @@
+use std::{sync::Arc, time::Duration};
+
+use caracal_api::{ClusterInformationSpec, Object, Resource};
 use caracal_calicoctl::Io;
+use caracal_store::{Store, StoreError};
+use caracal_store_memory::{MemoryStore, Op};
+use caracal_testkit::eventually;
 
 use crate::rig::{Rig, run};
 
@@ -241,4 +247,59 @@ fn the_versions_of_client_and_cluster() {
         "NAME      CLUSTERGUID   CLUSTERTYPE   CALICOVERSION   DATASTOREREADY   \n\
          default   abc           k8s,bgp       v3.33.0         true             \n\n"
     );
+}
+
+#[test]
+fn a_polled_version_is_printed_when_it_changes() {
+    let information = |version: &str| {
+        let spec = ClusterInformationSpec {
+            calico_version: version.to_owned(),
+            ..ClusterInformationSpec::default()
+        };
+        Resource::from(Object::new("default", spec))
+    };
+    let store = Arc::new(MemoryStore::etcd());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(store.create(information("v1"))).unwrap();
+    let operator = std::thread::spawn({
+        let store = store.clone();
+        let new = information("v2");
+        move || {
+            let asked = |times: usize| {
+                eventually(Duration::from_secs(20), || {
+                    let calls = store.calls(Op::Get);
+                    if calls >= times {
+                        Ok(calls)
+                    } else {
+                        Err(format!("asked {calls} times"))
+                    }
+                })
+            };
+            // The first answer is old; from then on it is the new one, until the datastore goes away.
+            asked(1);
+            runtime.block_on(store.update(new)).unwrap();
+            let then = asked(1) + 3;
+            asked(then);
+            store.fail_next(1, &StoreError::Unavailable("gone".into()));
+        }
+    });
+    let io = Io {
+        store: Some(store.clone()),
+        ..Io::process()
+    };
+    let ran = run(&["calicoctl", "version", "--poll", "5ms"], io);
+    operator.join().unwrap();
+    assert_eq!(
+        ran.out.matches("Cluster Version:   v1\n").count(),
+        1,
+        "{}",
+        ran.out
+    );
+    assert_eq!(
+        ran.out.matches("Cluster Version:   v2\n").count(),
+        1,
+        "{}",
+        ran.out
+    );
+    assert!(ran.failed().contains("gone"));
 }

@@ -284,6 +284,32 @@ fn netns_the_store_is_killed() {
 }
 
 #[test]
+fn netns_many_at_once_get_different_addresses() {
+    netns!(120);
+    let machine = Machine::new();
+    let pods: Vec<String> = (0..20).map(|i| format!("pod-{i}")).collect();
+    for pod in &pods {
+        NetNs::create(pod).unwrap();
+    }
+    let all = |command: &str| -> Vec<Value> {
+        std::thread::scope(|scope| {
+            let started: Vec<_> = pods
+                .iter()
+                .map(|pod| scope.spawn(|| machine.ok(command, pod, &conf())))
+                .collect();
+            started.into_iter().map(|t| t.join().unwrap()).collect()
+        })
+    };
+    let results = all("ADD");
+    let ips = results.iter().flat_map(|r| r["ips"].as_array().unwrap());
+    let different: std::collections::BTreeSet<&str> = ips.map(|ip| ip["address"].as_str().unwrap()).collect();
+    assert_eq!(different.len(), 40, "{different:?}");
+    assert_eq!((machine.pods().len(), links().len()), (20, 20));
+    all("DEL");
+    assert_eq!((machine.pods(), links()), (vec![], vec![]));
+}
+
+#[test]
 fn netns_killed_in_the_middle_and_called_again() {
     netns!(120);
     let machine = Machine::new();

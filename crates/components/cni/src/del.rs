@@ -43,11 +43,13 @@ pub(crate) async fn del(call: &Call<'_>) -> Result<(), CniError> {
     let link = switch_off(call)?;
     let unclear = link.owner == Own::Unclear;
     let deletion = link.deletion();
-    if let Some(plugin) = call.delegate() {
-        delegate::run(call.env, plugin, "DEL", &call.given.stdin).map(drop)?;
-    }
+    // Whatever fails, the rest is done; the runtime calls again for what failed.
+    let other = match call.delegate() {
+        Some(plugin) => delegate::run(call.env, plugin, "DEL", &call.given.stdin).map(drop),
+        None => Ok(()),
+    };
     let stored = in_time(call, Plugin::Calico, unclear).await;
-    deletion.await.and(stored)
+    deletion.await.and(stored).and(other)
 }
 
 /// What GC does to one that no longer lives. The other IPAM plugin has its own GC.

@@ -6,6 +6,7 @@
 //! - **Invariant:** ADD answers only when address and endpoint are in the datastore.
 //! - **Invariant:** what was made for one container is never touched by a call for another: addresses by their handle,
 //!   the endpoint by its container id, the veth pair by its alias.
+//! - **Invariant:** only releases are ever left for later (module `journal`), and never one of an attachment that is there.
 //! - **Invariant:** every step may be done again: ADD after a crash between any two steps repairs.
 //! - No other process is started, but for IPAM plugins of others.
 

@@ -3,3 +3,4 @@
 
 mod agree;
 mod mistakes;
+mod sentences;

@@ -21,8 +21,6 @@ use crate::{
     world::{addr, deltas, interfaces, packet, world},
 };
 
-mod sentences;
-
 const NAMES: [&str; 6] = ["eth0", "eth1", "lo", "cali0", "cali1", "cali-stranger"];
 
 /// Bits of the mark that are others'.

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use caracal_api::{Kind, ResourceKey};
+use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_config::FelixConfig;
 use caracal_desired::Delta;
 use caracal_ids::NodeName;
@@ -207,6 +207,14 @@ impl Calc {
             let highest = self.revisions.entry(update.key.kind).or_default();
             *highest = revision.max(*highest);
         }
+        if let Some(Resource::ClusterInformation(o)) = update.value.as_deref()
+            && o.spec.datastore_ready == Some(false)
+        {
+            // Whoever locks the datastore is about to change it as a whole: what is in force stays, and a new start
+            // waits for the end of it.
+            self.restart.request("datastoreReady: false");
+            return;
+        }
         if self.settings.apply(update) {
             let changed = self.settings.refresh();
             if !changed.is_empty() {
@@ -233,7 +241,7 @@ impl Calc {
             .filter(|n| READ_ONCE.contains(n))
             .collect();
         if !once.is_empty() {
-            self.restart.request(&once.join(", "));
+            self.restart.request(&format!("read once: {}", once.join(", ")));
             return;
         }
         if changed.contains(&"LogSeverityScreen") {

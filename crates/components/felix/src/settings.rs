@@ -265,4 +265,20 @@ mod tests {
         )));
         assert_eq!(level(&mut s), "Some(Trace)");
     }
+
+    #[test]
+    fn what_is_wrong_is_told_once() {
+        let mut s = Settings::local(NodeName::new("me").unwrap(), vec![], None);
+        let spec = json!({"bpfEnabled": true, "healthPort": 123_456});
+        s.apply(&object("default", spec.clone(), "1"));
+        s.refresh();
+        s.log_news();
+        let told = s.told.clone();
+        assert!(told.iter().any(|t| t.contains("BPFEnabled")), "{told:?}");
+        assert!(told.iter().any(|t| t.contains("healthPort")), "{told:?}");
+        s.apply(&object("default", spec, "2"));
+        s.refresh();
+        s.log_news();
+        assert_eq!(s.told, told);
+    }
 }

@@ -43,8 +43,8 @@ pub(crate) struct Restart {
 
 impl Restart {
     /// Ends the agent in order; it then starts anew.
-    pub(crate) fn request(&self, parameters: &str) {
-        tracing::info!(parameters, "these are read once: starting anew");
+    pub(crate) fn request(&self, why: &str) {
+        tracing::info!(why, "starting anew");
         self.wanted.store(true, Ordering::Relaxed);
         self.shutdown.request();
     }

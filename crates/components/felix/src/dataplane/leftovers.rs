@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, fs, process::Command};
 
 use caracal_netlink::{Error, Protocol, Request, Socket};
 
-/// `NFNL_SUBSYS_NFTABLES` with `NFT_MSG_GETCHAIN`.
+/// `NFNL_SUBSYS_NFTABLES` with `NFT_MSG_GETCHAIN` and `NFT_MSG_GETTABLE`.
 const GET_CHAIN: u16 = (10 << 8) | 4;
+const GET_TABLE: u16 = (10 << 8) | 1;
+const TABLE_NAME: u16 = 1;
 const CHAIN_TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
 
@@ -19,6 +21,9 @@ const SET_FLAGS: u16 = 8;
 const SET_VERSION: u8 = 6;
 /// `IPSET_FLAG_LIST_SETNAME`: names only.
 const NAMES_ONLY: u32 = 1 << 1;
+
+/// The tables of iptables.
+const IPTABLES: [&str; 5] = ["filter", "mangle", "nat", "raw", "security"];
 
 /// How the names of Calico's chains begin.
 const CHAIN_PREFIX: &str = "cali-";
@@ -53,13 +58,25 @@ fn nft_chains() -> Result<BTreeMap<String, usize>, Error> {
     let mut tables = BTreeMap::new();
     for (name, family) in [("ip", libc::AF_INET), ("ip6", libc::AF_INET6)] {
         let family = u8::try_from(family).expect("address families are small numbers");
-        let request = Request::new(GET_CHAIN, 0, &[family, 0, 0, 0]);
+        let header = [family, 0, 0, 0];
+        let of_iptables = |table: &str| IPTABLES.contains(&table);
+        let there = socket.dump(&Request::new(GET_TABLE, 0, &header), |m| {
+            m.attrs(4)
+                .find(TABLE_NAME)?
+                .as_str()
+                .filter(|t| of_iptables(t))
+                .map(drop)
+        })?;
+        if there.is_empty() {
+            // The list of chains is one of all tables; ours may have many.
+            continue;
+        }
+        let request = Request::new(GET_CHAIN, 0, &header);
         let chains = socket.dump(&request, |m| {
             let attrs = m.attrs(4);
             let chain = attrs.find(CHAIN_NAME)?.as_str()?;
             let table = attrs.find(CHAIN_TABLE)?.as_str()?;
-            // Calico's own table is replaced by ours, chains and all.
-            (chain.starts_with(CHAIN_PREFIX) && table != "calico").then(|| format!("{name} {table}"))
+            (chain.starts_with(CHAIN_PREFIX) && of_iptables(table)).then(|| format!("{name} {table}"))
         })?;
         for table in chains {
             *tables.entry(table).or_default() += 1;

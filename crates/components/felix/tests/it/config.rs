@@ -124,3 +124,38 @@ fn netns_an_idle_agent_uses_no_time() {
     let woken = wakes() - last;
     assert!(woken <= 10, "{woken} times in five seconds");
 }
+
+#[test]
+fn netns_a_locked_datastore_changes_nothing_until_it_is_unlocked() {
+    netns!(120);
+    needs!("root", "ip", "nft", "sh");
+    let world = World::new();
+    let lock = |ready: bool| {
+        let spec = json!({"clusterGUID": "g", "datastoreReady": ready});
+        world.put(Kind::ClusterInformation, "default", spec);
+    };
+    lock(true);
+    let mut node = world.node("n1");
+    let (a, b) = (
+        node.pod("a", "10.65.0.1", "fd65::1"),
+        node.pod("b", "10.65.0.2", "fd65::2"),
+    );
+    a.announce(&world, json!({}));
+    b.announce(&world, json!({}));
+    echo(&b.ns, 80);
+    node.up();
+    reaches(&a.ns, b.both(), 80);
+    lock(false);
+    eventually(LONG, || match node.health("readiness") {
+        Ok((503, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let closed = json!({"order": 10, "selector": "all()", "types": ["Ingress"]});
+    world.put(Kind::GlobalNetworkPolicy, "default.closed", closed);
+    reaches(&a.ns, b.both(), 80);
+    assert_eq!(node.health("readiness").unwrap().0, 503);
+    assert_eq!(node.health("liveness").unwrap().0, 200);
+    lock(true);
+    node.ready();
+    blocked(&a.ns, b.both(), 80);
+}

@@ -123,7 +123,9 @@ fn netns_the_datastore_goes_and_comes_back() {
     );
     a.announce(&world, json!({}));
     b.announce(&world, json!({}));
-    [80, 81].map(|port| echo(&b.ns, port));
+    for port in [80, 81] {
+        echo(&b.ns, port);
+    }
     let only_80 = json!({"order": 10, "selector": "all()", "types": ["Ingress"],
         "ingress": [{"action": "Allow", "protocol": "TCP", "destination": {"ports": [80]}}]});
     world.put(Kind::GlobalNetworkPolicy, "default.only-80", only_80);

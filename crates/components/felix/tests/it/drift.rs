@@ -26,7 +26,9 @@ fn netns_changes_of_others_are_undone() {
     let only_80 = json!({"order": 10, "selector": "app == 'b'", "types": ["Ingress"],
         "ingress": [{"action": "Allow", "protocol": "TCP", "source": {"selector": "app == 'a'"}, "destination": {"ports": [80]}}]});
     world.put(Kind::GlobalNetworkPolicy, "default.only-80", only_80);
-    [80, 81].map(|port| echo(&b.ns, port));
+    for port in [80, 81] {
+        echo(&b.ns, port);
+    }
     node.up();
     reaches(&a.ns, b.both(), 80);
     blocked(&a.ns, b.both(), 81);

@@ -61,7 +61,9 @@ fn netns_vxlan_between_two_nodes() {
     let b = nodes[1].pod("b", "10.65.2.2", "fd65::2:2");
     a.announce(&world, json!({"app": "a"}));
     b.announce(&world, json!({"app": "b"}));
-    [80, 81].map(|port| echo(&b.ns, port));
+    for port in [80, 81] {
+        echo(&b.ns, port);
+    }
     echo(&a.ns, 80);
     for node in &mut nodes {
         node.up();

@@ -48,7 +48,8 @@ impl Worker {
         }
     }
 
-    /// Once, when policy is in force for the first time: looks for what others left.
+    /// Once, when policy is in force for the first time and before endpoints are told: what an agent before this one
+    /// wrote down shows which addresses changed hands meanwhile.
     pub(super) fn on_first_policy(&mut self) {
         let held = |id: &WorkloadId, container: &str| {
             let now = self.network.workloads().get(id);
@@ -56,6 +57,12 @@ impl Worker {
         };
         let departed = self.files.departed(held);
         self.network.depart(departed);
+    }
+
+    /// Once, when the first apply is complete and all are told: looks for what others left.
+    fn on_first_apply(&mut self) {
+        metrics::gauge!("felix_int_dataplane_initial_resync_time_seconds")
+            .set(self.born.elapsed().as_secs_f64());
         match conntrack::forget_where(self.network.is_stale()) {
             Ok(0) => {}
             Ok(connections) => {
@@ -164,16 +171,19 @@ impl Worker {
     pub(super) fn conclude(&mut self) {
         let errors = std::mem::take(&mut self.errors);
         metrics::counter!("felix_int_dataplane_failures").increment(errors.len() as u64);
-        if self.nft_started && !std::mem::replace(&mut self.concluded, true) {
-            metrics::gauge!("felix_int_dataplane_initial_resync_time_seconds")
-                .set(self.born.elapsed().as_secs_f64());
-        }
         if errors.is_empty() {
             self.retry = None;
             self.health.report(true, "in sync");
-            return;
+        } else {
+            self.plan_retry(&errors);
         }
-        for e in &errors {
+        if self.nft_started && !std::mem::replace(&mut self.concluded, true) {
+            self.on_first_apply();
+        }
+    }
+
+    fn plan_retry(&mut self, errors: &[String]) {
+        for e in errors {
             tracing::warn!("{e}; trying again");
         }
         let pause = self.retry.map_or(RETRY.0, |(_, p)| (p * 2).min(RETRY.1));

@@ -14,7 +14,7 @@ use crate::{
 #[test]
 fn netns_cleanup_removes_all_that_is_ours_and_nothing_else() {
     netns!(120);
-    needs!("root", "ip", "nft", "sh", "link:vxlan", "link:dummy");
+    needs!("root", "ip", "nft", "sh", "link:vxlan");
     let world = World::new();
     let [mut node, mut other] = pair(&world);
     let before = foreign(&node);

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     traffic::{blocked, echo, reaches},
-    world::{LONG, World, try_run},
+    world::{LONG, Node, Process, World, try_run},
 };
 
 #[test]
@@ -89,20 +89,21 @@ const FOREIGN: &str = "nft add table ip mine
     nft 'add chain ip mine in { type filter hook input priority 10; }'
     nft add rule ip mine in counter accept
     nft add table inet mine
-    ip link add dummy0 type dummy
-    ip link set dummy0 up
-    ip address add 192.0.2.1/24 dev dummy0
+    ip link add mine0 type veth peer name mine1
+    ip link set mine1 up
+    ip link set mine0 up
+    ip address add 192.0.2.1/24 dev mine0
     ip route add 198.51.100.0/24 via 192.0.2.2
-    ip route add 203.0.113.0/24 dev dummy0 proto static
-    ip -6 route add 2001:db8::/64 dev dummy0 proto static
-    ip route add 10.65.0.0/24 dev dummy0 table 77
+    ip route add 203.0.113.0/24 dev mine0 proto static
+    ip -6 route add 2001:db8::/64 dev mine0 proto static
+    ip route add 10.65.0.0/24 dev mine0 table 77
     ip rule add from 10.9.9.9 table 77 priority 99";
 
 pub(crate) const SHOW_FOREIGN: &str =
-    "nft -s list table ip mine; nft list table inet mine; ip link show dummy0; ip address show dummy0;
-    ip route show dev dummy0; ip -6 route show dev dummy0; ip route show table 77; ip rule";
+    "nft -s list table ip mine; nft list table inet mine; ip link show mine0; ip address show mine0;
+    ip route show dev mine0; ip -6 route show dev mine0; ip route show table 77; ip rule";
 
-pub(crate) fn foreign(node: &crate::world::Node) -> String {
+pub(crate) fn foreign(node: &Node) -> String {
     node.sh(FOREIGN);
     node.sh(SHOW_FOREIGN)
 }
@@ -110,7 +111,7 @@ pub(crate) fn foreign(node: &crate::world::Node) -> String {
 #[test]
 fn netns_what_is_foreign_is_left_alone_and_calicos_table_replaced() {
     netns!(120);
-    needs!("root", "ip", "nft", "sh", "link:dummy");
+    needs!("root", "ip", "nft", "sh");
     let world = World::new();
     let mut node = world.node("n1");
     let before = foreign(&node);
@@ -128,29 +129,54 @@ fn netns_what_is_foreign_is_left_alone_and_calicos_table_replaced() {
     a.announce(&world, json!({}));
     b.announce(&world, json!({}));
     echo(&b.ns, 80);
-    // The change from one table to the other is seen as one: no state between has both or neither.
-    let watch = node
-        .ns
-        .run(|| {
-            std::process::Command::new("nft")
-                .args(["monitor", "tables"])
-                .stdout(std::process::Stdio::piped())
-                .spawn()
-                .unwrap()
-        })
-        .unwrap();
-    let mut watch = crate::world::Process(watch);
+    let (mut monitor, log) = monitor(&node);
     node.up();
     reaches(&a.ns, b.both(), 80);
-    watch.signal("INT");
-    watch.wait();
-    let mut seen = String::new();
-    std::io::Read::read_to_string(watch.0.stdout.as_mut().unwrap(), &mut seen).unwrap();
+    monitor.kill();
+    // One transaction puts ours in and takes Calico's out.
+    let seen = std::fs::read_to_string(log).unwrap();
+    for family in ["ip", "ip6"] {
+        let change = seen
+            .split("# new generation")
+            .find(|part| part.contains(&format!("delete table {family} calico")));
+        let change = change.unwrap_or_else(|| panic!("Calico's table was not deleted:\n{seen}"));
+        for chain in ["filter-forward", "filter-input", "raw-prerouting"] {
+            assert!(
+                change.contains(&format!("add chain {family} caracal {chain}")),
+                "{chain} in {change}"
+            );
+        }
+    }
     let tables = node.sh("nft list tables");
-    assert!(!tables.contains(" calico"), "{tables}\n{seen}");
+    assert!(!tables.contains(" calico"), "{tables}");
     assert!(node.sh("nft list table ip filter").contains("cali-FORWARD"));
     assert_eq!(node.metric("caracal_calico_leftovers").unwrap(), 1.0);
     node.kill();
     node.up();
     assert_eq!(node.sh(SHOW_FOREIGN), before);
+}
+
+/// What happens to nftables in a node, written to a file from now on.
+fn monitor(node: &Node) -> (Process, std::path::PathBuf) {
+    let path = node.dir.join("monitor");
+    let file = std::fs::File::create(&path).unwrap();
+    let spawn = || {
+        std::process::Command::new("nft")
+            .arg("monitor")
+            .stdout(file)
+            .spawn()
+            .unwrap()
+    };
+    let process = Process(node.ns.run(spawn).unwrap());
+    // It listens once it tells of something.
+    eventually(LONG, || {
+        node.sh("nft add table ip probe; nft delete table ip probe");
+        let text = std::fs::read_to_string(&path).unwrap();
+        if text.contains("probe") {
+            Ok(())
+        } else {
+            Err("nothing heard".to_owned())
+        }
+    });
+    (process, path)
 }

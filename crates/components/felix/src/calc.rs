@@ -147,6 +147,9 @@ impl Calc {
                 tracing::info!("the whole datastore has been read");
                 self.in_sync = Some(token);
                 resync(Resync::Done);
+                if self.settings.complete() {
+                    self.settings_changed();
+                }
             }
             Event::Unreadable { key, reason } => {
                 tracing::warn!(object = %key, reason, "this object cannot be read from the datastore");
@@ -216,10 +219,14 @@ impl Calc {
             return;
         }
         if self.settings.apply(update) {
-            let changed = self.settings.refresh();
-            if !changed.is_empty() {
-                self.config_changed(&changed);
-            }
+            self.settings_changed();
+        }
+    }
+
+    fn settings_changed(&mut self) {
+        let changed = self.settings.refresh();
+        if !changed.is_empty() {
+            self.config_changed(&changed);
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     objects: BTreeMap<String, Object<FelixConfigurationSpec>>,
     node_labels: BTreeMap<String, String>,
     resolved: Resolved,
+    /// Objects that were read at the start and that the feed has not delivered yet.
+    unseen: BTreeSet<String>,
     /// What has been logged, so that it is not logged again.
     told: BTreeSet<String>,
 }
@@ -40,6 +42,7 @@ impl Settings {
             objects: BTreeMap::new(),
             node_labels: BTreeMap::new(),
             resolved,
+            unseen: BTreeSet::new(),
             told: BTreeSet::new(),
         }
     }
@@ -52,11 +55,13 @@ impl Settings {
         let page = store
             .list_all(Kind::FelixConfiguration, &caracal_store::ListOptions::default())
             .await?;
+        self.objects.clear();
         for resource in page.items {
             if let Resource::FelixConfiguration(o) = resource {
                 self.objects.insert(o.metadata.name.clone(), *o);
             }
         }
+        self.unseen = self.objects.keys().cloned().collect();
         match store
             .get(&ResourceKey::global(Kind::Node, self.node.as_str()))
             .await
@@ -69,8 +74,21 @@ impl Settings {
         Ok(())
     }
 
+    /// The feed has delivered everything: what it did not deliver went away since [`Settings::load`]. Tells whether
+    /// there is such a thing.
+    pub(crate) fn complete(&mut self) -> bool {
+        let gone = std::mem::take(&mut self.unseen);
+        gone.iter()
+            .filter(|name| self.objects.remove(*name).is_some())
+            .count()
+            > 0
+    }
+
     /// Takes an update of the datastore; tells whether it concerned the configuration.
     pub(crate) fn apply(&mut self, update: &Update) -> bool {
+        if update.key.kind == Kind::FelixConfiguration {
+            self.unseen.remove(&*update.key.name);
+        }
         match (&update.key.kind, update.value.as_deref()) {
             (Kind::FelixConfiguration, Some(Resource::FelixConfiguration(o))) => {
                 self.objects.insert(o.metadata.name.clone(), (**o).clone());
@@ -264,6 +282,20 @@ mod tests {
             "node.me",
         )));
         assert_eq!(level(&mut s), "Some(Trace)");
+    }
+
+    #[test]
+    fn an_object_that_goes_away_while_the_agent_starts_is_gone() {
+        let mut s = Settings::local(NodeName::new("me").unwrap(), vec![], None);
+        for name in ["default", "node.me"] {
+            s.apply(&object(name, json!({"logSeverityScreen": "Error"}), "1"));
+        }
+        s.unseen = s.objects.keys().cloned().collect();
+        s.apply(&object("default", json!({"logSeverityScreen": "Debug"}), "1"));
+        assert_eq!(level(&mut s), "Some(Error)");
+        assert!(s.complete());
+        assert_eq!(level(&mut s), "Some(Debug)");
+        assert!(!s.complete());
     }
 
     #[test]

@@ -156,3 +156,51 @@ fn netns_nat_for_pools_that_ask_for_it() {
     pools(true);
     seen(["172.20.0.1".parse().unwrap(), "fd20::1".parse().unwrap()]);
 }
+
+#[test]
+fn netns_status_follows_the_interface_and_what_the_kernel_refuses() {
+    netns!(120);
+    needs!("root", "ip", "nft", "sh");
+    let world = World::new();
+    let mut node = world.node("n1");
+    let (a, b) = (
+        node.pod("a", "10.65.0.1", "fd65::1"),
+        node.pod("b", "10.65.0.2", "fd65::2"),
+    );
+    a.announce(&world, json!({}));
+    b.announce(&world, json!({}));
+    node.up();
+    node.programmed(&a);
+    let file = node.dir.join("run/endpoint-status/default n1-k8s-a-eth0");
+    let is = |state: &str, why: &str| {
+        eventually(LONG, || {
+            let now = node.endpoint(&a)?;
+            let there = file.exists();
+            if now.0 == state && now.1.contains(why) && there == (state == "up") {
+                Ok(())
+            } else {
+                Err(format!("{now:?}, file: {there}; wanted: {state} {why}"))
+            }
+        });
+    };
+    is("up", "");
+    let text: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(text["ifaceName"], "calia");
+    assert_eq!(text["ipv6Nets"], json!(["fd65::1/128"]));
+    node.sh("ip link set calia down");
+    is("down", "calia is down");
+    node.sh("ip link set calia up");
+    is("up", "");
+    // A kernel that takes no IPv6 route to this interface.
+    node.sh("echo 1 > /proc/sys/net/ipv6/conf/calia/disable_ipv6");
+    is("error", "fd65::1");
+    assert_eq!(node.metric("caracal_endpoints{state=\"error\"}").unwrap(), 1.0);
+    assert!(node.metric("felix_int_dataplane_failures").unwrap() > 0.0);
+    assert_eq!(node.health("readiness").unwrap().0, 200);
+    // The others do not suffer, and it is tried again.
+    assert_eq!(node.endpoint(&b).unwrap().0, "up");
+    node.sh("echo 0 > /proc/sys/net/ipv6/conf/calia/disable_ipv6");
+    is("up", "");
+    node.sh("ip link del calia");
+    is("down", "does not exist");
+}

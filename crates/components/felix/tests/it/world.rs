@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use caracal_agent_api::v1::{AwaitEndpointRequest, agent_client::AgentClient};
+use caracal_agent_api::v1::{AwaitEndpointRequest, ListEndpointsRequest, agent_client::AgentClient};
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_datastore::Settings;
 use caracal_store::{Preconditions, Store};
@@ -413,6 +413,20 @@ impl Node {
             })
         });
         assert!(reply.in_force, "{}: {}", pod.name, reply.reason);
+    }
+
+    /// State and reason of an endpoint, as the agent tells them.
+    pub(crate) fn endpoint(&self, pod: &Pod) -> Result<(String, String), String> {
+        let socket = self.dir.join("run/agent.sock");
+        let reply = block_on(async {
+            let mut client = connect(socket).await?;
+            let reply = client.list_endpoints(ListEndpointsRequest {}).await;
+            reply.map(tonic::Response::into_inner).map_err(|e| e.to_string())
+        })?;
+        let found = reply.endpoints.into_iter().find(|e| e.interface == pod.interface);
+        found
+            .map(|e| (e.state, e.reason))
+            .ok_or_else(|| format!("no endpoint {}", pod.name))
     }
 
     /// A pod with an interface, but unknown to the datastore.

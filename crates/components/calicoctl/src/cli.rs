@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Reads and writes the resources of Calico.
 #[derive(Debug, Parser)]
-#[command(name = "calicoctl", disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "calicoctl", max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

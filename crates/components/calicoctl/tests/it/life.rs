@@ -4,7 +4,7 @@ use caracal_api::{ClusterInformationSpec, Object, Resource};
 use caracal_calicoctl::Io;
 use caracal_store::{Store, StoreError};
 use caracal_store_memory::{MemoryStore, Op};
-use caracal_testkit::eventually;
+use caracal_testkit::{Etcd, eventually, needs};
 
 use crate::rig::{Rig, run};
 
@@ -31,7 +31,17 @@ spec:
 
 #[test]
 fn an_object_lives() {
-    let rig = Rig::new();
+    lives(&Rig::new());
+}
+
+#[test]
+fn an_object_lives_in_etcd() {
+    needs!("etcd");
+    let etcd = Etcd::start();
+    lives(&Rig::over(&etcd.endpoint()));
+}
+
+fn lives(rig: &Rig) {
     let file = rig.file("p.yaml", POLICY);
     assert_eq!(
         rig.run(&format!("create -f {file}")).ok(),

@@ -63,18 +63,44 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
+    /// With an embedded store of its own.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s.sock");
+        let mut rig = Self {
+            dir,
+            stop: None,
+            served: None,
+        };
+        rig.configure(&format!("unix://{}", socket.display()));
+        rig.serve(socket);
+        rig
+    }
+
+    /// Over another store.
+    pub(crate) fn over(endpoint: &str) -> Self {
+        let rig = Self {
+            dir: tempfile::tempdir().unwrap(),
+            stop: None,
+            served: None,
+        };
+        rig.configure(endpoint);
+        rig
+    }
+
+    fn configure(&self, endpoint: &str) {
         let config = format!(
-            "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec:\n  datastoreType: etcdv3\n  etcdEndpoints: unix://{}\n",
-            socket.display()
+            "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec:\n  datastoreType: etcdv3\n  etcdEndpoints: {endpoint}\n"
         );
-        std::fs::write(dir.path().join("calicoctl.cfg"), config).unwrap();
-        let engine = Engine::open(&dir.path().join("data"), Options::default()).unwrap();
+        std::fs::write(self.path("calicoctl.cfg"), config).unwrap();
+    }
+
+    fn serve(&mut self, socket: PathBuf) {
+        let engine = Engine::open(&self.path("data"), Options::default()).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let served = std::thread::spawn(move || {
+        self.stop = Some(stop);
+        self.served = Some(std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -82,8 +108,7 @@ impl Rig {
             runtime.block_on(async {
                 let listen = Listen {
                     socket: Some(socket),
-                    tcp: None,
-                    tls: None,
+                    ..Listen::default()
                 };
                 let server = Server::bind(engine, listen).await.unwrap();
                 ready.send(()).unwrap();
@@ -92,13 +117,8 @@ impl Rig {
                 };
                 server.serve(stopped).await.unwrap();
             });
-        });
+        }));
         is_ready.recv().unwrap();
-        Self {
-            dir,
-            stop: Some(stop),
-            served: Some(served),
-        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

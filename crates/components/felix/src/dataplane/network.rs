@@ -60,6 +60,8 @@ pub(crate) struct Network {
     devices_stale: bool,
     /// Destinations whose route the kernel refused at the last apply, with its words.
     failed: BTreeMap<Cidr, String>,
+    /// Destinations of which that changed.
+    reconsider: BTreeSet<Cidr>,
     /// Addresses that an endpoint of this node had and has no more: their connections are to be forgotten.
     departed: BTreeSet<IpAddr>,
 }
@@ -99,6 +101,7 @@ impl Network {
             uplink_mtu: PerFamily::default(),
             devices_stale: true,
             failed: BTreeMap::new(),
+            reconsider: BTreeSet::new(),
             departed: BTreeSet::new(),
         };
         network.configure(config);
@@ -416,16 +419,33 @@ impl Network {
         }
         if self.routes.is_pending() {
             let report = self.routes.apply(rtnl, token);
-            self.failed.clear();
+            let before = std::mem::take(&mut self.failed);
             for e in &report.errors {
                 if let RouteError::Write { key, .. } = e {
                     self.failed.insert(key.dst, e.to_string());
                 }
                 errors.push(e.to_string());
             }
+            let differ = |dst: &&Cidr| before.get(*dst) != self.failed.get(*dst);
+            let changed = before.keys().chain(self.failed.keys()).filter(differ);
+            self.reconsider.extend(changed.copied());
             metrics::gauge!("felix_route_table_num_routes").set(self.routes.wanted().len() as f64);
         }
         errors
+    }
+
+    /// Endpoints of which a route was refused, or is no more, since the last call.
+    pub(crate) fn take_reconsidered(&mut self) -> Vec<WorkloadId> {
+        let changed = std::mem::take(&mut self.reconsider);
+        if changed.is_empty() {
+            return Vec::new();
+        }
+        let hit = |w: &WorkloadEndpoint| {
+            let mut all = w.addresses.v4.iter().chain(&w.addresses.v6);
+            all.any(|a| changed.contains(a))
+        };
+        let workloads = self.workloads.values();
+        workloads.filter(|w| hit(w)).map(|w| w.id.clone()).collect()
     }
 
     /// Why the kernel refused a route to one of the endpoint's addresses, if it did.

@@ -410,6 +410,7 @@ impl Worker {
         }
         let errors = self.network.apply(&mut self.rtnl, &token);
         self.errors.extend(errors);
+        self.touched.extend(self.network.take_reconsidered());
         self.forget_connections();
         self.write_mtu();
         self.publish();

@@ -343,3 +343,22 @@ fn delete_namespace(lab: &mut Lab, store: &dyn Store, namespace: &str) -> anyhow
         .await
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_labels_can_change_under_a_pod_that_stays() {
+        let old = Pod::new("n", "p", "node-1");
+        let mut new = Pod::new("n", "p", "");
+        assert!(matches!(change(&old, &new), Change::Nothing));
+        new.labels.insert("a".to_owned(), "b".to_owned());
+        assert!(matches!(change(&old, &new), Change::Labels));
+        new.node = "node-2".to_owned();
+        assert!(matches!(change(&old, &new), Change::Replace));
+        let mut account = Pod::new("n", "p", "node-1");
+        account.service_account = "other".to_owned();
+        assert!(matches!(change(&old, &account), Change::Replace));
+    }
+}

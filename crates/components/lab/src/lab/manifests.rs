@@ -273,3 +273,89 @@ fn pod(document: &Document, object: &Foreign) -> Result<Pod, String> {
     }
     Ok(pod)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> anyhow::Result<Vec<Manifest>> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.yaml");
+        fs::write(&file, text).unwrap();
+        read(&[file])
+    }
+
+    #[test]
+    fn documents_come_in_the_order_in_which_they_are_needed() {
+        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {a: b}}\n\
+                    spec:\n  nodeName: node-2\n  serviceAccountName: s\n  containers:\n  - ports:\n    \
+                    - {name: dns, containerPort: 53, protocol: UDP}\n    - {containerPort: 80}\n---\n\
+                    apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: d, namespace: shop}\n\
+                    spec: {podSelector: {}}\n---\n\
+                    apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: t}\nspec: {order: 1}\n---\n\
+                    apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: s, namespace: shop}\n---\n\
+                    apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
+        let manifests = read_text(text).unwrap();
+        let names: Vec<&str> = manifests.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "Namespace shop",
+                "ServiceAccount shop/s",
+                "Tier t",
+                "NetworkPolicy shop/d",
+                "Pod shop/p"
+            ]
+        );
+        let Wish::Pod(pod) = &manifests[4].wish else {
+            panic!("{:?}", manifests[4].wish)
+        };
+        assert_eq!((pod.node.as_str(), pod.service_account.as_str()), ("node-2", "s"));
+        let ports: Vec<_> = pod
+            .ports
+            .iter()
+            .map(|p| (p.name.as_str(), p.protocol, p.port))
+            .collect();
+        assert_eq!(ports, [("dns", Transport::Udp, 53), ("", Transport::Tcp, 80)]);
+        let Wish::KubePolicy(policy, _) = &manifests[3].wish else {
+            panic!("{:?}", manifests[3].wish)
+        };
+        assert_eq!(policy.metadata().name, "knp.default.d");
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_place() {
+        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {hostNetwork: true}\n---\n\
+                    apiVersion: v1\nkind: Namespace\nmetadata: {name: a.b}\n---\n\
+                    apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: g}\n\
+                    spec: {selector: 'a =='}\n";
+        let error = read_text(text).unwrap_err().to_string();
+        for part in [
+            "document 1, Pod \"default/p\": spec.hostNetwork",
+            "document 2, Namespace \"a.b\": metadata.name",
+            "document 3",
+            "spec.selector",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_directory_without_manifests_is_a_mistake() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("README"), "not this").unwrap();
+        let error = read(&[dir.path().to_owned()]).unwrap_err().to_string();
+        assert!(error.contains(".yaml"), "{error}");
+    }
+
+    #[test]
+    fn names_are_dns_names() {
+        for good in ["a", "a-1", "0a"] {
+            assert!(is_dns_name(good, false) && is_dns_name(good, true), "{good}");
+        }
+        assert!(is_dns_name("a.b", true) && !is_dns_name("a.b", false));
+        for bad in ["", "-a", "a-", "A", "a_b", "a..b", ".", &"a".repeat(254)] {
+            assert!(!is_dns_name(bad, true), "{bad}");
+        }
+    }
+}

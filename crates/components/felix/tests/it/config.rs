@@ -51,7 +51,7 @@ fn netns_parameters_take_effect_without_a_gap() {
             }
         });
     }
-    assert_eq!(node.metric("felix_host").unwrap(), 1.0);
+    node.metric_is("felix_host", 1.0);
     // Read once: the agent starts anew, as the same process, and what is in force stays.
     node.env.remove("FELIX_HEALTHENABLED");
     world.configure(json!({"deviceRouteProtocol": 99}));

@@ -136,8 +136,8 @@ fn netns_the_datastore_goes_and_comes_back() {
         (200, text) if text.contains("datastore is away") => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    assert_eq!(node.metric("caracal_datastore_connected").unwrap(), 0.0);
-    assert_eq!(node.metric("felix_resync_state").unwrap(), 1.0);
+    node.metric_is("caracal_datastore_connected", 0.0);
+    node.metric_is("felix_resync_state", 1.0);
     // It goes on enforcing, and repairing.
     node.sh("nft flush chain ip caracal filter-forward");
     blocked(&a.ns, b.both(), 81);
@@ -146,12 +146,8 @@ fn netns_the_datastore_goes_and_comes_back() {
     world.delete(Kind::GlobalNetworkPolicy, "default.only-80");
     reaches(&a.ns, b.both(), 81);
     // Each kind of objects has a watch of its own; it is back when all of them are.
-    for (name, value) in [("caracal_datastore_connected", 1.0), ("felix_resync_state", 3.0)] {
-        eventually(LONG, || match node.metric(name)? {
-            now if now == value => Ok(()),
-            now => Err(format!("{name} {now}")),
-        });
-    }
+    node.metric_is("caracal_datastore_connected", 1.0);
+    node.metric_is("felix_resync_state", 3.0);
 }
 
 #[test]
@@ -166,6 +162,7 @@ fn netns_ends_in_order_on_sigterm() {
     node.programmed(&a);
     let socket = node.dir.join("run/agent.sock");
     // Somebody waits for what will not come.
+    let (asking, asked) = std::sync::mpsc::channel();
     let waiting = {
         let socket = socket.clone();
         std::thread::spawn(move || {
@@ -177,6 +174,7 @@ fn netns_ends_in_order_on_sigterm() {
                     container_id: "none".into(),
                     timeout_ms: 60_000,
                 };
+                asking.send(()).unwrap();
                 client
                     .await_endpoint(request)
                     .await
@@ -184,6 +182,7 @@ fn netns_ends_in_order_on_sigterm() {
             })
         })
     };
+    asked.recv().unwrap();
     let start = Instant::now();
     let agent = node.agent.as_mut().unwrap();
     agent.signal("TERM");

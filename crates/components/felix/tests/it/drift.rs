@@ -150,7 +150,7 @@ fn netns_what_is_foreign_is_left_alone_and_calicos_table_replaced() {
     let tables = node.sh("nft list tables");
     assert!(!tables.contains(" calico"), "{tables}");
     assert!(node.sh("nft list table ip filter").contains("cali-FORWARD"));
-    assert_eq!(node.metric("caracal_calico_leftovers").unwrap(), 1.0);
+    node.metric_is("caracal_calico_leftovers", 1.0);
     node.kill();
     node.up();
     assert_eq!(node.sh(SHOW_FOREIGN), before);

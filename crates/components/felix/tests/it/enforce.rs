@@ -51,10 +51,10 @@ fn netns_policy_is_enforced_from_readiness_on() {
     world.put(Kind::NetworkPolicy, "default/default.only-80", only_80);
     blocked(&a.ns, b.both(), 81);
     reaches(&a.ns, b.both(), 80);
-    assert_eq!(node.metric("felix_active_local_endpoints").unwrap(), 2.0);
-    assert_eq!(node.metric("felix_active_local_policies").unwrap(), 1.0);
-    assert_eq!(node.metric("felix_cluster_num_workload_endpoints").unwrap(), 2.0);
-    assert_eq!(node.metric("felix_resync_state").unwrap(), 3.0);
+    node.metric_is("felix_active_local_endpoints", 2.0);
+    node.metric_is("felix_active_local_policies", 1.0);
+    node.metric_is("felix_cluster_num_workload_endpoints", 2.0);
+    node.metric_is("felix_resync_state", 3.0);
     assert!(
         node.metric("felix_int_dataplane_apply_time_seconds_count")
             .unwrap()
@@ -100,10 +100,7 @@ fn netns_traffic_between_host_and_workloads() {
     // Ingress policy does not police the host's own processes.
     let no_ingress = json!({"order": 1, "selector": "all()", "types": ["Ingress"]});
     world.put(Kind::GlobalNetworkPolicy, "default.no-ingress", no_ingress);
-    eventually(LONG, || match node.metric("felix_active_local_policies")? {
-        2.0 => Ok(()),
-        n => Err(format!("{n} policies")),
-    });
+    node.metric_is("felix_active_local_policies", 2.0);
     reaches(&node.ns, a.both(), 80);
 }
 
@@ -194,7 +191,7 @@ fn netns_status_follows_the_interface_and_what_the_kernel_refuses() {
     // A kernel that takes no IPv6 route to this interface.
     node.sh("echo 1 > /proc/sys/net/ipv6/conf/calia/disable_ipv6");
     is("error", "fd65::1");
-    assert_eq!(node.metric("caracal_endpoints{state=\"error\"}").unwrap(), 1.0);
+    node.metric_is("caracal_endpoints{state=\"error\"}", 1.0);
     assert!(node.metric("felix_int_dataplane_failures").unwrap() > 0.0);
     assert_eq!(node.health("readiness").unwrap().0, 200);
     // The others do not suffer, and it is tried again.

@@ -396,6 +396,14 @@ impl Node {
         value.ok_or_else(|| format!("no {name} in\n{text}"))
     }
 
+    /// Waits until a metric has a value.
+    pub(crate) fn metric_is(&self, name: &str, value: f64) {
+        eventually(LONG, || match self.metric(name)? {
+            now if now == value => Ok(()),
+            now => Err(format!("{name} is {now}, not {value}")),
+        });
+    }
+
     /// Waits until the agent says that the pod's policy and routes are in force.
     pub(crate) fn programmed(&self, pod: &Pod) {
         let request = AwaitEndpointRequest {

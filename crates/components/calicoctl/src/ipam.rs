@@ -81,7 +81,12 @@ pub(crate) struct Show {
 #[derive(Debug, Args)]
 pub(crate) struct Release {
     /// The address
-    #[arg(long, value_name = "IP", required_unless_present = "from_report", conflicts_with = "from_report")]
+    #[arg(
+        long,
+        value_name = "IP",
+        required_unless_present = "from_report",
+        conflicts_with = "from_report"
+    )]
     ip: Option<String>,
     /// Give back what is leaked in all of these reports of check; one of them must be new
     #[arg(long, value_name = "REPORT")]
@@ -145,7 +150,10 @@ fn address(text: &str) -> Result<IpAddr, Failure> {
 
 /// What the cluster is, and the revision that says so; empty where nobody wrote it.
 async fn cluster(store: &dyn Store) -> Result<Object<ClusterInformationSpec>, StoreError> {
-    match store.get(&ResourceKey::global(Kind::ClusterInformation, "default")).await {
+    match store
+        .get(&ResourceKey::global(Kind::ClusterInformation, "default"))
+        .await
+    {
         Ok(r) => Ok(Object::try_from(r).unwrap_or_default()),
         Err(StoreError::NotFound(_)) => Ok(Object::default()),
         Err(e) => Err(e),

@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use caracal_net::Cidr;
 
@@ -207,6 +210,15 @@ fn wrong_holder(view: &View<'_>, a: &Allocation<'_>, user: &User, now: Stamp, re
     };
     let allocated = (attribute(a.attribute, "namespace"), attribute(a.attribute, "pod"));
     let (Some(ns), Some(p)) = allocated else { return };
+    // Which of two allocations of the address is wrong is decided with both in view.
+    if view
+        .blocks_around(a.addr)
+        .filter(|b| b.attribute(a.addr).is_some())
+        .count()
+        > 1
+    {
+        return;
+    }
     let resting = a.cools();
     if !resting && (ns == namespace && p == pod || pod.is_empty()) {
         return;
@@ -256,11 +268,16 @@ fn owner_for(view: &View<'_>, user: &User, now: Stamp) -> Option<(String, Owner)
 
 /// The network's name, as the handles of others tell it.
 fn network(view: &View<'_>) -> String {
+    let containers: BTreeSet<&str> = view
+        .snapshot
+        .endpoints
+        .iter()
+        .map(|e| e.spec.container_id.as_str())
+        .collect();
     let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
     for h in &view.snapshot.handles {
         if let Some((network, id)) = h.metadata.name.rsplit_once('.')
-            && id.len() >= 12
-            && id.bytes().all(|b| b.is_ascii_hexdigit())
+            && containers.contains(id)
         {
             *votes.entry(network).or_default() += 1;
         }

@@ -206,25 +206,29 @@ impl Collector {
     /// Empty blocks that their hosts do not need, seen unchanged in two rounds.
     fn spares(&mut self, view: &View<'_>, now: Stamp) -> Vec<Chore> {
         let s = view.snapshot;
-        let seen = Observed {
-            pools: s.pools.clone(),
-            config: s.config.clone(),
-            blocks: view.blocks.iter().map(|b| b.object().clone()).collect(),
-            ..Observed::default()
-        };
-        let holders: BTreeSet<Holder> = view
-            .blocks
-            .iter()
-            .filter_map(Block::holder)
-            .filter(|h| matches!(h, Holder::Host(n) if !view.node_gone(n)))
-            .collect();
+        let mut held: BTreeMap<Holder, Vec<_>> = BTreeMap::new();
+        for b in &view.blocks {
+            match b.holder() {
+                Some(h @ Holder::Host(_)) => held.entry(h).or_default().push(b.object().clone()),
+                _ => {}
+            }
+        }
         let sequence: BTreeMap<Cidr, u64> = view
             .blocks
             .iter()
             .map(|b| (b.cidr(), b.object().spec.sequence_number))
             .collect();
         let mut empty = BTreeSet::new();
-        for h in holders {
+        let mut seen = Observed {
+            pools: s.pools.clone(),
+            config: s.config.clone(),
+            ..Observed::default()
+        };
+        for (h, blocks) in held {
+            if matches!(&h, Holder::Host(n) if view.node_gone(n)) {
+                continue;
+            }
+            seen.blocks = blocks;
             for c in spare_blocks(&seen, &h, now) {
                 empty.insert((h.clone(), c, sequence.get(&c).copied().unwrap_or_default()));
             }

@@ -103,7 +103,7 @@ fn usage(
         .iter()
         .filter(inside)
         .map(|r| size(r).min(size(&cidr)))
-        .sum();
+        .fold(0.0, |a, b| a + b);
     let capacity = size(&cidr);
     Usage {
         cidr,

@@ -118,14 +118,18 @@ fn describe(fix: &caracal_ipam_plan::Fix) -> String {
             handle.as_deref().unwrap_or("nobody's handle")
         ),
         Fix::Count { handle, block } => format!("put right what handle {handle} counts in block {block}"),
-        Fix::MakeHandle { handle, block } => format!("write into handle {handle} what it holds in block {block}"),
+        Fix::MakeHandle { handle, block } => {
+            format!("write into handle {handle} what it holds in block {block}")
+        }
         Fix::MakeAffinity { holder, block } => format!("write the claim of {holder} on block {block}"),
         Fix::ReleaseAffinity { holder, block } => {
             format!("give the claim of {holder} on block {block} up; addresses in use stay")
         }
         Fix::DeleteBlock(block) => format!("delete the empty block {block}"),
         Fix::Merge { from, into } => {
-            format!("move the addresses of block {from} to block {into} and delete {from}; every address keeps its owner")
+            format!(
+                "move the addresses of block {from} to block {into} and delete {from}; every address keeps its owner"
+            )
         }
         Fix::Allocate { addr, owner, .. } => format!("allocate {addr} to handle {}", owner.handle),
         Fix::FinishDeletion(key) => format!("finish the deletion of {key}"),

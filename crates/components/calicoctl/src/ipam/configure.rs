@@ -6,7 +6,11 @@ use crate::{failure::Failure, session::Session};
 
 pub(super) async fn configure(session: &mut Session, args: &Configure) -> Result<(), Failure> {
     let strict = args.strictaffinity.as_deref().map(boolean).transpose()?;
-    let blocks = number("--max-blocks-per-host", args.max_blocks_per_host.as_deref(), i32::MAX)?;
+    let blocks = number(
+        "--max-blocks-per-host",
+        args.max_blocks_per_host.as_deref(),
+        i32::MAX,
+    )?;
     let cooldown = number("--ip-cooldown-seconds", args.ip_cooldown_seconds.as_deref(), 1200)?;
     let persistence = args.kubevirt_ip_persistence.as_deref();
     if let Some(p) = persistence.filter(|p| !matches!(*p, "Enabled" | "Disabled")) {
@@ -51,7 +55,9 @@ fn boolean(text: &str) -> Result<bool, Failure> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(Failure::Usage(format!("--strictaffinity={text}: it is true or false"))),
+        _ => Err(Failure::Usage(format!(
+            "--strictaffinity={text}: it is true or false"
+        ))),
     }
 }
 
@@ -81,7 +87,8 @@ async fn change(
         change(&mut wanted.spec);
         if wanted.spec.max_blocks_per_host > 0 && !wanted.spec.strict_affinity {
             return Err(Failure::Usage(
-                "maxBlocksPerHost can only be limited with strictAffinity: add --strictaffinity=true".to_owned(),
+                "maxBlocksPerHost can only be limited with strictAffinity: add --strictaffinity=true"
+                    .to_owned(),
             ));
         }
         if wanted.spec == before && exists {

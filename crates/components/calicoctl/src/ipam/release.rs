@@ -15,7 +15,11 @@ pub(super) async fn release(session: &mut Session, args: &Release) -> Result<(),
     if let Some(text) = &args.ip {
         let addr = address(text)?;
         let ipam = engine(session)?;
-        if !ipam.release_address(addr, None, None).await.map_err(|e| failed(&e))? {
+        if !ipam
+            .release_address(addr, None, None)
+            .await
+            .map_err(|e| failed(&e))?
+        {
             return Err(Failure::Objects(format!("IP address {addr} is not assigned")));
         }
         return session.print(&format!("Successfully released IP address {addr}\n"));
@@ -52,11 +56,16 @@ async fn may_use(session: &mut Session, args: &Release, reports: &[(String, File
             ));
         }
         if r.version != VERSION {
-            let text = format!("{name} was made by version {} of calicoctl, this is {VERSION}", r.version);
+            let text = format!(
+                "{name} was made by version {} of calicoctl, this is {VERSION}",
+                r.version
+            );
             if !args.force {
                 return refuse(format!("{text}; make it anew, or use --force"));
             }
-            session.io.complain(&format!("WARNING: {text}; ignored because of --force"));
+            session
+                .io
+                .complain(&format!("WARNING: {text}; ignored because of --force"));
         }
     }
     let revision = now.metadata.resource_version.unwrap_or_default();
@@ -69,7 +78,8 @@ async fn may_use(session: &mut Session, args: &Release, reports: &[(String, File
     if now.spec.datastore_ready != Some(false) {
         if !args.force {
             return refuse(
-                "the data store is not locked: lock it (calicoctl datastore migrate lock), or use --force".to_owned(),
+                "the data store is not locked: lock it (calicoctl datastore migrate lock), or use --force"
+                    .to_owned(),
             );
         }
         session
@@ -98,8 +108,16 @@ fn common(reports: &[(String, File)]) -> (Vec<Wanted>, Vec<Handle>) {
     }
     let all = reports.len();
     (
-        addresses.into_iter().filter(|(_, n)| *n == all).map(|(a, _)| a).collect(),
-        handles.into_values().filter(|(_, n)| *n == all).map(|(h, _)| h).collect(),
+        addresses
+            .into_iter()
+            .filter(|(_, n)| *n == all)
+            .map(|(a, _)| a)
+            .collect(),
+        handles
+            .into_values()
+            .filter(|(_, n)| *n == all)
+            .map(|(h, _)| h)
+            .collect(),
     )
 }
 
@@ -164,8 +182,12 @@ async fn delete_handle(store: &dyn Store, ipam: &Ipam, h: &Handle) -> Result<boo
     }
     for block in stored.spec.block.keys().filter_map(|c| c.parse().ok()) {
         let handle = h.id.clone();
-        ipam.repair(&Fix::Count { handle, block }).await.map_err(|e| failed(&e))?;
+        ipam.repair(&Fix::Count { handle, block })
+            .await
+            .map_err(|e| failed(&e))?;
     }
-    ipam.repair(&Fix::FinishDeletion(key)).await.map_err(|e| failed(&e))?;
+    ipam.repair(&Fix::FinishDeletion(key))
+        .await
+        .map_err(|e| failed(&e))?;
     Ok(true)
 }

@@ -63,7 +63,10 @@ pub(super) struct Handle {
 pub(super) fn file(cluster: &Object<ClusterInformationSpec>, snapshot: &Snapshot, report: &Report) -> File {
     let mut allocations: BTreeMap<String, Vec<Allocation>> = BTreeMap::new();
     for f in &report.allocations {
-        allocations.entry(f.addr.to_string()).or_default().push(allocation(f));
+        allocations
+            .entry(f.addr.to_string())
+            .or_default()
+            .push(allocation(f));
     }
     File {
         version: VERSION.to_owned(),

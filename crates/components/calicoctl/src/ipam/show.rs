@@ -107,7 +107,14 @@ fn borrowed(snapshot: &Snapshot) -> String {
             }
         }
     }
-    let header = ["IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"];
+    let header = [
+        "IP",
+        "BORROWING-NODE",
+        "BLOCK",
+        "BLOCK OWNER",
+        "TYPE",
+        "ALLOCATED-TO",
+    ];
     let mut out = table::draw(&header, &rows, &[]);
     if unknown > 0 {
         out += &format!(
@@ -129,7 +136,10 @@ fn configuration(snapshot: &Snapshot) -> String {
                 .clone()
                 .unwrap_or_else(|| "<unset>".to_owned()),
         ),
-        ("IPCooldownSeconds", c.ip_cooldown_seconds.unwrap_or(0).to_string()),
+        (
+            "IPCooldownSeconds",
+            c.ip_cooldown_seconds.unwrap_or(0).to_string(),
+        ),
     ];
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(k, v)| vec![k.to_owned(), v]).collect();
     table::draw(&["PROPERTY", "VALUE"], &rows, &[])

@@ -21,40 +21,72 @@ pub(super) fn render(args: &Check, snapshot: &Snapshot, report: &Report) -> Stri
 
 fn loaded(out: &mut String, args: &Check, snapshot: &Snapshot, report: &Report) -> std::fmt::Result {
     let all = args.show_all_ips;
-    writeln!(out, "Loading all IPAM blocks...\nFound {} IPAM blocks.", snapshot.blocks.len())?;
+    writeln!(
+        out,
+        "Loading all IPAM blocks...\nFound {} IPAM blocks.",
+        snapshot.blocks.len()
+    )?;
     for b in &snapshot.blocks {
         let affinity = b.spec.affinity.as_deref().unwrap_or("<none>");
         writeln!(out, " IPAM block {} affinity={affinity}:", b.spec.cidr)?;
         let range = b.spec.cidr.parse().ok();
-        for f in report.allocations.iter().filter(|f| all && Some(f.block) == range) {
+        for f in report
+            .allocations
+            .iter()
+            .filter(|f| all && Some(f.block) == range)
+        {
             writeln!(out, "  {} allocated; attrs {}", f.addr, attributes(f))?;
         }
     }
-    writeln!(out, "IPAM blocks record {} allocations.\n", report.allocations.len())?;
+    writeln!(
+        out,
+        "IPAM blocks record {} allocations.\n",
+        report.allocations.len()
+    )?;
     writeln!(out, "Loading all IPAM pools...")?;
     let active: Vec<_> = snapshot.pools.iter().filter(|p| !p.spec.disabled).collect();
     for p in &active {
         writeln!(out, "  {}", p.spec.cidr)?;
     }
-    writeln!(out, "Found {} active IP pools.\n\nLoading all nodes.", active.len())?;
+    writeln!(
+        out,
+        "Found {} active IP pools.\n\nLoading all nodes.",
+        active.len()
+    )?;
     let view = View::new(snapshot);
-    let users: Vec<_> = view.users.iter().flat_map(|(a, u)| u.iter().map(move |u| (a, u))).collect();
+    let users: Vec<_> = view
+        .users
+        .iter()
+        .flat_map(|(a, u)| u.iter().map(move |u| (a, u)))
+        .collect();
     let of_nodes = |u: &&(&std::net::IpAddr, &User)| matches!(u.1, User::Node { .. });
     let (tunnels, workloads): (Vec<_>, Vec<_>) = users.iter().partition(|u| of_nodes(u));
     for (addr, user) in tunnels.iter().filter(|_| all) {
         writeln!(out, "  {addr} belongs to {user}")?;
     }
-    writeln!(out, "Found {} node tunnel IPs.\n\nLoading all workload endpoints.", tunnels.len())?;
+    writeln!(
+        out,
+        "Found {} node tunnel IPs.\n\nLoading all workload endpoints.",
+        tunnels.len()
+    )?;
     for (addr, user) in workloads.iter().filter(|_| all) {
         writeln!(out, "  {addr} belongs to {user}")?;
     }
     writeln!(out, "Found {} workload IPs.", workloads.len())?;
-    writeln!(out, "Workloads and nodes are using {} IPs.\n\nLoading all handles", report.used)
+    writeln!(
+        out,
+        "Workloads and nodes are using {} IPs.\n\nLoading all handles",
+        report.used
+    )
 }
 
 fn attributes(f: &Finding) -> String {
     let extra: Vec<String> = f.attributes.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    format!("Main:{} Extra:{}", f.handle.as_deref().unwrap_or("<none>"), extra.join(","))
+    format!(
+        "Main:{} Extra:{}",
+        f.handle.as_deref().unwrap_or("<none>"),
+        extra.join(",")
+    )
 }
 
 fn nodes(out: &mut String, report: &Report) -> std::fmt::Result {
@@ -78,15 +110,36 @@ fn scans(out: &mut String, args: &Check, report: &Report) -> std::fmt::Result {
     let show = args.show_all_ips || args.show_problem_ips;
     let of = |kind| report.problems.iter().filter(move |p| p.kind == kind);
     let count = |kind| of(kind).count();
-    writeln!(out, "Scanning for IPs that are allocated but not actually in use...")?;
+    writeln!(
+        out,
+        "Scanning for IPs that are allocated but not actually in use..."
+    )?;
     for p in of(ProblemKind::Leaked).filter(|_| show) {
-        let found = report.allocations.iter().find(|f| f.addr.to_string() == p.subject);
-        writeln!(out, "  {} leaked; attrs {}", p.subject, found.map(attributes).unwrap_or_default())?;
+        let found = report
+            .allocations
+            .iter()
+            .find(|f| f.addr.to_string() == p.subject);
+        writeln!(
+            out,
+            "  {} leaked; attrs {}",
+            p.subject,
+            found.map(attributes).unwrap_or_default()
+        )?;
     }
     let n = count(ProblemKind::Leaked);
-    writeln!(out, "Found {n} IPs that are allocated in IPAM but not actually in use.")?;
-    writeln!(out, "Scanning for IPs that are in use by a workload or node but not allocated in IPAM...")?;
-    for kind in [ProblemKind::NotInPool, ProblemKind::NotAllocated, ProblemKind::DoubleHolder] {
+    writeln!(
+        out,
+        "Found {n} IPs that are allocated in IPAM but not actually in use."
+    )?;
+    writeln!(
+        out,
+        "Scanning for IPs that are in use by a workload or node but not allocated in IPAM..."
+    )?;
+    for kind in [
+        ProblemKind::NotInPool,
+        ProblemKind::NotAllocated,
+        ProblemKind::DoubleHolder,
+    ] {
         for p in of(kind).filter(|_| show) {
             writeln!(out, "  {}", p.message)?;
         }
@@ -94,14 +147,23 @@ fn scans(out: &mut String, args: &Check, report: &Report) -> std::fmt::Result {
     let n = count(ProblemKind::NotInPool);
     writeln!(out, "Found {n} in-use IPs that are not in active IP pools.")?;
     let n = count(ProblemKind::NotAllocated);
-    writeln!(out, "Found {n} in-use IPs that are in active IP pools but have no corresponding IPAM allocation.\n")?;
+    writeln!(
+        out,
+        "Found {n} in-use IPs that are in active IP pools but have no corresponding IPAM allocation.\n"
+    )?;
     writeln!(out, "Scanning for IPAM handles with no matching IPs...")?;
     let n = count(ProblemKind::HandleLeaked);
     let good = report.handles.saturating_sub(n);
-    writeln!(out, "Found {n} handles with no matching IPs (and {good} handles with matches).")?;
+    writeln!(
+        out,
+        "Found {n} handles with no matching IPs (and {good} handles with matches)."
+    )?;
     writeln!(out, "Scanning for IPs with missing handle...")?;
     let n = count(ProblemKind::HandleMissing);
-    writeln!(out, "Found {n} handles mentioned in blocks with no matching handle resource.")
+    writeln!(
+        out,
+        "Found {n} handles mentioned in blocks with no matching handle resource."
+    )
 }
 
 fn ours(out: &mut String, report: &Report) -> std::fmt::Result {

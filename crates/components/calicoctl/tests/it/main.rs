@@ -4,6 +4,7 @@
 
 mod changes;
 mod errors;
+mod ipam;
 mod life;
 mod listing;
 mod many;

@@ -457,7 +457,9 @@ fn simulate(seed: u64, kubernetes: bool, size: Size, events: &[Event]) -> Result
                         return Err(format!("cycle {cycle}: {wrong}"));
                     }
                     cluster.nodes(events, cycle).await;
+                    let started = std::time::Instant::now();
                     cluster.settle(&mut collector, cycle).await?;
+                    println!("cycle {cycle} settled in {:?}", started.elapsed());
                 }
                 let calls = [Op::Get, Op::List, Op::Create, Op::Update, Op::Delete];
                 println!("{} pods live at the end", cluster.truth.borrow().living.len());

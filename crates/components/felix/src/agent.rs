@@ -157,6 +157,11 @@ impl Agent for Service {
     }
 }
 
+/// Whether an agent answers on the socket.
+pub(crate) fn is_running(socket: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(socket).is_ok()
+}
+
 /// Serves the API until the shutdown; the socket is root's only and is removed at the end.
 ///
 /// # Errors
@@ -172,7 +177,7 @@ pub(crate) async fn serve(
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     }
-    // What an agent before this one left behind. One agent per node is the rule of the service manager.
+    // What an agent before this one left behind.
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             return Err(e).with_context(|| format!("removing the old socket {socket}"));

@@ -56,6 +56,11 @@ impl Restart {
 /// What broke.
 pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> anyhow::Result<End> {
     let local = settings.config();
+    anyhow::ensure!(
+        !agent::is_running(Path::new(&local.agent_socket)),
+        "another agent is running on this node: it answers at {}",
+        local.agent_socket
+    );
     let store = connect(&local, datastore)?;
     tracing::info!(node = %settings.node(), datastore = store.describe(), "starting");
     let shutdown = Shutdown::new();

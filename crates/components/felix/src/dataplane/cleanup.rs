@@ -18,7 +18,7 @@ use super::{files::StatusFiles, network::DEVICES};
 /// When an agent is running, which would put everything back; what could not be removed.
 pub(crate) fn cleanup(config: &FelixConfig) -> anyhow::Result<()> {
     let socket = Path::new(&config.agent_socket);
-    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+    if crate::agent::is_running(socket) {
         anyhow::bail!(
             "an agent is running here (it answers at {}): stop it first",
             socket.display()

@@ -161,6 +161,8 @@ fn netns_ends_in_order_on_sigterm() {
     node.up();
     node.programmed(&a);
     let socket = node.dir.join("run/agent.sock");
+    // Two agents would undo each other's work: the second one gives up.
+    assert_eq!(node.call(""), 1);
     // Somebody waits for what will not come.
     let (asking, asked) = std::sync::mpsc::channel();
     let waiting = {

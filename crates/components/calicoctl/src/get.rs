@@ -124,7 +124,7 @@ async fn show(session: &mut Session, args: &Get, format: &Format, found: &Found)
     };
     match format {
         Format::Yaml => session.print(&found.yaml()),
-        Format::Json => session.print(&found.json()),
+        Format::Json => session.print(&found.json()?),
         Format::Template(template) => session.print(&found.rendered(template)?),
         Format::Columns(_) | Format::Table { .. } => {
             let mut parts = Vec::new();

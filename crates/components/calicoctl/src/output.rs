@@ -6,7 +6,8 @@ mod path;
 mod table;
 mod template;
 
-use caracal_api::{Kind, Resource, list_to_yaml, list_value, to_yaml};
+use caracal_api::{API_VERSION, Kind, Resource, value_to_yaml};
+use serde::Serialize;
 
 pub(crate) use self::{
     columns::{Column, Surroundings, Wanted, chosen, columns},
@@ -81,12 +82,36 @@ impl Found {
 
     /// As YAML: the object itself, or a list.
     pub(crate) fn yaml(&self) -> String {
-        if let Some(one) = self.single() {
-            return to_yaml(one);
+        match self.single() {
+            Some(one) => value_to_yaml(one),
+            None => value_to_yaml(&self.list()),
         }
-        match self.list_of {
-            Some(kind) if self.resources.is_empty() => caracal_api::value_to_yaml(&empty_list(kind)),
-            _ => list_to_yaml(&self.resources),
+    }
+
+    /// As JSON, indented.
+    ///
+    /// # Errors
+    /// When a value has no form in JSON.
+    pub(crate) fn json(&self) -> Result<String, Failure> {
+        let text = match self.single() {
+            Some(one) => serde_json::to_string_pretty(one),
+            None => serde_json::to_string_pretty(&self.list()),
+        };
+        Ok(text.map_err(std::io::Error::from)? + "\n")
+    }
+
+    /// The list: `<Kind>List` if all are of one kind, else `List`.
+    fn list(&self) -> List<'_> {
+        let mut kinds = self.resources.iter().map(Resource::kind);
+        let kind = self.list_of.or(kinds.next());
+        List {
+            api_version: API_VERSION,
+            kind: match kind {
+                Some(kind) if kinds.all(|k| k == kind) => format!("{kind}List"),
+                _ => "List".to_owned(),
+            },
+            metadata: NoMetadata {},
+            items: &self.resources,
         }
     }
 
@@ -98,29 +123,83 @@ impl Found {
     pub(crate) fn rendered(&self, template: &Template) -> Result<String, Failure> {
         let data: Vec<serde_json::Value> = match self.list_of {
             None => self.resources.iter().map(Resource::to_value).collect(),
-            Some(kind) if self.resources.is_empty() => vec![empty_list(kind)],
-            Some(_) => vec![list_value(&self.resources)],
+            Some(_) => vec![serde_json::to_value(self.list()).map_err(std::io::Error::from)?],
         };
         let text = template.render(&serde_json::Value::Array(data));
         text.map_err(|e| Failure::Usage(format!("go-template: {e}")))
     }
-
-    /// As JSON, indented.
-    pub(crate) fn json(&self) -> String {
-        let value = match (self.single(), self.list_of) {
-            (Some(one), _) => one.to_value(),
-            (None, Some(kind)) if self.resources.is_empty() => empty_list(kind),
-            _ => list_value(&self.resources),
-        };
-        format!("{value:#}\n")
-    }
 }
 
-fn empty_list(kind: Kind) -> serde_json::Value {
-    serde_json::json!({
-        "apiVersion": caracal_api::API_VERSION,
-        "kind": format!("{kind}List"),
-        "metadata": {},
-        "items": [],
-    })
+/// A list as it is written, without a copy of what is in it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<'a> {
+    api_version: &'static str,
+    kind: String,
+    metadata: NoMetadata,
+    items: &'a [Resource],
+}
+
+#[derive(Serialize)]
+struct NoMetadata {}
+
+#[cfg(test)]
+mod tests {
+    use caracal_api::{GlobalNetworkSetSpec, Object, TierSpec};
+
+    use super::*;
+
+    fn set(name: &str, text: &str) -> Resource {
+        let mut set = Object::<GlobalNetworkSetSpec>::new(name, GlobalNetworkSetSpec::default());
+        set.metadata.annotations.insert("a".into(), text.into());
+        set.spec.nets = vec!["10.0.0.0/8".into(), "::/0".into()];
+        set.into()
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_the_same() {
+        let texts = [
+            "",
+            "two\nlines\n",
+            " # no comment",
+            "a: b",
+            "- x",
+            "0x1F",
+            "\u{1b}[31m",
+            "ü\t\"'",
+        ];
+        let found = Found {
+            resources: texts.iter().map(|t| set("n", t)).collect(),
+            list_of: Some(Kind::GlobalNetworkSet),
+        };
+        for text in [found.yaml(), found.json().unwrap()] {
+            let read: Vec<Resource> = caracal_api::parse("t", &text)
+                .into_iter()
+                .map(|d| match d.unwrap().object {
+                    caracal_api::ManifestObject::Calico(r) => r,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(read, found.resources, "{text}");
+        }
+        let one = Found {
+            resources: vec![set("n", "x")],
+            list_of: None,
+        };
+        assert_eq!(one.yaml(), caracal_api::to_yaml(&one.resources[0]));
+    }
+
+    #[test]
+    fn lists_are_named_after_what_is_in_them() {
+        let tier = Resource::from(Object::<TierSpec>::new("t", TierSpec::default()));
+        for (resources, list_of, want) in [
+            (vec![], Some(Kind::Tier), "TierList"),
+            (vec![tier.clone()], Some(Kind::Tier), "TierList"),
+            (vec![tier.clone(), tier.clone()], None, "TierList"),
+            (vec![tier, set("s", "")], None, "List"),
+        ] {
+            let found = Found { resources, list_of };
+            assert_eq!(found.list().kind, want);
+        }
+    }
 }

@@ -284,6 +284,26 @@ fn netns_the_store_is_killed() {
 }
 
 #[test]
+fn netns_the_log_tells_what_the_plugin_did() {
+    netns!(120);
+    let machine = Machine::new();
+    NetNs::create("web").unwrap();
+    let path = machine.dir.path().join("log/cni.log");
+    let mut debug = with("log_level", json!("debug"));
+    debug["log_file_path"] = path.display().to_string().into();
+    machine.ok("ADD", "web", &debug);
+    let log = fs::read_to_string(&path).unwrap();
+    assert!(
+        log.contains("create veth") && log.contains("container-of-web"),
+        "{log}"
+    );
+    assert!(!log.contains("frame"), "libraries are silent: {log}");
+    debug["log_level"] = "none".into();
+    machine.ok("DEL", "web", &debug);
+    assert_eq!(fs::read_to_string(&path).unwrap(), log);
+}
+
+#[test]
 fn netns_many_at_once_get_different_addresses() {
     netns!(120);
     let machine = Machine::new();

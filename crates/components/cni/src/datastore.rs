@@ -58,7 +58,6 @@ pub(crate) fn settings(
 /// Makes the store; nothing is sent yet.
 pub(crate) fn connect(conf: &NetConf, env: &BTreeMap<String, String>) -> Result<Arc<dyn Store>, CniError> {
     let settings = settings(conf, env, |path| Path::new(path).exists())?;
-    tracing::debug!(?settings, "datastore");
     caracal_datastore::connect(&settings).map_err(refused)
 }
 

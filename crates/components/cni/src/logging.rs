@@ -10,7 +10,7 @@ use std::{
 };
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{filter::Targets, fmt::MakeWriter, layer::SubscriberExt};
 
 use crate::{error::CniError, netconf::NetConf};
 
@@ -74,12 +74,16 @@ pub(crate) fn start(conf: &NetConf) -> Result<(), CniError> {
             )
         })
         .and_then(|opened| opened.map_err(|e| problem = Some(e)).ok());
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
+    // What the libraries below have to say is only of interest when something is wrong with them.
+    let libraries = level.min(LevelFilter::WARN);
+    let ours = Targets::new()
+        .with_default(libraries)
+        .with_target("caracal", level);
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false)
-        .with_writer(Sinks { file })
-        .finish();
+        .with_writer(Sinks { file });
+    let subscriber = tracing_subscriber::registry().with(lines).with(ours);
     // Fails only when logging has begun already.
     let _ = tracing::subscriber::set_global_default(subscriber);
     if let Some(error) = problem {

@@ -352,7 +352,8 @@ impl Store for EtcdStore {
     }
 
     async fn watch(&self, kind: Kind, from: &WatchFrom) -> Result<WatchStream, StoreError> {
-        let from: i64 = from.0.parse().map_err(|_| StoreError::Expired(kind))?;
+        let from = from.0.parse().ok().filter(|revision: &i64| *revision >= 0);
+        let from = from.ok_or(StoreError::Expired(kind))?;
         watch::open(&self.inner.transport, kind, from).await
     }
 }

@@ -380,7 +380,8 @@ impl Store for MemoryStore {
         let mut s = self.shared.lock();
         s.faults.enter(Op::Watch)?;
         let at = parse_place(kind, &from.0).ok_or(StoreError::Expired(kind))?;
-        if at < s.table(kind).compacted {
+        // A place ahead of everything is one of another store.
+        if at < s.table(kind).compacted || at > s.rev {
             return Err(StoreError::Expired(kind));
         }
         drop(s);

@@ -12,11 +12,13 @@ use futures::StreamExt;
 
 use crate::backend::Backend;
 
+mod more;
+
 type Check<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 type Behaviour = (&'static str, for<'a> fn(&'a dyn Backend) -> Check<'a>);
 
 macro_rules! behaviours {
-    ($($name:ident),* $(,)?) => {
+    ($($name:path),* $(,)?) => {
         const ALL: &[Behaviour] = &[$((stringify!($name), |b| Box::pin($name(b)))),*];
     };
 }
@@ -58,6 +60,33 @@ behaviours![
     every_kind_is_stored,
     labels_owners_and_finalizers_are_kept,
     derived_kinds_are_read_only_or_stored,
+    more::deleting_twice_is_not_found,
+    more::an_object_made_again_has_another_revision,
+    more::an_update_does_not_make_what_is_gone,
+    more::a_status_is_not_written_to_what_is_missing,
+    more::the_time_of_creation_cannot_be_changed,
+    more::labels_that_are_left_out_are_gone,
+    more::words_of_every_script_are_kept,
+    more::the_longest_names_are_kept,
+    more::lists_are_sorted,
+    more::a_namespace_is_not_one_that_begins_like_it,
+    more::kinds_with_like_names_are_apart,
+    more::a_place_to_continue_that_makes_no_sense_is_an_error,
+    more::a_place_to_watch_from_that_makes_no_sense_expires,
+    more::a_watch_of_a_younger_store_expires,
+    more::a_watch_sees_the_life_of_an_object_in_order,
+    more::a_watcher_that_does_not_read_stops_nobody,
+    more::watches_of_several_kinds_do_not_mix,
+    more::an_unreadable_object_is_an_event_of_its_own,
+    more::writers_of_different_objects_do_not_conflict,
+    more::of_many_who_delete_one_succeeds,
+    more::an_update_and_a_delete_of_one_revision_have_one_winner,
+    more::a_claim_is_granted_once,
+    more::a_delete_by_uid_leaves_a_namesake,
+    more::names_of_policies_keep_their_tier,
+    more::a_long_list_is_whole,
+    more::pages_go_on_while_objects_come_and_go,
+    more::what_a_write_answers_is_what_is_stored,
 ];
 
 /// Runs every behaviour on a clean store; names all that fail.

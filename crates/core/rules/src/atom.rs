@@ -1,7 +1,10 @@
 //! Rules of policies in a normal form per family: conditions that all must hold, split into values that merge (nets,
 //! ports, ICMP types) and the rest.
 
-use std::hash::{BuildHasher as _, Hash};
+use std::{
+    hash::{BuildHasher as _, Hash},
+    sync::Arc,
+};
 
 use caracal_api::Action;
 use caracal_desired::{Rule, Side};
@@ -118,6 +121,8 @@ pub(crate) struct Atom {
     pub(crate) sets: SmallVec<[IpSetId; 1]>,
     /// The IP set that is missing; the atom then denies everything.
     pub(crate) missing: Option<IpSetId>,
+    /// What the rule's owner wrote to it.
+    pub(crate) note: Option<Arc<str>>,
 }
 
 impl Atom {
@@ -172,6 +177,7 @@ fn closed(rule: u32, missing: IpSetId) -> Atom {
         dims: SmallVec::new(),
         sets: SmallVec::new(),
         missing: Some(missing),
+        note: None,
     }
 }
 
@@ -207,6 +213,7 @@ fn expand(rule: &Rule, index: u32, family: Family, sets: &IpSets, out: &mut Vec<
             && !(names_ports && p.is_some_and(|p| !p.has_ports()))
     });
     let mut part = 0;
+    let note = note(rule);
     for proto in protos {
         let mut drafts = vec![Draft::of(rule, proto)];
         with_icmp(rule, &mut drafts);
@@ -214,10 +221,20 @@ fn expand(rule: &Rule, index: u32, family: Family, sets: &IpSets, out: &mut Vec<
             drafts = with_side(drafts, side, is_source, family, sets);
         }
         for draft in drafts {
-            out.push(draft.finish(index, part, rule.action));
+            out.push(draft.finish(index, part, rule.action, note.clone()));
             part += 1;
         }
     }
+}
+
+/// The annotations of a rule, for whoever reads the table.
+fn note(rule: &Rule) -> Option<Arc<str>> {
+    let annotations = &rule.origin.as_ref()?.annotations;
+    let line = |(key, value): &(String, String)| format!("{key}={value}");
+    let text = annotations.iter().map(line).collect::<Vec<_>>().join(", ");
+    // What would break a line or a quotation is not for a table.
+    let plain = |c: char| if c.is_control() || c == '"' { '_' } else { c };
+    (!text.is_empty()).then(|| text.chars().map(plain).collect::<String>().into())
 }
 
 fn with_icmp(rule: &Rule, drafts: &mut Vec<Draft>) {
@@ -342,7 +359,7 @@ impl Draft {
         }
     }
 
-    fn finish(mut self, rule: u32, part: u32, action: Action) -> Atom {
+    fn finish(mut self, rule: u32, part: u32, action: Action, note: Option<Arc<str>>) -> Atom {
         self.dims.sort_by_key(|(dim, _)| *dim);
         self.sets.sort();
         self.sets.dedup();
@@ -360,6 +377,7 @@ impl Draft {
             dims,
             sets: self.sets,
             missing: None,
+            note,
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::{
 /// Syslog level "info".
 const LOG_LEVEL: u8 = 6;
 
+/// How long a comment with the notes of a rule's owner may be; how many rules it stands for comes behind.
+const NOTES_UP_TO: usize = 115;
+
 /// A chain's rules and everything they need.
 #[derive(Debug, Default)]
 pub(crate) struct Compiled {
@@ -262,6 +265,16 @@ fn comment(piece: Piece<'_>) -> String {
             names::shortened(&piece.source.label(), 60),
             names::shortened(set.as_str(), 30)
         ),
-        None => format!("{} rule {}", piece.source.label(), piece.atom.rule),
+        None => {
+            let line = format!("{} rule {}", piece.source.label(), piece.atom.rule);
+            match &piece.atom.note {
+                // A name that fills the line leaves no room for more.
+                Some(note) if line.len() + 12 < NOTES_UP_TO => {
+                    let room = NOTES_UP_TO - line.len() - 3;
+                    format!("{line} ({})", names::shortened(note, room))
+                }
+                _ => line,
+            }
+        }
     }
 }

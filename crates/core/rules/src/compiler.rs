@@ -151,13 +151,15 @@ impl Compiler {
         if mem::take(&mut self.dirty_base) {
             bases = PerFamily::new(|f| Some(base(&self.config, f, &self.facts(f))));
         }
-        PerFamily::new(|family| {
+        let deltas = PerFamily::new(|family| {
             let table = self.tables.get_mut(family);
             sources.iter().for_each(|s| table.source_changed(s));
             sets.iter().for_each(|s| table.set_changed(s));
             let base = bases.get_mut(family).take();
             table.settle(&mut self.sources, &mut self.ip_sets, &self.config, base)
-        })
+        });
+        self.sources.forget_atoms();
+        deltas
     }
 
     /// The whole content of the tables. Flushes first: the state holds everything that was applied, and takes the

@@ -1,4 +1,4 @@
-//! Replicas of policies and profiles with their rules in normal form, made when a chain first needs them.
+//! Replicas of policies and profiles with their rules in normal form, made when a chain needs them and kept for a while.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -46,9 +46,15 @@ struct Source {
     cache: PerFamily<[Option<Arc<[Atom]>>; 2]>,
 }
 
+/// Atoms that are kept. A change of one policy needs those of the lists that hold it; to keep those of ten thousand
+/// policies for it would take a quarter of the compiler's memory.
+const KEPT: usize = 8_192;
+
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     sources: Map<SourceId, Source>,
+    // atoms made since all were dropped, those that are gone meanwhile included
+    made: usize,
     set_users: Map<IpSetId, HashSet<SourceId>>,
 }
 
@@ -98,7 +104,21 @@ impl Sources {
         let source = self.sources.get_mut(id)?;
         let rules = source.rules.of(direction);
         let slot = &mut source.cache.get_mut(family)[direction as usize];
-        let made = slot.get_or_insert_with(|| atoms(rules, family, sets).into());
+        let made = slot.get_or_insert_with(|| {
+            let made = atoms(rules, family, sets);
+            self.made += made.len();
+            made.into()
+        });
         Some(Arc::clone(made))
+    }
+
+    /// Drops all atoms when there are too many. They are made anew from the rules when they are needed.
+    pub(crate) fn forget_atoms(&mut self) {
+        if self.made > KEPT {
+            self.made = 0;
+            for source in self.sources.values_mut() {
+                source.cache = PerFamily::default();
+            }
+        }
     }
 }

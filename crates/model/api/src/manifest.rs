@@ -22,6 +22,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("v1", "ServiceAccount"),
     ("v1", "Pod"),
     ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"),
 ];
 
 /// Bookkeeping of a Kubernetes API server that `kubectl get -o yaml` prints and that means nothing when read back.

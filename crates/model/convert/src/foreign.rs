@@ -1,7 +1,7 @@
 use caracal_api::{Foreign, Problem, Resource, decode};
 use serde::de::DeserializeOwned;
 
-use crate::{ConvertError, namespace, network_policy, pod, service_account};
+use crate::{ConvertError, cluster_network_policy, namespace, network_policy, pod, service_account};
 
 /// An object of a manifest as Calico's objects: none for a pod that is no endpoint yet.
 ///
@@ -16,6 +16,14 @@ pub fn foreign(object: &Foreign) -> Result<Vec<Resource>, ConvertError> {
             })?;
             let converted = network_policy(&policy)?;
             whole("NetworkPolicy", object, converted.problems)?;
+            Ok(vec![converted.object.into()])
+        }
+        ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy") => {
+            let policy = read(object, "ClusterNetworkPolicy", |p| {
+                p.path.to_string().starts_with("spec")
+            })?;
+            let converted = cluster_network_policy(&policy)?;
+            whole("ClusterNetworkPolicy", object, converted.problems)?;
             Ok(vec![converted.object.into()])
         }
         ("v1", "Namespace") => Ok(vec![namespace(&read(object, "Namespace", |_| false)?).into()]),
@@ -36,8 +44,9 @@ pub fn foreign(object: &Foreign) -> Result<Vec<Resource>, ConvertError> {
                 path: caracal_api::FieldPath::of("kind"),
                 line: None,
                 message: format!(
-                    "{kind} of {version} has no counterpart; NetworkPolicy of networking.k8s.io/v1 and Namespace, \
-                     ServiceAccount and Pod of v1 have one"
+                    "{kind} of {version} has no counterpart; NetworkPolicy of networking.k8s.io/v1, \
+                     ClusterNetworkPolicy of policy.networking.k8s.io/v1alpha2 and Namespace, ServiceAccount and \
+                     Pod of v1 have one"
                 ),
             }],
         )),

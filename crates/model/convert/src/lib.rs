@@ -1,6 +1,9 @@
 //! Kubernetes objects to `projectcalico.org/v3`, for every program that needs it.
 //!
 //! - [`network_policy`]: NetworkPolicy → NetworkPolicy `knp.default.<name>` in tier `default`.
+//! - [`cluster_network_policy`]: ClusterNetworkPolicy → GlobalNetworkPolicy `kcnp.<name>` in tier `kube-admin` or
+//!   `kube-baseline`; [`staged_network_policy`]: what a StagedKubernetesNetworkPolicy would do.
+//! - [`endpoint_slice`]: EndpointSlice → the endpoints of a service that policy matches.
 //! - [`namespace`], [`service_account`]: Namespace → Profile `kns.<name>`, ServiceAccount → Profile
 //!   `ksa.<namespace>.<name>`; their labels reach the endpoints through these profiles.
 //! - [`pod`]: Pod → WorkloadEndpoint; [`WepName`] is the name of such an endpoint, [`veth_name`] its interface's.
@@ -8,8 +11,11 @@
 //!
 //! **Invariant:** pure: the result is a function of the one object.
 //! **Invariant:** a part that cannot be converted is left out and reported, and only ever makes the result stricter:
-//! a rule of a Kubernetes policy allows, so without it less is allowed.
+//! a rule of a Kubernetes policy allows, so without it less is allowed; in the place of a cluster network policy's rule
+//! that does not allow, everything is denied.
 
+mod cluster_network_policy;
+mod endpoint_slice;
 mod error;
 mod foreign;
 mod kube;
@@ -20,6 +26,12 @@ mod profile;
 mod qos;
 mod selector;
 
+pub use cluster_network_policy::{
+    CLUSTER_POLICY_PREFIX, ClusterEgressRule, ClusterIngressRule, ClusterNetworkPolicy,
+    ClusterNetworkPolicySpec, ClusterPeer, ClusterPods, ClusterPort, ClusterPortRange, ClusterPorts,
+    ClusterProtocol, cluster_network_policy,
+};
+pub use endpoint_slice::{KubeEndpoint, KubeEndpointPort, KubeEndpointSlice, endpoint_slice};
 pub use error::{ConvertError, Converted};
 pub use foreign::foreign;
 pub use kube::{

@@ -283,6 +283,47 @@ fn global(rng: &mut Rng, hosts: bool) -> GlobalNetworkPolicySpec {
     spec
 }
 
+/// Two policies of opposite will that only their names put in order.
+fn rivals(rng: &mut Rng) -> [Resource; 2] {
+    let (order, tier) = (order(rng), rng.pick(&["default", "early"]).to_owned());
+    let mut actions = [Action::Allow, Action::Deny];
+    if rng.percent(50) {
+        actions.reverse();
+    }
+    let names = ["a", rng.pick(&["a-b", "a.b"])];
+    [0, 1].map(|n| {
+        let all = vec![Rule::new(actions[n])];
+        let spec = GlobalNetworkPolicySpec {
+            tier: tier.clone(),
+            order,
+            ingress: all.clone(),
+            egress: all,
+            types: vec![PolicyType::Ingress, PolicyType::Egress],
+            ..GlobalNetworkPolicySpec::default()
+        };
+        Object::new(names[n], spec).into()
+    })
+}
+
+/// A policy that lets through to named ports of selected endpoints only.
+fn by_name(rng: &mut Rng) -> Resource {
+    let mut rule = Rule::new(Action::Allow);
+    rule.protocol = Some(Protocol::Name("TCP".into()));
+    rule.destination = EntityRule {
+        selector: rng.pick(&["app == 'a'", "env == 'prod'", "has(env)"]).to_owned(),
+        ports: vec![Port::Named("http".into())],
+        ..EntityRule::default()
+    };
+    let spec = GlobalNetworkPolicySpec {
+        tier: "default".into(),
+        order: Some(-100.0),
+        egress: vec![rule],
+        types: vec![PolicyType::Egress],
+        ..GlobalNetworkPolicySpec::default()
+    };
+    Object::new("by-name", spec).into()
+}
+
 /// Staged by way of JSON: the fields are the same.
 fn stage<A: serde::Serialize, B: serde::de::DeserializeOwned>(
     spec: &A,
@@ -317,6 +358,12 @@ pub(super) fn policies(rng: &mut Rng, hosts: bool, out: &mut Vec<Resource>) {
             }
         });
     }
+    if rng.percent(15) {
+        made.extend(rivals(rng));
+    }
+    if rng.percent(10) {
+        made.push(by_name(rng));
+    }
     if rng.percent(10) {
         let spec = StagedGlobalNetworkPolicySpec {
             staged_action: Some(StagedAction::Delete),
@@ -324,6 +371,8 @@ pub(super) fn policies(rng: &mut Rng, hosts: bool, out: &mut Vec<Resource>) {
         };
         made.push(Object::new(rng.pick(&names), spec).into());
     }
+    // The last of those with one name stays.
+    made.reverse();
     made.sort_by_key(Resource::key);
     made.dedup_by_key(|r| r.key());
     out.extend(made);

@@ -1,4 +1,5 @@
-use caracal_policy_fuzz::{Case, Model, check, shrink};
+use caracal_oracle::{Reading, Verdict, travel};
+use caracal_policy_fuzz::{Case, Mistake, Model, Reference, check, desired, shrink};
 
 /// Cases of the usual run; a nightly one asks for more with `FUZZ_CASES`, from another seed with `FUZZ_SEED`.
 fn number(variable: &str, usual: u64) -> u64 {
@@ -41,4 +42,26 @@ fn objects_are_what_the_api_allows() {
 fn a_seed_makes_one_case() {
     assert_eq!(Case::random(7, 20), Case::random(7, 20));
     assert_ne!(Case::random(7, 20).objects, Case::random(8, 20).objects);
+}
+
+/// §3.5: what staged policies would do is known beside what is enforced; that they are enforced is a mistake of the
+/// reference, and here it is the question.
+#[test]
+fn the_pending_verdict_is_that_of_staged_policies_enforced() {
+    let mut different = 0;
+    for seed in 1..80 {
+        let case = Case::random(seed, 40);
+        let (desired, _) = desired(&case);
+        let pending = Reference::new(&case, Some(Mistake::StagedEnforced));
+        for trip in &case.trips {
+            let verdict = |reading| travel(&desired, &case.host, reading, trip).verdict;
+            let allowed = verdict(Reading::Pending) == Verdict::Allowed;
+            assert_eq!(allowed, pending.allows(trip), "seed {seed}: {trip:?}");
+            different += usize::from(verdict(Reading::Pending) != verdict(Reading::Enforced));
+        }
+    }
+    assert!(
+        different > 50,
+        "only {different} packets would be judged otherwise"
+    );
 }

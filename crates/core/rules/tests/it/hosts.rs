@@ -1,12 +1,7 @@
 //! Host endpoints: the whole way of a packet through the tables, and through the oracle.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
-
 use caracal_desired::Desired;
-use caracal_net::{Cidr, Family, PerFamily, Proto};
+use caracal_net::{Cidr, PerFamily, Proto};
 use caracal_oracle::{FailsafePort, Host, Journey, Packet, Reading, ToHost, Trip, Verdict, Way, travel};
 use caracal_rules::{
     Compiler, DenyAction, Failsafe, HostAction, RulesConfig,
@@ -169,23 +164,5 @@ proptest! {
                 compare(&tables, &trip, &travel(&d, &host, Reading::Enforced, &trip))?;
             }
         }
-    }
-}
-
-/// For tests by example.
-pub(crate) fn plain_host() -> Host {
-    let addresses = |n| {
-        Family::BOTH
-            .map(|f| addr(f, n))
-            .into_iter()
-            .collect::<BTreeSet<IpAddr>>()
-    };
-    Host {
-        interfaces: BTreeMap::from([
-            ("eth0".to_owned(), addresses(100)),
-            ("eth1".to_owned(), addresses(101)),
-        ]),
-        workload_prefixes: vec!["cali".into()],
-        ..Host::default()
     }
 }

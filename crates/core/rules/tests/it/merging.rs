@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use caracal_api::{Action, TierDefaultAction};
-use caracal_desired::{Delta, IpSet, IpSetKind, IpSetMember, Policy, Rule, TierPolicies, WorkloadEndpoint};
+use caracal_desired::{
+    Delta, IpSet, IpSetKind, IpSetMember, Policy, Rule, RuleOrigin, TierPolicies, WorkloadEndpoint,
+};
 use caracal_ids::{IpSetId, TierName};
 use caracal_net::{Cidr, PerFamily, PortRange, Proto};
 use caracal_rules::{
@@ -11,6 +13,7 @@ use caracal_rules::{
     ir::{ChainName, TableDelta, TableState, render},
 };
 
+use crate::interpreter::faults;
 use crate::world::{interface, policy_id, set_id, workload_id};
 
 fn ports(action: Action, first: u16, last: u16) -> Rule {
@@ -315,4 +318,38 @@ fn names_of_unlike_sets_are_unlike() {
     };
     let node = Node::new(&[Delta::IpSet(odd, set), policy(2, vec![rule]), endpoint(0, 2..3)]);
     assert!(node.rules()[0].contains("@set.."), "{:?}", node.rules());
+}
+
+#[test]
+fn what_the_owner_wrote_to_a_rule_is_in_its_comment() {
+    let noted = |value: &str| {
+        let mut rule = ports(Action::Allow, 80, 80);
+        rule.origin = Some(Arc::new(RuleOrigin {
+            annotations: vec![("name".into(), value.into()), ("team".into(), "x".into())],
+            ..RuleOrigin::default()
+        }));
+        rule
+    };
+    for (value, expected) in [
+        ("web", "gnp/p2 rule 0 (name=web, team=x)".to_owned()),
+        ("a \"b\"\n", "gnp/p2 rule 0 (name=a _b__, team=x)".to_owned()),
+    ] {
+        let mut compiler = Compiler::new(RulesConfig::default());
+        compiler.apply_all(&[policy(2, vec![noted(value)]), endpoint(0, 2..3)]);
+        let table = compiler.full_state().v4;
+        let comments: Vec<&str> = table
+            .chains
+            .values()
+            .flat_map(|c| &c.rules)
+            .map(|r| r.comment.as_str())
+            .collect();
+        assert!(comments.contains(&expected.as_str()), "{comments:?}");
+    }
+    let mut compiler = Compiler::new(RulesConfig::default());
+    compiler.apply_all(&[policy(2, vec![noted(&"ä".repeat(300))]), endpoint(0, 2..3)]);
+    assert_eq!(
+        faults(&compiler.full_state().v4),
+        Vec::<String>::new(),
+        "it fits the kernel"
+    );
 }

@@ -1,5 +1,6 @@
 //! Kubernetes objects in, Calico objects out.
 
+mod cluster_network_policy;
 mod network_policy;
 mod objects;
 mod selectors;

@@ -93,7 +93,7 @@ const COMMON: &[Param] = &[
     p("RouteSyncDisabled", "routeSyncDisabled", Kind::Bool, "false"),
     p("RouteTableRange", "routeTableRange", Kind::TableRange, "").exits(),
     p("RouteTableRanges", "routeTableRanges", Kind::TableRanges, "").exits(),
-    p("ServiceLoopPrevention", "serviceLoopPrevention", Kind::OneOf(&["Disabled", "Drop", "Reject"]), "Drop").supported(),
+    p("ServiceLoopPrevention", "serviceLoopPrevention", Kind::OneOf(&["Disabled", "Drop", "Reject"]), "Drop"),
     p("SidecarAccelerationEnabled", "sidecarAccelerationEnabled", Kind::Bool, "false"),
     p("UseInternalDataplaneDriver", "useInternalDataplaneDriver", Kind::Bool, "true"),
     p("WorkloadSourceSpoofing", "workloadSourceSpoofing", Kind::OneOf(&["Any", "Disabled"]), "Disabled"),
@@ -111,8 +111,8 @@ const IPTABLES: &[Param] = &[
     p("IptablesNATOutgoingInterfaceFilter", "iptablesNATOutgoingInterfaceFilter", Kind::Matching(IFACE), ""),
     p("IptablesPostWriteCheckIntervalSecs", "iptablesPostWriteCheckInterval", Kind::Seconds, "5"),
     p("IptablesRefreshInterval", "iptablesRefreshInterval", Kind::Seconds, "180"),
-    p("KubeNodePortRanges", "kubeNodePortRanges", Kind::PortRanges, "30000:32767").supported(),
-    p("MaxIpsetSize", "maxIpsetSize", Kind::Int(SET_SIZE), "1048576").nonzero().supported(),
+    p("KubeNodePortRanges", "kubeNodePortRanges", Kind::PortRanges, "30000:32767"),
+    p("MaxIpsetSize", "maxIpsetSize", Kind::Int(SET_SIZE), "1048576").nonzero(),
 ];
 
 #[rustfmt::skip]

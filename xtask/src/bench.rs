@@ -30,7 +30,7 @@ const INSIDE: &str = "CARACAL_BENCH_INSIDE";
 const USAGE: &str = "\
 Usage: cargo xtask bench [NAME] [--json FILE] [--runs N]
 
-  NAME         only rows whose name begins so: engine, compiler, cold, cold-100, cold-1000,
+  NAME         only rows whose name begins so: engine, compiler, binary, cold, cold-100, cold-1000,
                cold-10000, cold-10000-100k, change, change-policy, change-label, change-endpoint,
                restart, idle, cni, cli
   --json FILE  the rows also as JSON

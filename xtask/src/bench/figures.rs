@@ -2,6 +2,7 @@
 
 use super::{rows::Row, world::NODE};
 
+pub(super) const BINARY: Row = Row::new("binary", "the program, stripped", "MiB", "120", 30.0);
 pub(super) const COLD_100: [Row; 4] = [
     Row::new("cold-100", "100 policies, 10 k remote: ready", "s", "1.52", 0.10),
     Row::plain("cold-100", "CPU until ready", "s", "1.72"),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 pub(super) const NAMES: &[&str] = &[
     "engine",
     "compiler",
+    "binary",
     "cold-100",
     "cold-1000",
     "cold-10000",
@@ -95,8 +96,32 @@ impl Measured {
 }
 
 /// All rows so far.
-#[derive(Debug, Default)]
-pub(super) struct Rows(Vec<Measured>);
+#[derive(Debug)]
+pub(super) struct Rows {
+    rows: Vec<Measured>,
+    /// How busy the machine was before: a figure from a busy machine says little.
+    load: String,
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            load: first("/proc/loadavg"),
+        }
+    }
+}
+
+fn first(file: &str) -> String {
+    std::fs::read_to_string(file)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(0, std::num::NonZero::get)
+}
 
 /// Three digits that matter, no exponent.
 fn number(value: f64) -> String {
@@ -112,16 +137,23 @@ impl Rows {
     /// One value a run.
     pub(super) fn add(&mut self, row: Row, values: Vec<f64>) {
         let note = String::new();
-        self.0.push(Measured { row, values, note });
+        self.rows.push(Measured { row, values, note });
     }
 
     /// A row that could not be measured, and why.
     pub(super) fn missing(&mut self, row: Row, why: &str) {
         let (values, note) = (Vec::new(), why.to_owned());
-        self.0.push(Measured { row, values, note });
+        self.rows.push(Measured { row, values, note });
     }
 
     pub(super) fn print(&self) {
+        println!(
+            "kernel {}, {} CPUs, load before {}, after {}",
+            first("/proc/sys/kernel/osrelease"),
+            cpus(),
+            self.load,
+            first("/proc/loadavg"),
+        );
         let head = [
             "row",
             "",
@@ -134,7 +166,7 @@ impl Rows {
         ]
         .map(str::to_owned);
         let mut lines = vec![head];
-        for m in &self.0 {
+        for m in &self.rows {
             let spread = m.spread().map(|(a, b)| format!("{}–{}", number(a), number(b)));
             let verdict = match m.met() {
                 Some(true) => "yes",
@@ -166,7 +198,7 @@ impl Rows {
 
     pub(super) fn to_json(&self) -> Value {
         let rows: Vec<Value> = self
-            .0
+            .rows
             .iter()
             .map(|m| {
                 json!({
@@ -182,16 +214,11 @@ impl Rows {
                 })
             })
             .collect();
-        let first = |file: &str| {
-            std::fs::read_to_string(file)
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        };
         json!({
             "kernel": first("/proc/sys/kernel/osrelease"),
-            "cpus": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
-            "loadAtEnd": first("/proc/loadavg"),
+            "cpus": cpus(),
+            "loadBefore": self.load,
+            "loadAfter": first("/proc/loadavg"),
             "rows": rows,
         })
     }
@@ -214,7 +241,7 @@ mod tests {
         assert_eq!(json["rows"][1]["met"], false);
         assert_eq!(json["rows"][2]["ours"], Value::Null);
         assert_eq!(json["rows"][2]["note"], "no etcd");
-        assert_eq!(rows.0[0].spread(), Some((0.09, 0.3)));
+        assert_eq!(rows.rows[0].spread(), Some((0.09, 0.3)));
         assert_eq!(number(1234.5), "1234");
         assert_eq!(number(0.0123), "0.012");
     }

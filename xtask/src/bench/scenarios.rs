@@ -19,6 +19,12 @@ const ENDPOINTS: u32 = 60;
 
 /// Every row of this part, in an order that makes each datastore once.
 pub(super) fn measure(bench: &mut Bench) -> Result<()> {
+    if wanted(bench, &["binary"]) {
+        let size = std::fs::metadata(bench.program())
+            .context("looking at the program")?
+            .len();
+        bench.rows.add(BINARY, vec![size as f64 / (1024.0 * 1024.0)]);
+    }
     if wanted(bench, &["idle", "cni"]) {
         let mut world = World::new(bench, 10, 100)?;
         few_objects(bench, &mut world);
@@ -78,8 +84,11 @@ fn record(bench: &mut Bench, rows: &[Row], outcome: Result<Vec<Vec<f64>>>) {
         Err(e) => {
             eprintln!("\n{}: {e:#}", rows[0].name);
             let text = e.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            rows.iter().for_each(|row| bench.rows.missing(*row, first));
+            // The first line is the command; what it says of the failure follows.
+            let mut lines = text.lines();
+            let first = lines.next().unwrap_or_default();
+            let why = lines.find(|l| !l.trim().is_empty()).unwrap_or(first).trim();
+            rows.iter().for_each(|row| bench.rows.missing(*row, why));
         }
     }
 }

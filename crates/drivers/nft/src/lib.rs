@@ -3,7 +3,8 @@
 //!
 //! **Invariants**
 //! - A packet sees a change as a whole or not at all, whatever its size: one change is one batch for both families; a
-//!   whole table is written beside the one in force and put in its place by the batch that hooks it in.
+//!   whole table is written beside the one in force and put in its place by the batch that hooks it in. New chains are
+//!   written by a batch ahead, for a packet on its way sees new elements at once but new rules not before the next.
 //! - Nothing is written but what differs. Each rule carries a hash of its content and each set one of its definition,
 //!   so a restart reads back, compares hashes and elements, and decodes no expression.
 //! - Only tables named `caracal`, `caracal-b` and `caracal-c` of the families `ip` and `ip6` are ours. A table `calico`

@@ -67,6 +67,28 @@ impl Plan {
 }
 
 impl FamilyState {
+    /// Takes out of a plan what nothing leads to before the rest of it is in force: new chains, with the sets they look
+    /// into. Written by a batch of its own, ahead of the rest: rules are those of the generation in which a packet
+    /// began, but elements those of the moment, so a packet on its way would meet a chain of its own batch without rules.
+    pub(crate) fn take_new(&self, plan: &mut Plan) -> Plan {
+        let mut new = Plan::default();
+        let is_new = |c: &ChainPlan| c.put && c.base.is_none();
+        // A set that is made anew has those who look into it emptied by the same batch.
+        if !plan.redefined.is_empty() || !plan.chains.iter().any(is_new) {
+            return new;
+        }
+        (new.chains, plan.chains) = std::mem::take(&mut plan.chains).into_iter().partition(is_new);
+        for (name, elements) in std::mem::take(&mut plan.new_sets) {
+            if self.leads_to_chains(&name) {
+                plan.changes.entry(name.clone()).or_default().add = elements;
+                new.new_sets.push((name, Vec::new()));
+            } else {
+                new.new_sets.push((name, elements));
+            }
+        }
+        new
+    }
+
     fn at<'a>(&self, table: &'a str) -> At<'a> {
         At {
             family: self.family,
@@ -256,8 +278,24 @@ impl FamilyState {
             .is_some_and(|s| s.def.data == Some(DataType::Verdict))
     }
 
-    /// The kernel took the plan: what it knows is what was wanted.
+    /// The kernel took the last of a plan: what it knows is what was wanted.
     pub(crate) fn settle(&mut self, plan: Plan, echoes: &[Echo]) {
+        self.note(plan, echoes);
+        self.clear_touched();
+    }
+
+    /// The kernel took what goes ahead of a plan.
+    pub(crate) fn settle_new(&mut self, plan: Plan, echoes: &[Echo]) {
+        for (name, _) in &plan.new_sets {
+            if !self.leads_to_chains(name) {
+                // Should the rest be refused, these elements are not to be written again.
+                self.touched_sets.insert(name.clone(), BTreeMap::new());
+            }
+        }
+        self.note(plan, echoes);
+    }
+
+    fn note(&mut self, plan: Plan, echoes: &[Echo]) {
         let handles: BTreeMap<u32, u64> = echoes.iter().map(|e| (e.seq, e.handle)).collect();
         for chain in plan.chains {
             let hashes = chain.wanted.rules.iter().map(|r| r.hash);
@@ -293,7 +331,6 @@ impl FamilyState {
                 self.sets.insert(name, def_hash(&set.def, self.family));
             }
         }
-        self.clear_touched();
     }
 }
 

@@ -28,6 +28,9 @@ const STAGED: usize = 4096;
 /// What the kernel refused, with its words.
 type Refusals = Vec<(Option<(Family, Object)>, Refusal)>;
 
+/// A family's plan: what goes ahead, and the rest.
+type Split = (Family, Plan, Plan);
+
 impl<T: NftTx> Nft<T> {
     pub(super) fn load(&mut self, families: &[Family], report: &mut Report) -> Result<(), Error> {
         let mut last = None;
@@ -79,7 +82,8 @@ impl<T: NftTx> Nft<T> {
         Err(last.unwrap_or(Error::NotStarted))
     }
 
-    /// Writes every difference in one batch, and deletes the tables of `old` by it.
+    /// Writes every difference by one batch, new chains that nothing leads to yet by one ahead of it; deletes the tables
+    /// of `old`.
     pub(super) fn commit(&mut self, old: &[(Family, String)], report: &mut Report) -> Result<(), Error> {
         let mut doubted: BTreeSet<(Family, Object)> = BTreeSet::new();
         let mut last = None;
@@ -98,9 +102,9 @@ impl<T: NftTx> Nft<T> {
                 }
                 continue;
             }
-            let mut batch = Batch::default();
+            let (mut ahead, mut batch) = (Batch::default(), Batch::default());
             self.delete_old(old, &mut batch)?;
-            let Some(plans) = self.plan(&mut batch)? else {
+            let Some(mut plans) = self.plan(&mut ahead, &mut batch)? else {
                 let families: Vec<Family> = Family::BOTH
                     .into_iter()
                     .filter(|f| self.states.get(*f).has_work())
@@ -108,9 +112,17 @@ impl<T: NftTx> Nft<T> {
                 self.load(&families, report)?;
                 continue;
             };
-            match load::send(&mut self.tx, batch, report) {
+            let sent = load::send(&mut self.tx, ahead, report).and_then(|echoes| {
+                for (family, new, _) in &mut plans {
+                    self.states
+                        .get_mut(*family)
+                        .settle_new(std::mem::take(new), &echoes);
+                }
+                load::send(&mut self.tx, batch, report)
+            });
+            match sent {
                 Ok(echoes) => {
-                    for (family, plan) in plans {
+                    for (family, _, plan) in plans {
                         self.states.get_mut(family).settle(plan, &echoes);
                     }
                     return Ok(());
@@ -194,8 +206,8 @@ impl<T: NftTx> Nft<T> {
         Ok(())
     }
 
-    /// Plans for the families that have work, appended to the batch; `None` when a new table must be written.
-    fn plan(&mut self, batch: &mut Batch) -> Result<Option<Vec<(Family, Plan)>>, Error> {
+    /// Plans for the families that have work, appended to the two batches; `None` when a new table must be written.
+    fn plan(&mut self, ahead: &mut Batch, batch: &mut Batch) -> Result<Option<Vec<Split>>, Error> {
         let mut plans = Vec::new();
         for family in Family::BOTH {
             let state = self.states.get_mut(family);
@@ -209,18 +221,18 @@ impl<T: NftTx> Nft<T> {
             }
         }
         let echo = plans.iter().map(|(_, _, p)| p.new_rules()).sum::<usize>() <= ECHO_MAX;
-        for (family, table, plan) in &mut plans {
-            self.states.get(*family).emit(plan, batch, table, echo);
+        let mut split = Vec::new();
+        for (family, table, mut plan) in plans {
+            let state = self.states.get(family);
+            let mut new = state.take_new(&mut plan);
+            state.emit(&mut new, ahead, &table, echo);
+            state.emit(&mut plan, batch, &table, echo);
+            split.push((family, new, plan));
         }
-        if batch.len() > DIFF_MAX && !self.started {
+        if ahead.len() + batch.len() > DIFF_MAX && !self.started {
             return Ok(None);
         }
-        Ok(Some(
-            plans
-                .into_iter()
-                .map(|(family, _, plan)| (family, plan))
-                .collect(),
-        ))
+        Ok(Some(split))
     }
 
     /// Looks for the cause of a refusal: what may only be out of date is read again, what is refused a second time is

@@ -11,8 +11,8 @@ use caracal_net::{PortRange, Proto};
 use caracal_netlink::{Message, Refusal, Request};
 use caracal_nft::{Batch, Config, Echo, NetlinkTx, Nft, NftTx, Object, TxError, Wait};
 use caracal_rules::ir::{
-    BaseChain, Chain, ChainKind, Field, Hook, KeyType, Match, Policy, Rule, SetDef, Statement, TableDelta,
-    TableState,
+    BaseChain, Chain, ChainKind, ChainName, Element, Field, Hook, IfName, Key, KeyType, Match, Policy, Rule,
+    SetDef, Statement, TableDelta, TableState, Verdict,
 };
 use caracal_testkit::{needs, netns};
 
@@ -231,6 +231,77 @@ fn netns_no_packet_sees_half_of_a_change() {
     });
     assert!(sent > 1000, "only {sent} sent");
     assert_eq!((passed, leaked), (sent, 0), "of {sent}");
+}
+
+/// An input hook whose map leads packets of the loopback to a chain of this number, which lets nothing in to port 1002.
+fn dispatch(number: u32) -> (Vec<TableDelta>, TableState) {
+    let name = ChainName::from(format!("list-{number}"));
+    let udp = Match::is(Field::Proto, Proto::UDP);
+    let closed = Match::is(Field::Dport, PortRange::single(1002));
+    let chain = Chain::regular([Rule::new([udp, closed], [Statement::DROP], "closed")]);
+    let base = BaseChain {
+        kind: ChainKind::Filter,
+        hook: Hook::Input,
+        priority: 0,
+        policy: Policy::Accept,
+    };
+    let map = Statement::VerdictMap {
+        fields: vec![Field::Iif],
+        map: "who".into(),
+    };
+    let lo = Key::from(IfName::exact("lo").expect("short"));
+    let to = Element::verdict(Verdict::Jump(name.clone()));
+    let mut who = caracal_rules::ir::Set::empty(SetDef::verdict_map([KeyType::IfName]));
+    who.elements.insert(lo.clone(), to.clone());
+    let mut state = TableState::default();
+    state.sets.insert("who".into(), who);
+    state
+        .chains
+        .insert("into".into(), Chain::base(base, [Rule::new([], [map], "")]));
+    state.chains.insert(name.clone(), chain.clone());
+    let deltas = vec![
+        TableDelta::PutChain(name, chain),
+        TableDelta::AddElements("who".into(), vec![(lo, to)]),
+    ];
+    (deltas, state)
+}
+
+#[test]
+fn netns_no_packet_meets_a_new_chain_without_its_rules() {
+    netns!();
+    loopback_up();
+    let closed = UdpSocket::bind("127.0.0.1:1002").expect("a free port");
+    closed.set_nonblocking(true).expect("a plain option");
+    let mut driver = open();
+    driver.start(v4(dispatch(0).1), &token()).expect("a first load");
+    let stop = AtomicBool::new(false);
+    let (changes, sent, leaked) = thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let from = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+            let (mut sent, mut leaked) = (0u32, 0u32);
+            while !stop.load(Ordering::Relaxed) {
+                // The error is that it was dropped.
+                let _ = from.send_to(&[1], "127.0.0.1:1002");
+                sent += 1;
+                leaked += u32::from(closed.recv_from(&mut [0]).is_ok());
+            }
+            (sent, leaked)
+        });
+        let start = Instant::now();
+        let mut number = 0;
+        while start.elapsed() < Duration::from_secs(3) {
+            let old = ChainName::from(format!("list-{number}"));
+            number += 1;
+            let mut deltas = dispatch(number).0;
+            deltas.push(TableDelta::RemoveChain(old));
+            driver.apply(change(deltas), &token()).expect("a change");
+        }
+        stop.store(true, Ordering::Relaxed);
+        let (sent, leaked) = sender.join().expect("the sender ends");
+        (number, sent, leaked)
+    });
+    assert!(changes > 20 && sent > 1000, "{changes} changes, {sent} sent");
+    assert_eq!(leaked, 0, "of {sent} in {changes} changes");
 }
 
 fn loopback_up() {

@@ -48,20 +48,18 @@ fn netns_a_change_is_as_small_as_it_can_be() {
     wrote(&apply(vec![add("10.9.0.3"), del("10.9.0.3")]), 0);
     wrote(&apply(vec![del("10.9.0.1")]), 1);
 
-    // A new endpoint: chain, two rules, map element. One that goes: element and chain.
+    // A new endpoint: chain and two rules ahead, then the map element. One that goes: element and chain.
     let cali3 = Key::from(IfName::exact("cali3").expect("short"));
     let rules = [
         Rule::new([], [Statement::jump("pol")], ""),
         Rule::new([], [Statement::DROP], "end"),
     ];
     let entry = (cali3.clone(), Element::verdict(Verdict::Goto("ep-3".into())));
-    wrote(
-        &apply(vec![
-            TableDelta::AddElements("endpoints".into(), vec![entry]),
-            TableDelta::PutChain("ep-3".into(), Chain::regular(rules)),
-        ]),
-        4,
-    );
+    let report = apply(vec![
+        TableDelta::AddElements("endpoints".into(), vec![entry]),
+        TableDelta::PutChain("ep-3".into(), Chain::regular(rules)),
+    ]);
+    assert_eq!((report.messages, report.batches), (4, 2), "{report:?}");
     assert!(ruleset().contains("\"cali3\" : goto ep-3"), "{}", ruleset());
     let gone = vec![
         TableDelta::RemoveChain("ep-3".into()),

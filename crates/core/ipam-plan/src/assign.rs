@@ -284,3 +284,6 @@ impl Draft {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

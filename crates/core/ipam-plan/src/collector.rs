@@ -208,9 +208,8 @@ impl Collector {
         let s = view.snapshot;
         let mut held: BTreeMap<Holder, Vec<_>> = BTreeMap::new();
         for b in &view.blocks {
-            match b.holder() {
-                Some(h @ Holder::Host(_)) => held.entry(h).or_default().push(b.object().clone()),
-                _ => {}
+            if let Some(h @ Holder::Host(_)) = b.holder() {
+                held.entry(h).or_default().push(b.object().clone());
             }
         }
         let sequence: BTreeMap<Cidr, u64> = view

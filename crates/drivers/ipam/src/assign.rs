@@ -6,10 +6,10 @@ use std::{
 use caracal_api::IpPoolAllowedUse;
 use caracal_ids::NodeName;
 use caracal_ipam_plan::{
-    Asker, BlockWrite, Holder, HostReserved, Observed, Owner, Plan, PlanError, Step, Want, plan_address,
-    plan_group,
+    Asker, BlockWrite, Holder, HostReserved, Observed, Owner, Plan, PlanError, ReleaseRequest, Step, Want,
+    plan_address, plan_group,
 };
-use caracal_net::{Family, IfAddr};
+use caracal_net::{Cidr, Family, IfAddr};
 use futures::future::join_all;
 
 use crate::{
@@ -49,6 +49,9 @@ pub struct AssignOptions {
     /// The most addresses of the family that the handle may hold.
     pub max_per_handle: Option<u64>,
 }
+
+/// Which handle was to count addresses in which block.
+type Lost = BTreeSet<(String, Cidr)>;
 
 /// The result of each of a group.
 pub(crate) type Answers = Vec<Result<Vec<IfAddr>, IpamError>>;
@@ -115,9 +118,26 @@ impl Ipam {
             group.iter().map(|(i, w)| (*i, w.owner.handle.clone())).collect();
         let mut open = group;
         open.retain(|_, w| w.count > 0);
-        if let Err(e) = self.rounds(node, options, &mut open, answers).await {
+        let mut lost = Lost::new();
+        if let Err(e) = self.rounds(node, options, &mut open, answers, &mut lost).await {
             for i in open.keys() {
                 self.fail(&mut answers[*i], e.clone(), &wanted[i]).await;
+            }
+        }
+        let got: BTreeSet<(&String, Cidr)> = wanted
+            .iter()
+            .flat_map(|(i, h)| answers[*i].iter().flatten().map(move |a| (h, a.network())))
+            .collect();
+        lost.retain(|(handle, cidr)| !got.contains(&(handle, *cidr)));
+        self.settle(lost).await;
+    }
+
+    /// Handles counted addresses in blocks that others wrote first: they count them no more.
+    async fn settle(&self, lost: Lost) {
+        for (handle, cidr) in lost {
+            let request = [ReleaseRequest::Count(handle.clone())];
+            if let Err(e) = self.release_in(&cidr, &request).await {
+                tracing::debug!(handle, block = %cidr, error = %e, "a handle counts too much until it is released");
             }
         }
     }
@@ -141,6 +161,7 @@ impl Ipam {
         options: &AssignOptions,
         open: &mut BTreeMap<usize, Want>,
         answers: &mut Answers,
+        lost: &mut Lost,
     ) -> Result<(), IpamError> {
         let handles: BTreeMap<usize, String> =
             open.iter().map(|(i, w)| (*i, w.owner.handle.clone())).collect();
@@ -174,7 +195,7 @@ impl Ipam {
                 Some(Plan::Prepare(steps)) => execute(self.store(), steps).await?,
                 Some(Plan::Write { handles: h, blocks }) => {
                     everything = false;
-                    self.write(h, blocks, open, answers, &handles).await?
+                    self.write((h, blocks), open, answers, &handles, lost).await?
                 }
             };
             match outcome {
@@ -197,13 +218,15 @@ impl Ipam {
     /// Writes handles, then blocks. A block that fails fails only those who were to get addresses of it.
     async fn write(
         &self,
-        handles: Vec<Step>,
-        blocks: Vec<BlockWrite>,
+        (handles, blocks): (Vec<Step>, Vec<BlockWrite>),
         open: &mut BTreeMap<usize, Want>,
         answers: &mut Answers,
         names: &BTreeMap<usize, String>,
+        lost: &mut Lost,
     ) -> Result<Outcome, IpamError> {
         let store = self.store();
+        let given = blocks.iter().flat_map(|b| &b.assigned);
+        lost.extend(given.flat_map(|(i, more)| more.iter().map(|a| (names[i].clone(), a.network()))));
         if all(store, handles).await? == Outcome::Stale {
             return Ok(Outcome::Stale);
         }
@@ -252,6 +275,21 @@ impl Ipam {
         addr: IpAddr,
         options: &AssignOptions,
     ) -> Result<IfAddr, IpamError> {
+        let mut lost = Lost::new();
+        let result = self.assign_one(want, addr, options, &mut lost).await;
+        if result.is_err() {
+            self.settle(lost).await;
+        }
+        result
+    }
+
+    async fn assign_one(
+        &self,
+        want: &Assign,
+        addr: IpAddr,
+        options: &AssignOptions,
+        lost: &mut Lost,
+    ) -> Result<IfAddr, IpamError> {
         let holder = holder_of(&want.node, options);
         let one = Want {
             family: Family::of(addr),
@@ -283,7 +321,7 @@ impl Ipam {
                     let mut answers: Answers = vec![Ok(Vec::new())];
                     let owner = BTreeMap::from([(0, one.owner.handle.clone())]);
                     let outcome = self
-                        .write(handles, blocks, &mut open, &mut answers, &owner)
+                        .write((handles, blocks), &mut open, &mut answers, &owner, lost)
                         .await?;
                     match answers.pop() {
                         Some(Err(e)) => return Err(e),

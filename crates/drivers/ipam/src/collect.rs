@@ -1,7 +1,8 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use caracal_ipam_plan::{Chore, Collector, PlanError, ReleaseRequest, Snapshot, View, plan_thaw};
 use caracal_net::Cidr;
+use caracal_store::Backoff;
 
 use crate::{
     error::IpamError,
@@ -42,6 +43,32 @@ impl Ipam {
             }
         }
         Ok(done)
+    }
+
+    /// Collects every `every`, for ever; while the datastore is away it tries again after growing waits. Several may do so
+    /// at once, on several machines: each chore is done by whoever comes first.
+    pub async fn keep_collecting(&self, mut collector: Collector, every: Duration) {
+        let mut away = Backoff::new(Duration::from_secs(1), every.max(Duration::from_secs(1)));
+        loop {
+            let wait = match self.collect(&mut collector).await {
+                Ok(done) => {
+                    if !done.released.is_empty() || !done.blocks.is_empty() {
+                        tracing::info!(
+                            addresses = done.released.len(),
+                            blocks = done.blocks.len(),
+                            "IPAM garbage collected"
+                        );
+                    }
+                    away.reset();
+                    every
+                }
+                Err(e) => {
+                    tracing::warn!(error = %e, "IPAM garbage collection has to wait");
+                    away.wait()
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
     }
 
     async fn chore(&self, chore: &Chore, done: &mut Collected) -> Result<(), IpamError> {

@@ -1,5 +1,7 @@
 //! IPAM on the memory store: crashes, lost replies, many writers, a simulated cluster, repairs.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod chaos;
 mod crash;
 mod group;

@@ -31,6 +31,17 @@ struct Size {
     churn: u64,
 }
 
+impl Size {
+    /// The ranges of three pools, of which the third overlaps with the first: roomy for many nodes, tight for few.
+    fn ranges(&self) -> [&'static str; 3] {
+        if self.nodes > 50 {
+            ["10.0.0.0/17", "10.1.0.0/17", "10.0.64.0/18"]
+        } else {
+            ["10.0.0.0/24", "10.1.0.0/26", "10.0.0.128/25"]
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum What {
     /// Starts a pod in a slot of a node, or stops the one that runs there.
@@ -137,6 +148,7 @@ struct Cluster {
     world: World,
     truth: Rc<RefCell<Truth>>,
     seed: u64,
+    size: Size,
 }
 
 fn node_name(n: u64) -> String {
@@ -151,8 +163,9 @@ fn skew(node: u64) -> i64 {
 impl Cluster {
     async fn new(seed: u64, kubernetes: bool, size: Size) -> Self {
         let world = World::new(kubernetes);
-        world.pool("a", "10.0.0.0/19", 28).await;
-        world.pool("b", "10.1.0.0/20", 27).await;
+        let ranges = size.ranges();
+        world.pool("a", ranges[0], 28).await;
+        world.pool("b", ranges[1], 27).await;
         world.pool("six", "fd00::/112", 124).await;
         for n in 0..size.nodes {
             world.node(&node_name(n)).await;
@@ -161,6 +174,7 @@ impl Cluster {
             world,
             truth: Rc::default(),
             seed,
+            size,
         }
     }
 
@@ -300,7 +314,7 @@ impl Cluster {
     /// Pools are made, closed, opened, and made anew with other block sizes over the blocks of the old ones.
     async fn change_pools(&self, n: u64) {
         let name = ["a", "b", "c"][(n % 3) as usize];
-        let cidr = ["10.0.0.0/19", "10.1.0.0/20", "10.0.16.0/20"][(n % 3) as usize];
+        let cidr = self.size.ranges()[(n % 3) as usize];
         let block = 26 + (n / 3 % 4) as u8;
         let key = ResourceKey::global(Kind::IpPool, name);
         let stored: Result<Object<IpPoolSpec>, _> = match self.world.memory.get(&key).await {
@@ -515,7 +529,7 @@ fn a_cluster_for_twenty_cycles() {
         nodes: 250,
         slots: 12,
         cycles: 20,
-        churn: 600,
+        churn: 300,
     };
     let calls = simulate_or_shrink(seed(), false, size);
     assert!(calls >= 100_000, "only {calls} calls of the store");

@@ -39,12 +39,8 @@ impl Rules {
     }
 }
 
-#[derive(Debug)]
-struct Source {
-    rules: Rules,
-    // per family, egress and ingress
-    cache: PerFamily<[Option<Arc<[Atom]>>; 2]>,
-}
+/// Per family, egress and ingress.
+type Made = PerFamily<[Option<Arc<[Atom]>>; 2]>;
 
 /// Atoms that are kept. A change of one policy needs those of the lists that hold it; to keep those of ten thousand
 /// policies for it would take a quarter of the compiler's memory.
@@ -52,7 +48,8 @@ const KEPT: usize = 8_192;
 
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
-    sources: Map<SourceId, Source>,
+    sources: Map<SourceId, Rules>,
+    cache: Map<SourceId, Made>,
     // atoms made since all were dropped, those that are gone meanwhile included
     made: usize,
     set_users: Map<IpSetId, HashSet<SourceId>>,
@@ -65,15 +62,15 @@ impl Sources {
             let users = self.set_users.entry(set.clone()).or_default();
             users.insert(id.clone());
         }
-        let cache = PerFamily::default();
-        self.sources.insert(id.clone(), Source { rules, cache });
+        self.sources.insert(id.clone(), rules);
     }
 
     pub(crate) fn remove(&mut self, id: &SourceId) {
         let Some(old) = self.sources.remove(id) else {
             return;
         };
-        for set in old.rules.sets() {
+        self.cache.remove(id);
+        for set in old.sets() {
             if let Some(users) = self.set_users.get_mut(set) {
                 users.remove(id);
                 if users.is_empty() {
@@ -87,9 +84,7 @@ impl Sources {
     pub(crate) fn set_changed(&mut self, set: &IpSetId) -> Vec<SourceId> {
         let users: Vec<SourceId> = self.set_users.get(set).into_iter().flatten().cloned().collect();
         for id in &users {
-            if let Some(source) = self.sources.get_mut(id) {
-                source.cache = PerFamily::default();
-            }
+            self.cache.remove(id);
         }
         users
     }
@@ -101,9 +96,8 @@ impl Sources {
         direction: Direction,
         sets: &IpSets,
     ) -> Atoms {
-        let source = self.sources.get_mut(id)?;
-        let rules = source.rules.of(direction);
-        let slot = &mut source.cache.get_mut(family)[direction as usize];
+        let rules = self.sources.get(id)?.of(direction);
+        let slot = &mut self.cache.entry_ref(id).or_default().get_mut(family)[direction as usize];
         let made = slot.get_or_insert_with(|| {
             let made = atoms(rules, family, sets);
             self.made += made.len();
@@ -116,9 +110,7 @@ impl Sources {
     pub(crate) fn forget_atoms(&mut self) {
         if self.made > KEPT {
             self.made = 0;
-            for source in self.sources.values_mut() {
-                source.cache = PerFamily::default();
-            }
+            self.cache = Map::default();
         }
     }
 }

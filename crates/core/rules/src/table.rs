@@ -32,6 +32,9 @@ pub(crate) struct Binding {
     pub(crate) comment: Arc<str>,
 }
 
+/// Keys that went from a map, and elements that came.
+type Change = (Vec<Key>, Vec<(Key, Element)>);
+
 /// A place, and an interface or all that have no list of their own there.
 pub(crate) type At = (Slot, Option<IfName>);
 
@@ -104,7 +107,7 @@ impl Table {
         if let Some(b) = &old {
             self.release(&b.list.name);
         }
-        if !(old.is_none() && !self.bindings.contains_key(&at)) {
+        if old.is_some() || self.bindings.contains_key(&at) {
             self.bindings_before.entry(at).or_insert(old);
         }
     }
@@ -390,7 +393,7 @@ impl Table {
     }
 
     fn write_bindings(&mut self, out: &mut Out) {
-        let mut changes: BTreeMap<Slot, (Vec<Key>, Vec<(Key, Element)>)> = BTreeMap::new();
+        let mut changes: BTreeMap<Slot, Change> = BTreeMap::new();
         for (at, before) in std::mem::take(&mut self.bindings_before) {
             // What goes with its map needs no words.
             if !self.base.maps.contains(&at.0) {

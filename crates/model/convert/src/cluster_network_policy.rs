@@ -360,11 +360,11 @@ fn peer(peer: &ClusterPeer, at: &FieldPath, networks: bool) -> Result<EntityRule
     Ok(entity)
 }
 
+/// A protocol and its ports; all of them when the list is empty.
+type Ports = (Option<Protocol>, Vec<Port>);
+
 /// Ports by protocol, in the order of their names; ports by name are of no protocol, and no entry means everything.
-fn protocols(
-    list: &[ClusterProtocol],
-    at: &FieldPath,
-) -> Result<Vec<(Option<Protocol>, Vec<Port>)>, Vec<Problem>> {
+fn protocols(list: &[ClusterProtocol], at: &FieldPath) -> Result<Vec<Ports>, Vec<Problem>> {
     if list.is_empty() {
         return Ok(vec![(None, Vec::new())]);
     }

@@ -72,6 +72,8 @@ struct Worker {
     next_route_audit: Option<Instant>,
     mtu_written: Option<u32>,
     born: Instant,
+    /// When the tables are counted again, at the earliest.
+    next_count: Instant,
     /// Whether the first complete apply is done.
     concluded: bool,
     /// Changes since memory was last given back.
@@ -123,6 +125,7 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
         next_route_audit: None,
         mtu_written: None,
         born: Instant::now(),
+        next_count: Instant::now(),
         concluded: false,
         changes: MANY,
         problems: Vec::new(),
@@ -254,7 +257,10 @@ impl Worker {
         }
         if self.nft_started {
             self.follow_tables();
-            self.count_tables();
+            if self.next_count <= now {
+                self.next_count = now + ALIVE;
+                self.count_tables();
+            }
         }
     }
 

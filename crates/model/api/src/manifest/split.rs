@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(shape("a: 1\n---\nb: 2\n"), [(1, 1, true), (2, 2, true)]);
         assert_eq!(
             shape("---\na: 1\n--- # second\nb: 2"),
-            [(1, 1, true), (2, 2, true)]
+            [(1, 1, true), (2, 3, true)]
         );
         assert_eq!(shape("%YAML 1.2\n---\na: 1\n...\n"), [(1, 2, true)]);
         assert_eq!(

@@ -154,6 +154,7 @@ impl Rows {
             self.load,
             first("/proc/loadavg"),
         );
+        println!();
         let head = [
             "row",
             "",
@@ -184,15 +185,19 @@ impl Rows {
                 if m.note.is_empty() {
                     verdict.to_owned()
                 } else {
-                    m.note.clone()
+                    m.note.replace('|', "/")
                 },
             ]);
         }
         let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; 8] = std::array::from_fn(width);
-        for line in &lines {
-            let cells: Vec<String> = line.iter().zip(widths).map(|(c, w)| format!("{c:w$}")).collect();
-            println!("{}", cells.join("  ").trim_end());
+        // As Markdown, so that it can go into a page as it is.
+        let show = |cells: Vec<String>| println!("| {} |", cells.join(" | "));
+        for (number, line) in lines.iter().enumerate() {
+            show(line.iter().zip(widths).map(|(c, w)| format!("{c:w$}")).collect());
+            if number == 0 {
+                show(widths.iter().map(|w| "-".repeat(*w)).collect());
+            }
         }
     }
 

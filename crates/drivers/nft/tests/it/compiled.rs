@@ -1,6 +1,12 @@
 //! What the compiler makes is what the kernel takes.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 use caracal_api::{Action, EncapMode, TierDefaultAction};
 use caracal_desired::{Delta, HostEndpoint, Policy, Pool, Rule, TierPolicies, Vtep, WorkloadEndpoint};
@@ -277,5 +283,108 @@ fn netns_random_clusters_follow_one_another() {
             &open().start(compiler.full_state(), &token()).expect("a restart"),
             0,
         );
+    }
+}
+
+/// Whether a connection to a port of this host by `lo` comes about. A closed one is dropped, so it takes the whole time.
+fn connects(family: Family, port: u16) -> bool {
+    let address: IpAddr = match family {
+        Family::V4 => Ipv4Addr::LOCALHOST.into(),
+        Family::V6 => Ipv6Addr::LOCALHOST.into(),
+    };
+    let _listener = TcpListener::bind((address, port)).expect("a port of a fresh network");
+    TcpStream::connect_timeout(&(address, port).into(), Duration::from_millis(400)).is_ok()
+}
+
+#[test]
+fn netns_packets_meet_a_host_endpoint() {
+    netns!();
+    needs!("ip");
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    assert!(up.expect("ip runs").success());
+    let id = |name: &str| PolicyId::global(PolicyKind::GlobalNetworkPolicy, name);
+    let rule = |action, source: bool, port| {
+        let mut rule = Rule::new(action);
+        rule.protocol = Some(Proto::TCP);
+        let side = if source { &mut rule.src } else { &mut rule.dst };
+        side.ports = vec![PortRange::single(port)];
+        rule
+    };
+    let policy = |name: &str, ingress: Vec<Rule>, egress: Vec<Rule>| {
+        Delta::Policy(Arc::new(Policy {
+            id: id(name),
+            tier: TierName::new("default").expect("a name"),
+            ingress,
+            egress,
+            untracked: name == "untracked",
+            pre_dnat: name == "pre",
+        }))
+    };
+    let list = |name: &str, end| {
+        vec![TierPolicies {
+            name: TierName::new("default").expect("a name"),
+            default_action: end,
+            ingress: vec![id(name)],
+            egress: if name == "pre" { vec![] } else { vec![id(name)] },
+        }]
+    };
+    // Without tracking every packet is judged, so answers need rules as well.
+    let both_ways = || vec![rule(Action::Allow, false, 8082), rule(Action::Allow, true, 8082)];
+    let mut compiler = Compiler::new(RulesConfig {
+        failsafe_in: vec![Failsafe {
+            proto: Proto::TCP,
+            port: 22,
+            net: None,
+        }],
+        ..RulesConfig::default()
+    });
+    compiler.apply_all(&[
+        policy(
+            "normal",
+            vec![rule(Action::Allow, false, 8080), rule(Action::Allow, false, 8083)],
+            vec![Rule::new(Action::Allow)],
+        ),
+        policy("untracked", both_ways(), both_ways()),
+        policy(
+            "pre",
+            vec![rule(Action::Deny, false, 8083), rule(Action::Allow, false, 8084)],
+            vec![],
+        ),
+        Delta::HostEndpoint(Arc::new(HostEndpoint {
+            name: "loopback".into(),
+            interface: "lo".into(),
+            expected_ips: vec![],
+            tiers: list("normal", TierDefaultAction::Deny),
+            untracked: list("untracked", TierDefaultAction::Pass),
+            pre_dnat: list("pre", TierDefaultAction::Pass),
+            forward: vec![],
+            profiles: vec![],
+        })),
+    ]);
+    let mut driver = open();
+    let report = driver.start(compiler.full_state(), &token()).expect("a start");
+    assert_eq!(report.problems, []);
+    let cases = [
+        (8080, true, "allowed"),
+        (8081, false, "the end of the tier"),
+        (22, true, "a failsafe port"),
+        (8082, true, "untracked policy allows it for good"),
+        (8083, false, "preDNAT policy denies it first"),
+        (8084, true, "preDNAT policy allows it for good"),
+    ];
+    for family in Family::BOTH {
+        for (port, open, why) in cases {
+            assert_eq!(
+                connects(family, port),
+                open,
+                "{family}, port {port}: {why}\n{}",
+                ruleset()
+            );
+        }
+    }
+    compiler.apply(&Delta::HostEndpointGone("loopback".into()));
+    driver.apply(compiler.flush(), &token()).expect("a change");
+    for family in Family::BOTH {
+        assert!(connects(family, 8081), "the endpoint is gone");
     }
 }

@@ -24,15 +24,14 @@ impl Ipam {
         let families = BTreeSet::from([cidr.family()]);
         let mut tries = self.tries();
         loop {
-            let mut seen = self.observe_settings(holder).await?;
             let asker = Asker {
                 holder: holder.clone(),
                 max_blocks: None,
                 host_reserved: None,
                 now: self.now(),
             };
-            self.observe_claims(&mut seen, &asker, &families, &BTreeSet::new(), true)
-                .await?;
+            let nobody = BTreeSet::new();
+            let seen = self.observe(holder, None, (&families, &nobody), true).await?;
             let pool = pool_of(&seen, cidr)?;
             let outcome = match plan_claim_affinity(&seen, &asker, &pool, cidr)? {
                 Plan::Prepare(steps) if steps.is_empty() => return Ok(()),
@@ -165,18 +164,11 @@ impl Ipam {
     /// [`IpamError`] when the datastore fails.
     pub async fn tidy(&self, node: &str) -> Result<Vec<Cidr>, IpamError> {
         let holder = Holder::Host(node.to_owned());
-        let mut seen = self.observe_settings(&holder).await?;
-        let asker = Asker {
-            holder: holder.clone(),
-            max_blocks: None,
-            host_reserved: None,
-            now: self.now(),
-        };
         let families = Family::BOTH.into_iter().collect();
-        self.observe_claims(&mut seen, &asker, &families, &BTreeSet::new(), false)
-            .await?;
+        let nobody = BTreeSet::new();
+        let seen = self.observe(&holder, None, (&families, &nobody), false).await?;
         let mut given = Vec::new();
-        for cidr in spare_blocks(&seen, &holder, asker.now) {
+        for cidr in spare_blocks(&seen, &holder, self.now()) {
             match self.release_affinity(&holder, &cidr, true).await {
                 Ok(()) => given.push(cidr),
                 // Somebody took an address of it meanwhile.

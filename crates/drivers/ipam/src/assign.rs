@@ -170,14 +170,11 @@ impl Ipam {
         let mut settings: Option<Observed> = None;
         let mut everything = false;
         while !open.is_empty() {
-            let mut seen = match settings.take() {
-                Some(s) => s,
-                None => self.observe_settings(&holder).await?,
-            };
             let asker = self.asker(&holder, options);
             let families: BTreeSet<Family> = open.values().map(|w| w.family).collect();
             let names: BTreeSet<String> = open.values().map(|w| w.owner.handle.clone()).collect();
-            self.observe_claims(&mut seen, &asker, &families, &names, everything)
+            let seen = self
+                .observe(&holder, settings.take(), (&families, &names), everything)
                 .await?;
             let wants: Vec<(usize, Want)> = open.iter().map(|(i, w)| (*i, w.clone())).collect();
             let group = plan_group(&seen, &asker, &wants);
@@ -298,14 +295,11 @@ impl Ipam {
         };
         let names = BTreeSet::from([one.owner.handle.clone()]);
         let families = BTreeSet::from([one.family]);
-        // Whose block it is in is not known before all are read.
-        let everything = true;
         let mut tries = self.tries();
         loop {
-            let mut seen = self.observe_settings(&holder).await?;
             let asker = self.asker(&holder, options);
-            self.observe_claims(&mut seen, &asker, &families, &names, everything)
-                .await?;
+            // Whose block it is in is not known before all are read.
+            let seen = self.observe(&holder, None, (&families, &names), true).await?;
             let outcome = match plan_address(&seen, &asker, &one, addr)? {
                 // All was read.
                 Plan::NeedAll => Outcome::Stale,

@@ -4,7 +4,7 @@ use caracal_api::{
     BlockAffinitySpec, IpReservationSpec, IpamBlockSpec, IpamHandleSpec, Kind, Object, Resource, ResourceKey,
     Spec,
 };
-use caracal_ipam_plan::{Asker, Holder, Observed, cidr_of_block_name};
+use caracal_ipam_plan::{Holder, Observed, cidr_of_block_name};
 use caracal_net::{Cidr, Family};
 use caracal_store::{ListOptions, Store, StoreError};
 use futures::future::join_all;
@@ -115,19 +115,29 @@ impl Ipam {
         })
     }
 
-    /// Adds the claims, blocks and handles of this moment. With `all` those of everybody.
-    pub(crate) async fn observe_claims(
+    /// What is there at this moment: settings (those in `settings`, if they were read already), claims, blocks and handles.
+    /// With `all` the claims and blocks of everybody.
+    pub(crate) async fn observe(
         &self,
-        seen: &mut Observed,
-        asker: &Asker,
-        families: &BTreeSet<Family>,
-        names: &BTreeSet<String>,
+        holder: &Holder,
+        settings: Option<Observed>,
+        (families, names): (&BTreeSet<Family>, &BTreeSet<String>),
         all: bool,
-    ) -> Result<(), IpamError> {
+    ) -> Result<Observed, IpamError> {
         let store = self.store();
-        let prefix = (!all).then(|| asker.holder.affinity_prefix());
-        let (affinities, found) =
-            tokio::join!(list::<BlockAffinitySpec>(store, prefix), handles(store, names));
+        let prefix = (!all).then(|| holder.affinity_prefix());
+        let settings = async {
+            match settings {
+                Some(s) => Ok(s),
+                None => self.observe_settings(holder).await,
+            }
+        };
+        let (seen, affinities, found) = tokio::join!(
+            settings,
+            list::<BlockAffinitySpec>(store, prefix),
+            handles(store, names)
+        );
+        let mut seen = seen?;
         seen.affinities = affinities.map_err(doing("reading the block affinities"))?.items;
         seen.handles = found?;
         seen.all = all;
@@ -142,12 +152,13 @@ impl Ipam {
                 .filter_map(|(k, _)| cidr_of_block_name(&k.name));
             seen.unreadable.extend(bad);
             seen.blocks = listed.items;
-            return Ok(());
+            return Ok(seen);
         }
         // The prefix also finds owners whose names begin alike.
         seen.affinities
-            .retain(|a| Holder::of_affinity(&a.spec) == asker.holder);
-        self.observe_own_blocks(seen, families).await
+            .retain(|a| Holder::of_affinity(&a.spec) == *holder);
+        self.observe_own_blocks(&mut seen, families).await?;
+        Ok(seen)
     }
 
     async fn observe_own_blocks(

@@ -183,14 +183,17 @@ impl Ipam {
         requests: &[ReleaseRequest],
     ) -> Result<Released, IpamError> {
         let store = self.store();
-        let cooldown = caracal_ipam_plan::cooldown(&self.config().await?);
         let mut requests = requests.to_vec();
         let mut report = Released::default();
         let mut tries = self.tries();
         loop {
-            let stored = block(store, cidr).await?;
+            let known = handles_of(None, &requests);
+            let (config, stored, found) =
+                tokio::join!(self.config(), block(store, cidr), handles(store, &known));
+            let (cooldown, stored, mut found) = (caracal_ipam_plan::cooldown(&config?), stored?, found?);
             let read = stored.clone().and_then(|b| Block::read(b).ok());
-            let found = handles(store, &handles_of(read.as_ref(), &requests)).await?;
+            let more = handles_of(read.as_ref(), &requests);
+            found.extend(handles(store, more.difference(&known)).await?);
             let plan = plan_release(stored, &found, cidr, &requests, (self.now(), cooldown))?;
             let mut steps = plan.steps.into_iter();
             let first: Vec<_> = steps.by_ref().take(1).collect();

@@ -529,7 +529,7 @@ fn a_cluster_for_twenty_cycles() {
         nodes: 250,
         slots: 12,
         cycles: 20,
-        churn: 300,
+        churn: 360,
     };
     let calls = simulate_or_shrink(seed(), false, size);
     assert!(calls >= 100_000, "only {calls} calls of the store");

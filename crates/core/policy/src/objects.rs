@@ -18,6 +18,9 @@ use crate::{
     vocabulary::Vocabulary,
 };
 
+/// The longest name that the kernel gives an interface, in bytes.
+const INTERFACE_NAME_MAX: usize = 15;
+
 /// What an endpoint or network set is as a member of IP sets.
 pub(crate) struct Member {
     pub(crate) content: Content<Ports>,
@@ -219,10 +222,19 @@ pub(crate) fn local_host(
     faults: &mut Faults,
 ) -> HostEndpoint {
     let spec = &object.spec;
+    let interface = spec.interface_name.as_str();
+    if interface.len() > INTERFACE_NAME_MAX {
+        let why =
+            format!("{interface:?} is no interface's name: at most {INTERFACE_NAME_MAX} bytes are allowed");
+        faults.add(Fault::new("spec.interfaceName", why));
+    } else if interface.is_empty() && spec.expected_ips.is_empty() {
+        let why = "an interface's name, * for all, or an address in expectedIPs is needed";
+        faults.add(Fault::new("spec.interfaceName", why));
+    }
     let good = spec.expected_ips.iter().filter_map(|t| t.parse().ok());
     HostEndpoint {
         name: key.name.clone(),
-        interface: spec.interface_name.as_str().into(),
+        interface: interface.into(),
         // Bad ones were noted when the endpoint was read as a member.
         expected_ips: good.collect(),
         tiers: Vec::new(),

@@ -277,3 +277,27 @@ fn an_object_under_a_key_of_another_kind_does_not_exist() {
             .starts_with("kind:")
     );
 }
+
+#[test]
+fn a_host_endpoint_that_no_interface_can_be_is_named() {
+    let mut world = World::with_pod();
+    for (name, spec, expected) in [
+        (
+            "long",
+            json!({"node": NODE, "interfaceName": "a-name-too-long-for-it"}),
+            Some("at most 15 bytes"),
+        ),
+        ("none", json!({"node": NODE}), Some("expectedIPs is needed")),
+        ("all", json!({"node": NODE, "interfaceName": "*"}), None),
+        ("found", json!({"node": NODE, "expectedIPs": ["192.0.2.1"]}), None),
+        ("elsewhere", json!({"node": "elsewhere"}), None),
+    ] {
+        world.put("HostEndpoint", "", name, spec);
+        world.flush();
+        let reason = world.reason("HostEndpoint", "", name);
+        match expected {
+            Some(text) => assert!(reason.is_some_and(|r| r.contains(text)), "{name}: {reason:?}"),
+            None => assert_eq!(reason, None, "{name}"),
+        }
+    }
+}

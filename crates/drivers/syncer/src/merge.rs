@@ -31,7 +31,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            capacity: 16,
+            // Pages of a first snapshot wait here, thousands of objects each.
+            capacity: 2,
             backoff: Backoff::default(),
         }
     }

@@ -1,4 +1,5 @@
 //! The program as the CNI plugin `calico`, with the embedded store as a process beside it.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
     fs,

@@ -288,18 +288,23 @@ fn netns_random_clusters_follow_one_another() {
 
 /// Whether a connection to a port of this host by `lo` comes about. A closed one is dropped, so it takes the whole time.
 fn connects(family: Family, port: u16) -> bool {
+    reaches(family, port, port)
+}
+
+/// The same with a listener on another port, to which the connection is led.
+fn reaches(family: Family, port: u16, listener: u16) -> bool {
     let address: IpAddr = match family {
         Family::V4 => Ipv4Addr::LOCALHOST.into(),
         Family::V6 => Ipv6Addr::LOCALHOST.into(),
     };
-    let _listener = TcpListener::bind((address, port)).expect("a port of a fresh network");
+    let _listener = TcpListener::bind((address, listener)).expect("a port of a fresh network");
     TcpStream::connect_timeout(&(address, port).into(), Duration::from_millis(400)).is_ok()
 }
 
 #[test]
 fn netns_packets_meet_a_host_endpoint() {
     netns!();
-    needs!("ip");
+    needs!("ip", "nft");
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     assert!(up.expect("ip runs").success());
     let id = |name: &str| PolicyId::global(PolicyKind::GlobalNetworkPolicy, name);
@@ -378,6 +383,27 @@ fn netns_packets_meet_a_host_endpoint() {
                 connects(family, port),
                 open,
                 "{family}, port {port}: {why}\n{}",
+                ruleset()
+            );
+        }
+    }
+    // What is translated on its way out is judged by where it goes.
+    script(
+        "table inet foreign { chain out { type nat hook output priority -100; tcp dport 9000 redirect to :9001; \
+         tcp dport 9002 redirect to :9003; }; }",
+    );
+    compiler.apply(&policy(
+        "normal",
+        vec![Rule::new(Action::Allow)],
+        vec![rule(Action::Allow, false, 9001), rule(Action::Allow, false, 9002)],
+    ));
+    driver.apply(compiler.flush(), &token()).expect("a change");
+    for family in Family::BOTH {
+        for (port, lands, open) in [(9000, 9001, true), (9002, 9003, false)] {
+            assert_eq!(
+                reaches(family, port, lands),
+                open,
+                "{family}, {port} to {lands}\n{}",
                 ruleset()
             );
         }

@@ -3,6 +3,7 @@ use std::{
     net::IpAddr,
 };
 
+use caracal_api::Kind;
 use caracal_net::Cidr;
 
 use crate::{
@@ -82,7 +83,7 @@ pub fn check(snapshot: &Snapshot, now: Stamp, grace: i64) -> Report {
 }
 
 fn unreadable(view: &View<'_>, report: &mut Report) {
-    let by_hand = "correct or delete the object with `calicoctl replace` or `calicoctl delete`; nothing else is kept from working by it";
+    let block = "put the stored value right in the datastore itself; until then none of its addresses is given out or taken back";
     let objects = view.snapshot.malformed.iter().chain(&view.bad_fields);
     for (key, why) in objects {
         let p = Problem::new(
@@ -90,7 +91,14 @@ fn unreadable(view: &View<'_>, report: &mut Report) {
             key,
             format!("{key} cannot be read: {why}"),
         );
-        report.problems.push(p.by_hand(by_hand));
+        report.problems.push(match key.kind {
+            Kind::IpamHandle | Kind::BlockAffinity => p.fixed_by(Fix::Discard(key.clone())),
+            Kind::IpamBlock => p.by_hand(block),
+            kind => p.by_hand(format!(
+                "put it right with `calicoctl replace`, or `calicoctl delete {kind} {}`",
+                key.name
+            )),
+        });
     }
     for e in &view.bad_blocks {
         let subject = match e {
@@ -98,7 +106,7 @@ fn unreadable(view: &View<'_>, report: &mut Report) {
             other => other.to_string(),
         };
         let p = Problem::new(ProblemKind::Unreadable, subject, e.to_string());
-        report.problems.push(p.by_hand(by_hand));
+        report.problems.push(p.by_hand(block));
     }
 }
 

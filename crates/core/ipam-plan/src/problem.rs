@@ -162,4 +162,6 @@ pub enum Fix {
     },
     /// Finish the deletion of an object that is marked.
     FinishDeletion(caracal_api::ResourceKey),
+    /// Delete a claim or handle that cannot be read; what blocks say makes it anew.
+    Discard(caracal_api::ResourceKey),
 }

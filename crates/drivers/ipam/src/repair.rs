@@ -56,6 +56,7 @@ impl Ipam {
                 instead_of,
             } => self.allocate(*addr, node, owner, instead_of.as_ref()).await,
             Fix::FinishDeletion(key) => self.finish_deletion(key).await,
+            Fix::Discard(key) => self.discard(key).await,
         }
     }
 
@@ -220,6 +221,35 @@ impl Ipam {
             // Whoever changed it meanwhile needs it.
             Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict { .. }) => Ok(()),
             Err(e) => Err(doing("deleting an object that is half deleted")(e)),
+        }
+    }
+
+    /// Deletes what still cannot be used: a handle or claim whose value or ranges cannot be read.
+    async fn discard(&self, key: &ResourceKey) -> Result<(), IpamError> {
+        let is_range = |text: &str| text.parse::<Cidr>().is_ok();
+        let (bad, revision) = match self.store().get(key).await {
+            Err(StoreError::Malformed { .. }) => (true, None),
+            Err(StoreError::NotFound(_)) => (false, None),
+            Err(e) => return Err(doing("reading an object that cannot be used")(e)),
+            Ok(r) => {
+                let bad = match &r {
+                    Resource::IpamHandle(o) => o.spec.block.iter().any(|(c, n)| !is_range(c) || *n == 0),
+                    Resource::BlockAffinity(o) => !is_range(&o.spec.cidr),
+                    _ => false,
+                };
+                (bad, r.metadata().resource_version.clone())
+            }
+        };
+        if !bad {
+            return Ok(());
+        }
+        let expect = Preconditions {
+            resource_version: revision,
+            uid: None,
+        };
+        match self.store().delete(key, &expect).await {
+            Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict { .. }) => Ok(()),
+            Err(e) => Err(doing("deleting an object that cannot be used")(e)),
         }
     }
 }

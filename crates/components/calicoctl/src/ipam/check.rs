@@ -133,6 +133,7 @@ fn describe(fix: &caracal_ipam_plan::Fix) -> String {
         }
         Fix::Allocate { addr, owner, .. } => format!("allocate {addr} to handle {}", owner.handle),
         Fix::FinishDeletion(key) => format!("finish the deletion of {key}"),
+        Fix::Discard(key) => format!("delete {key}, which cannot be read; what blocks say makes it anew"),
     }
 }
 

@@ -271,6 +271,15 @@ fn a_clean_database_and_one_that_cannot_be_read() {
     assert!(ran.err.contains("it is away"), "{}", ran.err);
     // One bad object is a problem like others.
     s.0.put_malformed(&ResourceKey::global(Kind::IpamBlock, "10-0-7-0-26"), "not JSON");
+    s.0.put_malformed(&ResourceKey::global(Kind::IpamHandle, "net.a"), "not JSON");
+    let fixed = s.run("ipam check --fix --apply");
+    assert_eq!(fixed.code, 1, "{}", fixed.out);
+    assert!(fixed.out.contains("After repairs: 1 problems."), "{}", fixed.out);
+    assert!(
+        s.all::<IpamHandleSpec>(Kind::IpamHandle)
+            .iter()
+            .any(|h| h.metadata.name == "net.a")
+    );
     let ran = s.run("ipam check");
     assert_eq!(ran.code, 1, "{}", ran.out);
     assert!(
@@ -443,4 +452,48 @@ fn splits_a_pool_of_a_locked_datastore() {
         .collect();
     assert_eq!(names, ["split-p-0", "split-p-1"]);
     assert!(s.all::<BlockAffinitySpec>(Kind::BlockAffinity).is_empty());
+}
+
+#[test]
+fn works_on_the_embedded_store() {
+    let rig = crate::rig::Rig::new();
+    let pool =
+        "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.0.0.0/16}\n";
+    rig.run_reading("apply -f -", pool).ok();
+    let text = rig.run("ipam check").ok();
+    assert!(text.contains("  10.0.0.0/16\nFound 1 active IP pools."), "{text}");
+    rig.run("ipam configure --strictaffinity=true --ip-cooldown-seconds=5")
+        .ok();
+    let text = rig.run("ipam show --show-configuration").ok();
+    assert!(
+        text.contains("| IPCooldownSeconds            | 5       |"),
+        "{text}"
+    );
+    // Somebody's block without a claim, as a broken tool would leave it.
+    let cidr: Cidr = "10.0.3.0/26".parse().unwrap();
+    let mut block = Block::new(cidr, &Holder::Host("n1".into()), Stamp::default(), None);
+    let addr = block.assign(1, &owner("n1", "a"), &[])[0].addr;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (_, store) = caracal_datastore::from_process(Some(&rig.path("calicoctl.cfg"))).unwrap();
+        store.create(block.into_object().into()).await.unwrap();
+    });
+    let v: serde_json::Value = serde_json::from_str(&rig.run("ipam check -o json").out).unwrap();
+    let kinds: Vec<&str> = v["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["leaked", "handle-missing", "affinity-missing"]);
+    let text = rig.run("ipam check --fix --apply").ok();
+    assert!(text.contains("After repairs: 0 problems."), "{text}");
+    let text = rig.run(&format!("ipam show --ip={addr}")).ok();
+    assert!(
+        text.contains("Handle ID: <none>") && text.contains("it rests"),
+        "{text}"
+    );
 }

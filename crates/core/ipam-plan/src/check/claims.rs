@@ -43,9 +43,7 @@ fn claim(view: &View<'_>, a: &Object<BlockAffinitySpec>, report: &mut Report) {
             name,
             format!("affinity {name}: its cidr {:?} is no CIDR", a.spec.cidr),
         );
-        report
-            .problems
-            .push(p.by_hand(format!("calicoctl delete blockaffinity {name}")));
+        report.problems.push(p.fixed_by(Fix::Discard(a.key())));
         return;
     };
     if a.spec.deleted {

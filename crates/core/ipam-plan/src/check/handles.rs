@@ -31,9 +31,7 @@ pub(super) fn check(view: &View<'_>, report: &mut Report) {
                     let name = &h.metadata.name;
                     let message = format!("handle {name} counts {n} addresses in {text:?}");
                     let p = Problem::new(ProblemKind::Unreadable, name, message);
-                    report.problems.push(p.by_hand(format!(
-                        "calicoctl delete ipamhandle {name}, then calicoctl ipam check --fix --apply"
-                    )));
+                    report.problems.push(p.fixed_by(Fix::Discard(h.key())));
                 }
             }
         }

@@ -24,6 +24,7 @@ const COMPONENTS: &[Component] = &[
     Component("cni-ipam", "calico-ipam", "the CNI plugin `calico-ipam`", Some(caracal_cni::run_ipam)),
     Component("ctl", "calicoctl", "reads and writes resources (calicoctl)", Some(caracal_calicoctl::run)),
     Component("lab", "caracal-lab", "a network of several nodes on this machine", Some(caracal_lab::run)),
+    Component("policy", "caracal-policy", "what a policy change does, whether it is tested, what is wrong", Some(caracal_inspect::policy)),
     Component("policy-check", "policy-check", "judges the cases of a truth table", Some(caracal_lab::policy_check)),
     Component("policy-fuzz", "policy-fuzz", "compares oracle, engine and dataplane on random policies", Some(caracal_lab::policy_fuzz)),
     Component("validate", "caracal-validate", "judges manifests without a datastore", None),

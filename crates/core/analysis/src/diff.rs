@@ -29,6 +29,8 @@ use crate::state::State;
 
 pub use report::{Change, Diff, Headers, Party, Subject};
 
+pub(crate) use world::{desired_of, failsafe, host_addresses};
+
 /// At most this much memory is used for the groups of peers of one block of destinations.
 const BLOCK: usize = 64 << 20;
 /// More pairs of classes than this that change are not told one by one.

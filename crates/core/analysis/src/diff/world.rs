@@ -173,7 +173,7 @@ fn workload(
 }
 
 /// What a host endpoint says, else what its node says.
-fn host_addresses(state: &State, node: &str, expected: &[String]) -> Vec<IpAddr> {
+pub(crate) fn host_addresses(state: &State, node: &str, expected: &[String]) -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = expected.iter().filter_map(|t| t.parse().ok()).collect();
     if found.is_empty()
         && let Some(Resource::Node(n)) = state

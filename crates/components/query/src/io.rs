@@ -1,0 +1,48 @@
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use caracal_store::Store;
+
+/// Where a command reads and writes, and the datastore if it is not the configured one.
+pub struct Io {
+    /// What `-f -` reads.
+    pub input: Box<dyn Read>,
+    /// Results.
+    pub output: Box<dyn Write>,
+    /// Errors and remarks.
+    pub errors: Box<dyn Write>,
+    /// The datastore; decided by configuration and environment when absent.
+    pub store: Option<Arc<dyn Store>>,
+}
+
+impl Io {
+    /// This process's own.
+    #[must_use]
+    pub fn process() -> Self {
+        Self {
+            input: Box::new(io::stdin()),
+            output: Box::new(io::stdout()),
+            errors: Box::new(io::stderr()),
+            store: None,
+        }
+    }
+
+    /// Writes a line to where errors go; nobody can be told when that fails.
+    pub(crate) fn complain(&mut self, text: &str) {
+        let _ = writeln!(self.errors, "{text}");
+    }
+
+    pub(crate) fn print(&mut self, text: &str) -> io::Result<()> {
+        self.output.write_all(text.as_bytes())?;
+        self.output.flush()
+    }
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}

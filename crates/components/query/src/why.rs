@@ -1,0 +1,109 @@
+//! `caracal why`: why a packet is allowed or denied.
+//!
+//! - `cli` is the command line; `traffic` reads `PORT/PROTO`, `party` finds who is meant; `travel` sends a packet past
+//!   every endpoint on its way; `explain` turns the oracle's path into a [`report`], `text` prints it.
+
+mod cli;
+mod criteria;
+mod explain;
+mod party;
+mod report;
+mod rules;
+mod text;
+mod traffic;
+mod travel;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use crate::failure::Failure;
+use crate::{Io, input, kernel, world::World};
+use cli::{Cli, Format};
+use report::Answer;
+
+pub(crate) use cli::Kernel as Reads;
+pub(crate) use report::Kernel;
+
+/// What was asked cannot be answered.
+const BAD_INPUT: i32 = 2;
+/// Model and kernel disagree.
+const DISAGREEMENT: i32 = 3;
+
+/// The command line of `caracal why`; `args[0]` is the program's name. The result is the exit code: 0 allowed, 1
+/// blocked, 2 bad input, 3 when the kernel does not have what the model says.
+#[must_use]
+pub fn why(args: Vec<OsString>) -> i32 {
+    why_with(args, Io::process())
+}
+
+/// As [`why`], reading and writing through `io`.
+#[must_use]
+pub fn why_with(args: Vec<OsString>, mut io: Io) -> i32 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let to = if e.use_stderr() {
+                &mut io.errors
+            } else {
+                &mut io.output
+            };
+            let written = write!(to, "{}", e.render());
+            return if e.use_stderr() || written.is_err() {
+                BAD_INPUT
+            } else {
+                0
+            };
+        }
+    };
+    match run(&cli, &mut io) {
+        Ok(code) => code,
+        Err(e) if e.is_closed() => 0,
+        Err(e) => {
+            io.complain(&format!("caracal why: {e}"));
+            BAD_INPUT
+        }
+    }
+}
+
+fn run(cli: &Cli, io: &mut Io) -> Result<i32, Failure> {
+    let traffic = traffic::parse(&cli.traffic)?;
+    let world = World::new(input::state(io, &cli.filename, cli.config.as_deref())?);
+    let source = party::find(&world, &cli.source, &cli.namespace)?;
+    let destination = party::find(&world, &cli.destination, &cli.namespace)?;
+    let trips = travel::trips(
+        &world,
+        &source,
+        &destination,
+        &traffic,
+        cli.families(),
+        cli.source_port,
+    )?;
+    let live = if cli.filename.is_empty() {
+        kernel::Live::open(cli.kernel)?
+    } else {
+        None
+    };
+    let mut answers = Vec::new();
+    for trip in trips {
+        answers.push(explain::explain(&world, trip, live.as_ref())?);
+    }
+    let text = match cli.output {
+        Format::Text => text::text(&answers, cli.all),
+        Format::Json => serde_json::to_string_pretty(&answers).map_err(std::io::Error::from)? + "\n",
+        Format::Yaml => caracal_api::value_to_yaml(&answers),
+    };
+    io.print(&text)?;
+    Ok(code(&answers))
+}
+
+fn code(answers: &[Answer]) -> i32 {
+    if answers.iter().any(Answer::disagrees) {
+        return DISAGREEMENT;
+    }
+    i32::from(
+        answers
+            .iter()
+            .any(|a| a.verdict == caracal_oracle::Verdict::Blocked),
+    )
+}

@@ -1,0 +1,109 @@
+use caracal_query::calicoq_with;
+
+use crate::rig::{Done, data, golden, run};
+
+fn calicoq(args: &[&str]) -> Done {
+    let shop = data("shop.yaml");
+    let all: Vec<&str> = args.iter().copied().chain(["-f", &shop]).collect();
+    run(calicoq_with, &all, "")
+}
+
+fn shows(name: &str, args: &[&str]) {
+    let done = calicoq(args);
+    assert_eq!((done.code, done.errors.as_str()), (0, ""), "{args:?}");
+    golden(name, &done.output);
+}
+
+#[test]
+fn eval_lists_endpoints_with_their_host() {
+    shows(
+        "q-eval.txt",
+        &["eval", "team == 'x' || app == 'cart' || has(role)"],
+    );
+    let done = calicoq(&["eval", "pcns.team == 'shop'"]);
+    assert_eq!(
+        done.output.lines().count(),
+        3,
+        "labels of namespaces are inherited: {}",
+        done.output
+    );
+    let none = calicoq(&["eval", "app == 'nobody'"]);
+    assert_eq!(
+        (none.code, none.output.as_str()),
+        (0, "Endpoints matching selector app == 'nobody':\n")
+    );
+}
+
+#[test]
+fn policy_lists_who_it_applies_to_and_whom_its_rules_match() {
+    shows("q-policy.txt", &["policy", "shop/knp.default.cart"]);
+    shows(
+        "q-policy-bare.txt",
+        &["policy", "shop/knp.default.cart", "-r", "-s"],
+    );
+    shows("q-policy-global.txt", &["policy", "security.quarantine", "-s"]);
+    shows("q-policy.json", &["policy", "shop/web-closed", "-o", "json"]);
+}
+
+#[test]
+fn endpoint_and_host_list_policies_profiles_and_matches() {
+    shows("q-endpoint.txt", &["endpoint", "shop.web"]);
+    shows("q-host.txt", &["host", "n1", "-r"]);
+    shows("q-host.yaml", &["host", "n2", "-s", "-o", "yaml"]);
+    let none = calicoq(&["endpoint", "nowhere"]);
+    let header = "Policies and profiles for endpoints matching \"nowhere\":\n";
+    assert_eq!((none.code, none.output.as_str()), (0, header));
+}
+
+#[test]
+fn untracked_policies_come_first() {
+    let untracked = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: raw}\n\
+                     spec: {order: 5000, doNotTrack: true, applyOnForward: true, selector: role == 'node', types: [Ingress]}\n";
+    let shop = data("shop.yaml");
+    let done = run(
+        calicoq_with,
+        &["endpoint", "n1-eth0", "-f", &shop, "-f", "-"],
+        untracked,
+    );
+    let first = done.output.lines().nth(4).unwrap_or_default();
+    assert_eq!(
+        first, "    Policy \"raw\" (order 5000; selector \"role == 'node'\") [untracked]",
+        "{}",
+        done.output
+    );
+}
+
+#[test]
+fn version_needs_no_datastore() {
+    let done = run(calicoq_with, &["version"], "");
+    let names: Vec<&str> = done
+        .output
+        .lines()
+        .filter_map(|l| l.split_once(':'))
+        .map(|l| l.0)
+        .collect();
+    assert_eq!(
+        (done.code, names),
+        (0, vec!["Version", "Build date", "Git tag ref", "Git commit"])
+    );
+}
+
+#[test]
+fn debug_goes_to_stderr_and_errors_are_code_1() {
+    let done = calicoq(&["eval", "all()", "-d"]);
+    assert!(done.code == 0 && done.errors.contains("4 endpoints"), "{done:?}");
+    for (args, says) in [
+        (&["eval", "a =="][..], "selector"),
+        (
+            &["policy", "shop/knp.default.carts"],
+            "there is \"shop/knp.default.cart\"",
+        ),
+        (&["polcy", "x"], "Usage"),
+        (&["eval", "all()", "-o", "xml"], "xml"),
+        (&["eval", "all()", "-f", "/nonexistent"], "/nonexistent"),
+    ] {
+        let done = calicoq(args);
+        assert_eq!((done.code, done.output.as_str()), (1, ""), "{args:?}");
+        assert!(done.errors.contains(says), "{args:?}: {}", done.errors);
+    }
+}

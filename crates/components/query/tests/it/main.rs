@@ -1,0 +1,5 @@
+//! The programs as their users see them: output and exit code.
+
+mod calicoq;
+mod rig;
+mod why;

@@ -1,0 +1,101 @@
+use caracal_query::why_with;
+
+use crate::rig::{Done, data, golden, run};
+
+fn why(args: &[&str]) -> Done {
+    let shop = data("shop.yaml");
+    let all: Vec<&str> = ["-f", &shop].into_iter().chain(args.iter().copied()).collect();
+    run(why_with, &all, "")
+}
+
+fn shows(name: &str, code: i32, args: &[&str]) {
+    let done = why(args);
+    assert_eq!(done.errors, "", "{args:?}");
+    assert_eq!(done.code, code, "{args:?}\n{}", done.output);
+    golden(name, &done.output);
+}
+
+#[test]
+fn an_allowed_packet_names_the_rule_and_the_file() {
+    shows("allowed.txt", 0, &["shop/web", "shop/cart", "http/tcp"]);
+}
+
+#[test]
+fn a_blocked_packet_names_the_near_miss() {
+    shows("near-miss.txt", 1, &["shop/web", "shop/cart", "9100/tcp"]);
+    shows("stranger.txt", 1, &["visitor", "shop/cart", "8081/tcp", "--all"]);
+}
+
+#[test]
+fn both_families_are_answered_and_staged_policies_stand_beside() {
+    shows(
+        "staged.txt",
+        0,
+        &["visitor", "web", "-n", "shop", "8080/tcp"]
+            .map(|a| if a == "visitor" { "default/visitor" } else { a }),
+    );
+    shows(
+        "staged-v6.json",
+        0,
+        &["default/visitor", "shop/web", "8080/tcp", "-6", "-o", "json"],
+    );
+}
+
+#[test]
+fn hosts_have_failsafe_ports_and_policies() {
+    shows("host-failsafe.txt", 0, &["198.51.100.7", "n1-eth0", "22/tcp"]);
+    shows("host-allowed.txt", 0, &["198.51.100.7", "192.0.2.1", "9100/tcp"]);
+    shows("host-blocked.txt", 1, &["203.0.113.9", "n1-eth0", "9100/tcp"]);
+    shows("outside.txt", 1, &["shop/web", "203.0.113.9", "icmp"]);
+    shows("to-own-host.txt", 1, &["shop/web", "n1-eth0", "9100/tcp"]);
+}
+
+#[test]
+fn yaml_and_json_say_the_same() {
+    let yaml = why(&["shop/web", "shop/cart", "http/tcp", "-o", "yaml"]);
+    let json = why(&["shop/web", "shop/cart", "http/tcp", "-o", "json"]);
+    let read: serde_json::Value = serde_json::from_str(&json.output).unwrap();
+    assert_eq!(yaml.output, caracal_api::value_to_yaml(&read));
+    assert_eq!(read[0]["verdict"], "allowed");
+    assert_eq!(
+        read[0]["places"][1]["decidedBy"],
+        "NetworkPolicy shop/knp.default.cart ingress[0]"
+    );
+}
+
+#[test]
+fn what_cannot_be_answered_is_code_2_with_a_hint() {
+    for (args, says) in [
+        (&["shop/wbe", "shop/cart", "80/tcp"][..], "there is shop/web"),
+        (&["cart", "shop/web", "80/tcp"], "there is shop/cart"),
+        (&["shop/web", "shop/cart", "http2/tcp"], "http (8081/TCP)"),
+        (&["shop/web", "shop/cart", "80/tpc"], "examples: 8080/tcp"),
+        (
+            &["shop/web", "shop/cart", "80/tcp", "-6"],
+            "no addresses of one family",
+        ),
+        (&["192.0.2.77", "192.0.2.78", "80/tcp"], "no policy is about them"),
+        (&["shop/web", "10.0.0.0/8", "80/tcp"], "range"),
+        (&["shop/web", "shop/cart"], "Usage"),
+        (
+            &["shop/web", "shop/cart", "80/tcp", "-f", "/nonexistent.yaml"],
+            "/nonexistent.yaml",
+        ),
+    ] {
+        let done = why(args);
+        assert_eq!((done.code, done.output.as_str()), (2, ""), "{args:?}");
+        assert!(done.errors.contains(says), "{args:?}: {}", done.errors);
+    }
+}
+
+#[test]
+fn stdin_is_read_and_bad_objects_are_named() {
+    let bad = "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: x}\nspec: {selector: 'a =='}\n";
+    let done = run(why_with, &["a", "b", "80/tcp", "-f", "-"], bad);
+    assert_eq!(done.code, 2);
+    assert!(
+        done.errors.contains("stdin") && done.errors.contains("selector"),
+        "{}",
+        done.errors
+    );
+}

@@ -1,4 +1,4 @@
-//! A cluster in one process: 250 nodes, 3 000 pods, 20 cycles of churn with crashes, lost replies, cut-off nodes, nodes
+//! A cluster in one process: at night 250 nodes, 3 000 pods, 20 cycles of churn with crashes, lost replies, cut-off nodes, nodes
 //! lost and back, pools that change, clocks apart. After each cycle the store alone proves that nothing is leaked, double
 //! or overlapping, and the collector frees exactly what nobody holds.
 //!
@@ -524,15 +524,27 @@ fn seed() -> u64 {
 }
 
 #[test]
-fn a_cluster_for_twenty_cycles() {
-    let size = Size {
-        nodes: 250,
-        slots: 12,
-        cycles: 20,
-        churn: 360,
+fn a_cluster_for_many_cycles() {
+    // Whole at night; a part of it, as many pods to a node, by day.
+    let (size, floor) = if std::env::var_os("CARACAL_NIGHTLY").is_some() {
+        let size = Size {
+            nodes: 250,
+            slots: 12,
+            cycles: 20,
+            churn: 360,
+        };
+        (size, 100_000)
+    } else {
+        let size = Size {
+            nodes: 60,
+            slots: 12,
+            cycles: 6,
+            churn: 120,
+        };
+        (size, 8_000)
     };
     let calls = simulate_or_shrink(seed(), false, size);
-    assert!(calls >= 100_000, "only {calls} calls of the store");
+    assert!(calls >= floor, "only {calls} calls of the store");
     println!("{calls} calls of the store");
 }
 

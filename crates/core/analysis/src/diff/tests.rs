@@ -113,7 +113,10 @@ fn told(diff: &Diff, from: End<'_>, to: End<'_>, p: &Packet) -> Option<bool> {
     said.first().copied()
 }
 
-fn headers() -> Vec<(Proto, u16, u16, Option<(u8, u8)>)> {
+/// Protocol, ports, ICMP type and code.
+type Header = (Proto, u16, u16, Option<(u8, u8)>);
+
+fn headers() -> Vec<Header> {
     let mut all = vec![
         (Proto(47), 0, 0, None),
         (Proto(0), 0, 0, None),
@@ -127,7 +130,7 @@ fn headers() -> Vec<(Proto, u16, u16, Option<(u8, u8)>)> {
     all
 }
 
-fn icmp(family: Family) -> Vec<(Proto, u16, u16, Option<(u8, u8)>)> {
+fn icmp(family: Family) -> Vec<Header> {
     let proto = match family {
         Family::V4 => Proto::ICMP,
         Family::V6 => Proto::ICMPV6,

@@ -1,0 +1,145 @@
+use std::sync::Arc;
+
+use caracal_store::Store;
+use caracal_store_memory::MemoryStore;
+use serde_json::Value;
+use tempfile::tempdir;
+
+use crate::rig::{changed, example, file, run, run_with};
+
+#[test]
+fn equal_states_do_not_differ() {
+    let ran = run(&["diff", &example("lab"), &example("lab")]);
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "No connection is opened or closed.\n"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn what_is_opened_and_closed_is_told() {
+    let dir = tempdir().unwrap();
+    let new = changed(
+        dir.path(),
+        &[(
+            "app: frontend\n      ports:\n        - port: http",
+            "app: frontend\n      ports:\n        - port: 8090",
+        )],
+    );
+    let ran = run(&["diff", &example("lab"), &new]);
+    let expected = "shop/frontend -> shop/cart
+  - TCP 8081
+
+1 changes (+ opened, - closed); 1 pairs of endpoints.
+";
+    assert_eq!((ran.code, ran.out.as_str()), (1, expected), "{}", ran.err);
+}
+
+#[test]
+fn lost_names_are_a_warning() {
+    let dir = tempdir().unwrap();
+    let new = changed(
+        dir.path(),
+        &[(
+            "- protocol: UDP\n          port: 53",
+            "- protocol: UDP\n          port: 5353",
+        )],
+    );
+    let ran = run(&["diff", &example("lab"), &new]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.out.contains(
+            "WARNING: this cuts DNS: UDP 53 from shop/cart, shop/frontend, shop/orders to platform/resolver"
+        ),
+        "{}",
+        ran.out
+    );
+    assert!(
+        ran.out
+            .contains("namespace shop (3) -> platform/resolver\n  + UDP 5353\n  - UDP 53\n"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn json_and_yaml_say_the_same() {
+    let dir = tempdir().unwrap();
+    let new = changed(dir.path(), &[("quarantine == 'yes'", "quarantine == 'no'")]);
+    let json = run(&["diff", &example("lab"), &new, "-o", "json"]);
+    let yaml = run(&["diff", &example("lab"), &new, "-o", "yaml"]);
+    assert_eq!((json.code, yaml.code), (1, 1));
+    let value: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(value, serde_saphyr::from_str::<Value>(&yaml.out).unwrap());
+    let first = &value["changes"][0];
+    assert_eq!(first["from"]["members"][0]["workload"], "default/intruder");
+    assert_eq!(first["openedText"], "everything");
+    assert_eq!(value["pairs"], 7);
+}
+
+#[test]
+fn an_overlay_says_only_what_is_new_and_reads_standard_input() {
+    let policy = "apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: closed, namespace: platform}
+spec: {order: 1, selector: app == 'resolver', types: [Ingress], ingress: [{action: Deny, protocol: UDP}]}
+";
+    let ran = run_with(&["diff", &example("lab"), "-", "--overlay"], policy, None);
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.contains("WARNING: this cuts DNS"), "{}", ran.out);
+    // In place of everything, the policy alone has nobody to be about.
+    let ran = run_with(&["diff", &example("lab"), "-"], policy, None);
+    assert!(
+        ran.out.contains("only in OLD, not judged: shop/cart"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn the_datastore_is_a_state() {
+    let store = Arc::new(MemoryStore::etcd());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let pod = |name: &str, ip: &str| {
+        format!(
+            "{{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {{namespace: x, name: n1-k8s-{name}-eth0, labels: {{app: {name}}}}}, \
+             spec: {{orchestrator: k8s, node: n1, pod: {name}, endpoint: eth0, interfaceName: cali{name}, ipNetworks: [{ip}/32], profiles: [open]}}}}"
+        )
+    };
+    let open = "{apiVersion: projectcalico.org/v3, kind: Profile, metadata: {name: open}, spec: {ingress: [{action: Allow}], egress: [{action: Allow}]}}";
+    let tier =
+        "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: default}, spec: {order: 1000000}}";
+    for text in [
+        pod("a", "10.0.0.1"),
+        pod("b", "10.0.0.2"),
+        open.to_owned(),
+        tier.to_owned(),
+    ] {
+        let document = caracal_api::parse("x", &text).remove(0).unwrap();
+        let caracal_api::ManifestObject::Calico(mut resource) = document.object else {
+            panic!()
+        };
+        caracal_api::default_resource(&mut resource);
+        runtime.block_on(store.create(resource)).unwrap();
+    }
+    let store: Arc<dyn Store> = store;
+    let dir = tempdir().unwrap();
+    let policy = file(
+        dir.path(),
+        "p.yaml",
+        "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: p, namespace: x}\nspec: {selector: app == 'a', types: [Ingress], ingress: [{action: Allow, protocol: TCP, destination: {ports: [22]}}]}\n",
+    );
+    let ran = run_with(&["diff", "live", &policy, "--overlay"], "", Some(store));
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(
+        ran.out
+            .starts_with("x/b; outside (0.0.0.0/0) -> x/a\n  - everything but TCP 22\n"),
+        "{}",
+        ran.out
+    );
+}

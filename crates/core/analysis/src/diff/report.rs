@@ -1,6 +1,7 @@
 //! The result for people and programs.
 
 use std::fmt;
+use std::sync::Arc;
 
 use caracal_net::{Cidr, Family};
 use serde::Serialize;
@@ -81,9 +82,9 @@ pub struct Party {
 #[serde(rename_all = "lowercase")]
 pub enum Subject {
     /// `namespace/name`.
-    Workload(String),
+    Workload(Arc<str>),
     /// The name of a host endpoint.
-    Host(String),
+    Host(Arc<str>),
 }
 
 /// A set of packet headers. An empty list means all.
@@ -147,11 +148,12 @@ struct Side {
 
 pub(super) fn report(found: &Comparison) -> Diff {
     let mut namer = Namer::new(&found.endpoints);
+    let subjects: Vec<Subject> = found.endpoints.iter().map(subject).collect();
     let mut texts: Map<RegionId, (Vec<Headers>, String)> = Map::default();
     let mut changes: Vec<Change> = Vec::new();
     // The same change in the other family is the same line, if only endpoints are concerned.
     let mut lines: Map<(Vec<u32>, Vec<u32>, String, String), usize> = Map::default();
-    for group in groups(&found.pairs) {
+    for group in groups(&found.pairs, &found.space) {
         let family = found.space.classes[group.from[0] as usize].family;
         let (from, to) = (side(found, family, &group.from), side(found, family, &group.to));
         let mut words = |id: RegionId| {
@@ -180,8 +182,8 @@ pub(super) fn report(found: &Comparison) -> Diff {
             }
         }
         changes.push(Change {
-            from: party(found, family, from, &mut namer),
-            to: party(found, family, to, &mut namer),
+            from: party(family, from, &mut namer, &subjects),
+            to: party(family, to, &mut namer, &subjects),
             opened,
             closed,
             opened_text,
@@ -239,7 +241,7 @@ fn side(found: &Comparison, family: Family, classes: &[ClassId]) -> Side {
     Side { endpoints, nets }
 }
 
-fn party(found: &Comparison, family: Family, side: Side, namer: &mut Namer<'_>) -> Party {
+fn party(family: Family, side: Side, namer: &mut Namer<'_>, subjects: &[Subject]) -> Party {
     let mut parts = Vec::new();
     if !side.endpoints.is_empty() {
         parts.push(namer.endpoints(&side.endpoints));
@@ -252,7 +254,7 @@ fn party(found: &Comparison, family: Family, side: Side, namer: &mut Namer<'_>) 
         members: side
             .endpoints
             .iter()
-            .map(|n| subject(&found.endpoints[*n as usize]))
+            .map(|n| subjects[*n as usize].clone())
             .collect(),
         nets: side.nets,
     }
@@ -260,9 +262,9 @@ fn party(found: &Comparison, family: Family, side: Side, namer: &mut Namer<'_>) 
 
 fn subject(endpoint: &Endpoint) -> Subject {
     if endpoint.is_host {
-        Subject::Host(endpoint.name.clone())
+        Subject::Host(endpoint.name.as_str().into())
     } else {
-        Subject::Workload(endpoint.name.clone())
+        Subject::Workload(endpoint.name.as_str().into())
     }
 }
 

@@ -76,9 +76,9 @@ impl End<'_> {
         match self {
             End::Outside(a) => party.nets.iter().any(|n| n.contains(*a)),
             End::Endpoint(e) => party.members.contains(&if e.is_host {
-                Subject::Host(e.name.clone())
+                Subject::Host(e.name.as_str().into())
             } else {
-                Subject::Workload(e.name.clone())
+                Subject::Workload(e.name.as_str().into())
             }),
         }
     }

@@ -172,6 +172,11 @@ pub fn policy_with(args: Vec<OsString>, mut io: Io<'_>) -> i32 {
     })
 }
 
+/// A number of things.
+fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 impl Io<'_> {
     fn value(&mut self, format: Format, value: &Value) -> anyhow::Result<()> {
         let text = match format {

@@ -5,7 +5,7 @@ use std::path::Path;
 use caracal_analysis::{Change, Diff, give_addresses};
 
 use super::input::Reader;
-use super::{CLEAN, FOUND, Format, Io};
+use super::{CLEAN, FOUND, Format, Io, count};
 
 pub(super) fn run(args: &super::Diff, config: Option<&Path>, io: &mut Io<'_>) -> anyhow::Result<i32> {
     let mut reader = Reader::new(config);
@@ -58,8 +58,9 @@ fn print(diff: &Diff, io: &mut Io<'_>) -> anyhow::Result<()> {
         0 => writeln!(out, "No connection is opened or closed.")?,
         n => writeln!(
             out,
-            "{n} changes (+ opened, - closed); {} pairs of endpoints.",
-            diff.pairs
+            "{} (+ opened, - closed); {} of endpoints.",
+            count(n as u64, "change"),
+            count(diff.pairs, "pair")
         )?,
     }
     Ok(())

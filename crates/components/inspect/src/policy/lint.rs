@@ -6,7 +6,7 @@ use caracal_analysis::{Severity, give_addresses};
 use serde_json::json;
 
 use super::input::Reader;
-use super::{CLEAN, FOUND, Format, Io};
+use super::{CLEAN, FOUND, Format, Io, count};
 
 pub(super) fn run(args: &super::Lint, config: Option<&Path>, io: &mut Io<'_>) -> anyhow::Result<i32> {
     let paths: Vec<&Path> = args.state.iter().map(AsRef::as_ref).collect();
@@ -31,7 +31,7 @@ pub(super) fn run(args: &super::Lint, config: Option<&Path>, io: &mut Io<'_>) ->
         }
         match findings.len() {
             0 => writeln!(io.output, "Nothing was found.")?,
-            n => writeln!(io.output, "{n} findings.")?,
+            n => writeln!(io.output, "{}.", count(n as u64, "finding"))?,
         }
     }
     Ok(if findings.is_empty() { CLEAN } else { FOUND })

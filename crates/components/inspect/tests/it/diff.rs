@@ -32,7 +32,7 @@ fn what_is_opened_and_closed_is_told() {
     let expected = "shop/frontend -> shop/cart
   - TCP 8081
 
-1 changes (+ opened, - closed); 1 pairs of endpoints.
+1 change (+ opened, - closed); 1 pair of endpoints.
 ";
     assert_eq!((ran.code, ran.out.as_str()), (1, expected), "{}", ran.err);
 }

@@ -28,7 +28,7 @@ fn findings_say_where_and_what_to_do() {
     let expected =
         "warning[selects-nothing] NetworkPolicy/shop/orders: no workload or host endpoint is selected by it
   fix: correct the selectors (labels, namespace, service account), or delete the policy
-1 findings.
+1 finding.
 ";
     assert_eq!((ran.code, ran.out.as_str()), (1, expected));
     let ran = run(&["lint", &new, "-o", "json"]);

@@ -29,6 +29,9 @@ pub(crate) use report::Kernel;
 const BAD_INPUT: i32 = 2;
 /// Model and kernel disagree.
 const DISAGREEMENT: i32 = 3;
+/// How often, and after which pause, a kernel that differs is looked at again.
+const AGAIN: usize = 3;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// The command line of `caracal why`; `args[0]` is the program's name. The result is the exit code: 0 allowed, 1
 /// blocked, 2 bad input, 3 when the kernel does not have what the model says.
@@ -68,25 +71,19 @@ pub fn why_with(args: Vec<OsString>, mut io: Io) -> i32 {
 
 fn run(cli: &Cli, io: &mut Io) -> Result<i32, Failure> {
     let traffic = traffic::parse(&cli.traffic)?;
-    let world = World::new(input::state(io, &cli.filename, cli.config.as_deref())?);
-    let source = party::find(&world, &cli.source, &cli.namespace)?;
-    let destination = party::find(&world, &cli.destination, &cli.namespace)?;
-    let trips = travel::trips(
-        &world,
-        &source,
-        &destination,
-        &traffic,
-        cli.families(),
-        cli.source_port,
-    )?;
-    let live = if cli.filename.is_empty() {
-        kernel::Live::open(cli.kernel)?
+    let live = if cli.filename.is_empty() || cli.node.is_some() || cli.kernel == Reads::Always {
+        kernel::Live::open(cli.kernel, cli.node.as_deref())?
     } else {
         None
     };
-    let mut answers = Vec::new();
-    for trip in trips {
-        answers.push(explain::explain(&world, trip, live.as_ref())?);
+    let mut answers = ask(cli, io, &traffic, live.as_ref())?;
+    for _ in 0..AGAIN {
+        // A change that was just made needs a moment to reach the kernel, unless all is read from files.
+        if !cli.filename.is_empty() || !answers.iter().any(Answer::disagrees) {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        answers = ask(cli, io, &traffic, live.as_ref())?;
     }
     let text = match cli.output {
         Format::Text => text::text(&answers, cli.all),
@@ -95,6 +92,29 @@ fn run(cli: &Cli, io: &mut Io) -> Result<i32, Failure> {
     };
     io.print(&text)?;
     Ok(code(&answers))
+}
+
+fn ask(
+    cli: &Cli,
+    io: &mut Io,
+    traffic: &traffic::Traffic,
+    live: Option<&kernel::Live>,
+) -> Result<Vec<Answer>, Failure> {
+    let world = World::new(input::state(io, &cli.filename, cli.config.as_deref())?);
+    let source = party::find(&world, &cli.source, &cli.namespace)?;
+    let destination = party::find(&world, &cli.destination, &cli.namespace)?;
+    let passages = travel::trips(
+        &world,
+        &source,
+        &destination,
+        traffic,
+        cli.families(),
+        cli.source_port,
+    )?;
+    passages
+        .into_iter()
+        .map(|p| explain::explain(&world, p, live))
+        .collect()
 }
 
 fn code(answers: &[Answer]) -> i32 {

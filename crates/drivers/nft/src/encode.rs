@@ -6,7 +6,7 @@ mod set;
 mod value;
 
 pub(crate) use expr::counter_of;
-pub(crate) use rule::{EncodedRule, encode_rule, rule_hash_of};
+pub(crate) use rule::{EncodedRule, encode_rule, rule_comment_of, rule_hash_of};
 pub(crate) use set::{WireElement, check_def, def_hash, def_hash_of, put_set, read_elements, wire_elements};
 
 use caracal_net::Family;

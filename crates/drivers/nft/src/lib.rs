@@ -23,6 +23,7 @@ mod monitor;
 mod numbers;
 mod plan;
 mod readback;
+mod reader;
 mod state;
 mod tx;
 mod wanted;
@@ -34,6 +35,7 @@ pub use batch::{Batch, Object};
 pub use caracal_netlink::Wait;
 pub use driver::Nft;
 pub use encode::EncodeError;
+pub use reader::{LiveRule, Reader, SetDifference};
 pub use tx::{Echo, NetlinkTx, NftTx, TxError};
 
 /// What the driver is told once.

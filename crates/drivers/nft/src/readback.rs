@@ -7,7 +7,7 @@ use caracal_rules::ir::{BaseChain, ChainName, SetName};
 use crate::{
     Error, NftTx,
     batch::At,
-    encode::{WireElement, af, base_of, counter_of, def_hash_of, layout_of, read_elements, rule_hash_of},
+    encode::{WireElement, af, base_of, counter_of, def_hash_of, layout_of, read_elements, rule_comment_of, rule_hash_of},
     numbers::{SUBSYSTEM, chain, elem, msg, rule, set, table},
 };
 
@@ -123,6 +123,27 @@ pub(crate) fn rules(
                 handle,
             },
         ))
+    });
+    found.map_err(reading)
+}
+
+/// The rules of one chain in order, each with its comment.
+pub(crate) fn commented_rules(
+    tx: &mut impl NftTx,
+    at: At<'_>,
+    chain: &ChainName,
+) -> Result<Vec<(KnownRule, String)>, Error> {
+    let mut ask = request(msg::GET_RULE, at.family);
+    ask.attrs()
+        .str(rule::TABLE, at.table)
+        .str(rule::CHAIN, chain.as_str());
+    let found = tx.dump(&ask, |m| {
+        let attrs = m.attrs(4);
+        let known = KnownRule {
+            hash: rule_hash_of(attrs),
+            handle: attrs.find(rule::HANDLE)?.as_be64()?,
+        };
+        Some((known, rule_comment_of(attrs)))
     });
     found.map_err(reading)
 }

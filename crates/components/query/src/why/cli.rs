@@ -42,9 +42,12 @@ pub(super) struct Cli {
     /// The packet's source port
     #[arg(long, default_value_t = 40_000)]
     pub(super) source_port: u16,
-    /// Whether the kernel's rules are read: when this is the endpoint's node, always, or never
+    /// Whether the rules of this node's kernel are read too: where an agent runs and no file is asked, always, or never
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) kernel: Kernel,
+    /// This machine is this node [default: what the agent here says]
+    #[arg(long, value_name = "NAME")]
+    pub(super) node: Option<String>,
     /// The file that says which datastore [default: /etc/calico/calicoctl.cfg if it is there]
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,

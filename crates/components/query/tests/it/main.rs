@@ -1,5 +1,6 @@
 //! The programs as their users see them: output and exit code.
 
 mod calicoq;
+mod kernel;
 mod rig;
 mod why;

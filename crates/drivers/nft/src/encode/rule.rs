@@ -77,6 +77,15 @@ pub(crate) fn rule_hash_of(attrs: Attrs<'_>) -> u64 {
         .map_or(0, u64::from_le_bytes)
 }
 
+/// The comment that a rule in the kernel carries.
+pub(crate) fn rule_comment_of(attrs: Attrs<'_>) -> String {
+    let comment = attrs
+        .find(rule::USERDATA)
+        .and_then(|u| find_tlv(u.value, COMMENT));
+    let text = comment.map(String::from_utf8_lossy).unwrap_or_default();
+    text.trim_end_matches('\0').to_owned()
+}
+
 struct Encoder<'a> {
     family: Family,
     sets: &'a Sets,

@@ -6,6 +6,8 @@ use caracal_net::Proto;
 
 use super::space::{ClassId, Members};
 use super::{Comparison, Endpoint};
+use crate::map::Map;
+use crate::region::{Region, RegionId};
 
 /// Who talks to whom.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,25 +84,15 @@ pub(super) fn warnings(found: &Comparison) -> Vec<String> {
         let mut cut: BTreeSet<(&Proto, u16)> = BTreeSet::new();
         let mut who = BTreeSet::new();
         let mut whom = BTreeSet::new();
+        let mut known: Map<RegionId, Vec<(&Proto, u16)>> = Map::default();
         for pair in &found.pairs {
-            let closed = found.regions.get(pair.closed);
-            // Some source port suffices: a client does not choose.
-            let lost = |proto: &Proto, port: u16| {
-                let plane = closed.planes.iter().find(|(p, _)| *p == proto.0);
-                plane.is_some_and(|(_, plane)| {
-                    let mut slabs = plane.slabs().iter().flat_map(|(_, columns)| columns);
-                    slabs.any(|c| c.0 <= port && port <= c.1)
-                })
-            };
-            let ports = line
-                .protos
-                .iter()
-                .flat_map(|p| line.ports.iter().map(move |n| (p, *n)));
-            let lost: Vec<_> = ports.filter(|(p, n)| lost(p, *n)).collect();
+            let lost = known
+                .entry(pair.closed)
+                .or_insert_with(|| lost(line, found.regions.get(pair.closed)));
             if lost.is_empty() || !concerns(found, line.between, resolvers, pair.from, pair.to) {
                 continue;
             }
-            cut.extend(lost);
+            cut.extend(lost.iter().copied());
             who.extend(names(found, pair.from));
             whom.extend(names(found, pair.to));
         }
@@ -116,6 +108,22 @@ pub(super) fn warnings(found: &Comparison) -> Vec<String> {
         }
     }
     out
+}
+
+/// The ports of a lifeline that are closed. Some source port suffices: a client does not choose.
+fn lost<'a>(line: &'a Lifeline, closed: &Region) -> Vec<(&'a Proto, u16)> {
+    let is_lost = |(proto, port): &(&Proto, u16)| {
+        let plane = closed.planes.iter().find(|(p, _)| *p == proto.0);
+        plane.is_some_and(|(_, plane)| {
+            let mut columns = plane.slabs().iter().flat_map(|(_, columns)| columns);
+            columns.any(|c| c.0 <= *port && *port <= c.1)
+        })
+    };
+    let ports = line
+        .protos
+        .iter()
+        .flat_map(|p| line.ports.iter().map(move |n| (p, *n)));
+    ports.filter(is_lost).collect()
 }
 
 fn few(names: &BTreeSet<&str>) -> String {

@@ -17,6 +17,7 @@ use caracal_oracle::{Decision, Direction, ListKind, Packet, Stage};
 use caracal_rules::ir::{ChainName, Data, IfName, Key, SetName, TableState};
 use caracal_rules::{Compiler, RulesConfig};
 
+use crate::Io;
 use crate::failure::Failure;
 use crate::why::{Kernel, Reads};
 use crate::world::{Node, World};
@@ -41,7 +42,7 @@ impl Live {
     ///
     /// # Errors
     /// When the kernel must be read and cannot be.
-    pub(crate) fn open(when: Reads, node: Option<&str>) -> Result<Option<Self>, Failure> {
+    pub(crate) fn open(io: &mut Io, when: Reads, node: Option<&str>) -> Result<Option<Self>, Failure> {
         if when == Reads::Never {
             return Ok(None);
         }
@@ -62,7 +63,15 @@ impl Live {
             Err(why) if must => Err(Failure::input(format!(
                 "the kernel's rules cannot be read: {why}"
             ))),
-            Err(_) => Ok(None),
+            Err(why) => {
+                // Where no agent ever ran there is nothing to be missed.
+                if agent::is_expected() {
+                    io.complain(&format!(
+                        "caracal why: the kernel's rules are not read: {why}; --node says which node this is"
+                    ));
+                }
+                Ok(None)
+            }
         }
     }
 

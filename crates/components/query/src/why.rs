@@ -61,7 +61,6 @@ pub fn why_with(args: Vec<OsString>, mut io: Io) -> i32 {
     };
     match run(&cli, &mut io) {
         Ok(code) => code,
-        Err(e) if e.is_closed() => 0,
         Err(e) => {
             io.complain(&format!("caracal why: {e}"));
             BAD_INPUT
@@ -72,7 +71,7 @@ pub fn why_with(args: Vec<OsString>, mut io: Io) -> i32 {
 fn run(cli: &Cli, io: &mut Io) -> Result<i32, Failure> {
     let traffic = traffic::parse(&cli.traffic)?;
     let live = if cli.filename.is_empty() || cli.node.is_some() || cli.kernel == Reads::Always {
-        kernel::Live::open(cli.kernel, cli.node.as_deref())?
+        kernel::Live::open(io, cli.kernel, cli.node.as_deref())?
     } else {
         None
     };
@@ -90,8 +89,11 @@ fn run(cli: &Cli, io: &mut Io) -> Result<i32, Failure> {
         Format::Json => serde_json::to_string_pretty(&answers).map_err(std::io::Error::from)? + "\n",
         Format::Yaml => caracal_api::value_to_yaml(&answers),
     };
-    io.print(&text)?;
-    Ok(code(&answers))
+    match io.print(&text).map_err(Failure::from) {
+        // A reader that has seen enough does not change the verdict.
+        Err(e) if !e.is_closed() => Err(e),
+        _ => Ok(code(&answers)),
+    }
 }
 
 fn ask(

@@ -11,16 +11,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The node that this machine is.
 pub(super) fn node() -> Result<String, String> {
-    let socket = std::env::var(SOCKET_ENV).unwrap_or_else(|_| DEFAULT_SOCKET.to_owned());
+    let socket = socket();
     if !std::path::Path::new(&socket).exists() {
         return Err(format!(
-            "no agent runs here: there is no socket {socket} ({SOCKET_ENV} names another; --node says which node this is)"
+            "no agent runs here: there is no socket {socket} ({SOCKET_ENV} names another)"
         ));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let asked = async {
         let endpoint = Endpoint::from_shared(format!("unix://{socket}")).map_err(|e| e.to_string())?;
-        let channel = endpoint.connect().await.map_err(|e| e.to_string())?;
+        let channel = endpoint.connect().await.map_err(|e| innermost(&e))?;
         let reply = AgentClient::new(channel).info(InfoRequest {}).await;
         Ok::<_, String>(reply.map_err(|e| e.message().to_owned())?.into_inner().node)
     };
@@ -31,4 +31,21 @@ pub(super) fn node() -> Result<String, String> {
         Ok(node) => node.map_err(|e| format!("the agent at {socket}: {e}")),
         Err(_) => Err(format!("the agent at {socket} does not answer")),
     }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Whether something is there that could be an agent's socket.
+pub(super) fn is_expected() -> bool {
+    std::path::Path::new(&socket()).exists()
+}
+
+fn socket() -> String {
+    std::env::var(SOCKET_ENV).unwrap_or_else(|_| DEFAULT_SOCKET.to_owned())
 }

@@ -56,6 +56,11 @@ pub(super) fn explain(world: &World, passage: Passage, live: Option<&Live>) -> R
             ends: &ends,
         };
         lens.places(&journey, live, &mut answer)?;
+        if live.is_some_and(|l| l.node != *name) && !journey.stages.is_empty() {
+            answer
+                .remarks
+                .push(format!("the kernel of {name} is read only there"));
+        }
         let invalid = node.desired.invalid.iter();
         answer
             .remarks

@@ -114,7 +114,12 @@ fn policy_text(policy: &Policy, indent: &str, all: bool, out: &mut String) {
 }
 
 fn kernel_text(kernel: &Kernel, out: &mut String) {
-    let _ = write!(out, "  kernel: table {}", kernel.table);
+    let word = if kernel.differences.is_empty() {
+        "kernel agrees"
+    } else {
+        "kernel DIFFERS"
+    };
+    let _ = write!(out, "  {word}: table {}", kernel.table);
     if let Some(entry) = &kernel.entry {
         let _ = write!(out, ", {entry}");
     }

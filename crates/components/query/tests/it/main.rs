@@ -4,3 +4,4 @@ mod calicoq;
 mod kernel;
 mod rig;
 mod why;
+mod world;

@@ -5,8 +5,10 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use caracal_query::Io;
+use caracal_store::Store;
 
 /// What a program did.
 #[derive(Debug)]
@@ -34,24 +36,59 @@ impl Shared {
     }
 }
 
+/// What programs are.
+pub(crate) type Program = fn(Vec<OsString>, Io) -> i32;
+
 /// Runs a program with arguments and a stdin.
-pub(crate) fn run(program: fn(Vec<OsString>, Io) -> i32, args: &[&str], input: &str) -> Done {
+pub(crate) fn run(program: Program, args: &[&str], input: &str) -> Done {
+    run_over(program, args, input, None)
+}
+
+/// Runs a program over a datastore.
+pub(crate) fn run_over(program: Program, args: &[&str], input: &str, store: Option<Arc<dyn Store>>) -> Done {
     let (output, errors) = (Shared::default(), Shared::default());
     let io = Io {
         input: Box::new(io::Cursor::new(input.to_owned())),
         output: Box::new(output.clone()),
         errors: Box::new(errors.clone()),
-        store: None,
+        store,
     };
-    let args = std::iter::once("program")
-        .chain(args.iter().copied())
-        .map(OsString::from);
-    let code = program(args.collect(), io);
+    let code = program(words(args), io);
     Done {
         code,
         output: output.text(),
         errors: errors.text(),
     }
+}
+
+/// A command line.
+fn words(args: &[&str]) -> Vec<OsString> {
+    let all = std::iter::once("program").chain(args.iter().copied());
+    all.map(OsString::from).collect()
+}
+
+/// A place that takes nothing, for the reason given.
+struct Stuck(io::ErrorKind);
+
+impl Write for Stuck {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs a program whose output cannot be written; its exit code and errors.
+pub(crate) fn run_stuck(program: Program, args: &[&str], why: io::ErrorKind) -> (i32, String) {
+    let errors = Shared::default();
+    let io = Io {
+        input: Box::new(io::empty()),
+        output: Box::new(Stuck(why)),
+        errors: Box::new(errors.clone()),
+        store: None,
+    };
+    (program(words(args), io), errors.text())
 }
 
 /// A file of the tests' data.

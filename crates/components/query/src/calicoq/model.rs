@@ -128,14 +128,17 @@ impl Model {
         let is_staged = |p: &&&Policy| p.id.as_ref().is_some_and(|id| id.kind.is_staged());
         let found = named.iter().find(|p| !is_staged(p)).or_else(|| named.first());
         let Some(policy) = found else {
-            let all = self
-                .policies
-                .iter()
-                .filter(|p| p.id.is_some())
-                .map(|p| p.name.as_str());
-            let near = caracal_api::nearest(name, all)
-                .map(|n| format!("; there is {n:?}"))
-                .unwrap_or_default();
+            let all = || {
+                let policies = self.policies.iter().filter(|p| p.id.is_some());
+                policies.map(|p| p.name.as_str())
+            };
+            // Kubernetes' policies go by Calico's name for them.
+            let (namespace, short) = name.split_once('/').unwrap_or_default();
+            let kube = format!("{namespace}/{}{short}", caracal_convert::POLICY_PREFIX);
+            let near = all()
+                .find(|n| *n == kube)
+                .or_else(|| caracal_api::nearest(name, all()));
+            let near = near.map(|n| format!("; there is {n:?}")).unwrap_or_default();
             return Err(Failure::input(format!(
                 "there is no policy {name:?} (NAMESPACE/NAME, or NAME for a global policy){near}"
             )));

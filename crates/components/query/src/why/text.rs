@@ -17,6 +17,8 @@ fn one(answer: &Answer, all: bool) -> String {
     let verdict = answer.verdict.to_string().to_uppercase();
     let (from, to) = (&answer.source, &answer.destination);
     let end = |e: &super::report::End| match &e.node {
+        // Pods of manifests that no cluster has touched are said to be on this one.
+        Some(node) if e.kind == "pod" && node == "any" => format!("{} (pod, on no node yet)", e.name),
         Some(node) if e.kind == "pod" => format!("{} (pod on {node})", e.name),
         Some(node) => format!("{} (host {node})", e.name),
         None => format!("{} (outside)", e.name),

@@ -98,6 +98,7 @@ fn debug_goes_to_stderr_and_errors_are_code_1() {
             &["policy", "shop/knp.default.carts"],
             "there is \"shop/knp.default.cart\"",
         ),
+        (&["policy", "shop/cart"], "there is \"shop/knp.default.cart\""),
         (&["polcy", "x"], "Usage"),
         (&["eval", "all()", "-o", "xml"], "xml"),
         (&["eval", "all()", "-f", "/nonexistent"], "/nonexistent"),

@@ -60,7 +60,18 @@ struct Opened {
     database: Option<Database>,
     switches: Arc<Switches>,
     /// Keeps other processes out for as long as the store is open.
-    lock: Option<File>,
+    lock: Option<Lock>,
+}
+
+/// The locked file. It is unlocked and not only closed: a child that another thread is just starting has it open, too,
+/// until it becomes another program.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it is all that is left to do.
+        let _ = self.0.unlock();
+    }
 }
 
 impl Db {
@@ -152,7 +163,7 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenErr
     move |source| OpenError::Io { what, path, source }
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join(LOCK);
     let file = OpenOptions::new()
         .create(true)
@@ -161,7 +172,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         .open(&path)
         .map_err(io("opening lock file", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked(dir.into())),
         Err(fs::TryLockError::Error(source)) => Err(OpenError::Io {
             what: "locking",

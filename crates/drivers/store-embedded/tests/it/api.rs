@@ -447,7 +447,7 @@ async fn status_members_and_what_is_not_spoken() {
     assert_eq!(members.into_inner().members[0].id, status.leader);
     let mut raw = tonic::client::Grpc::new(server.channel.clone());
     raw.ready().await.unwrap();
-    let path = "/etcdserverpb.Maintenance/Snapshot".parse().unwrap();
+    let path = "/etcdserverpb.Maintenance/Defragment".parse().unwrap();
     let codec = tonic_prost::ProstCodec::<StatusRequest, StatusResponse>::default();
     let refused = raw
         .unary(tonic::Request::new(StatusRequest {}), path, codec)

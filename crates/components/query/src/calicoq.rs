@@ -4,6 +4,7 @@
 
 mod cli;
 mod model;
+mod policies;
 mod scope;
 mod show;
 

@@ -14,11 +14,11 @@ const SHOWN: usize = 20;
 
 /// Reads the objects: of `files` if there are any, else of the datastore that `config` names.
 pub(crate) fn state(io: &mut Io, files: &[PathBuf], config: Option<&Path>) -> Result<State, Failure> {
-    let mut state = if files.is_empty() {
-        from_datastore(io, config)?
-    } else {
-        from_files(io, files)?
-    };
+    if files.is_empty() {
+        // What is missing there denies on the nodes too: nothing is made up.
+        return from_datastore(io, config);
+    }
+    let mut state = from_files(io, files)?;
     state.complete();
     give_addresses(&mut [&mut state]);
     Ok(state)

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use caracal_analysis::State;
-use caracal_api::{Kind, Object, Resource, ResourceKey, Rule, Spec, WorkloadEndpointSpec};
+use caracal_api::{Object, Resource, WorkloadEndpointSpec};
 use caracal_convert::{LABEL_NAMESPACE, LABEL_ORCHESTRATOR, LABEL_SERVICE_ACCOUNT, ORCHESTRATOR_KUBERNETES};
 use caracal_desired::{Desired, TierPolicies};
-use caracal_ids::{NodeName, PolicyId, PolicyKind};
+use caracal_ids::{NodeName, PolicyId};
 use caracal_policy::Engine;
 use caracal_selector::Selector;
 use caracal_update::Update;
 
-use super::scope;
+use super::policies::{Policy, policy};
 use super::show::{Answer, Applied, Block, Match, Ref, Selected};
 use crate::failure::Failure;
 use crate::world::id_of;
@@ -28,25 +28,6 @@ struct Endpoint {
     /// Its policies: tracked or not, in order.
     untracked: Vec<PolicyId>,
     policies: Vec<PolicyId>,
-}
-
-/// A policy or profile.
-struct Policy {
-    /// `namespace/name`, or the name.
-    name: String,
-    id: Option<PolicyId>,
-    order: Option<f64>,
-    /// Text; empty for profiles.
-    selector: String,
-    rules: Vec<RuleSelector>,
-}
-
-/// A selector of a rule.
-struct RuleSelector {
-    /// Such as `outbound rule 1 destination match`.
-    what: String,
-    text: String,
-    parsed: Option<Selector>,
 }
 
 /// Everything that can be asked about.
@@ -220,7 +201,9 @@ impl Model {
 }
 
 fn matches<'a>(policy: &'a Policy, endpoint: &'a Endpoint) -> impl Iterator<Item = Match> + 'a {
-    let fits = |r: &&RuleSelector| r.parsed.as_ref().is_some_and(|s| s.matches_map(&endpoint.labels));
+    let fits = |r: &&super::policies::RuleSelector| {
+        r.parsed.as_ref().is_some_and(|s| s.matches_map(&endpoint.labels))
+    };
     policy.rules.iter().filter(fits).map(|r| Match {
         kind: if policy.id.is_some() { "Policy" } else { "Profile" },
         name: policy.name.clone(),
@@ -341,125 +324,6 @@ fn ids(lists: &[&[TierPolicies]]) -> Vec<PolicyId> {
         for id in merged {
             if !all.contains(id) {
                 all.push(id.clone());
-            }
-        }
-    }
-    all
-}
-
-fn policy(object: &Resource) -> Option<Policy> {
-    match object {
-        Resource::NetworkPolicy(p) => {
-            let s = &p.spec;
-            Some(made(
-                p,
-                PolicyKind::NetworkPolicy,
-                s.order,
-                (&s.selector, "", &s.service_account_selector),
-                (&s.ingress, &s.egress),
-            ))
-        }
-        Resource::StagedNetworkPolicy(p) => {
-            let s = &p.spec;
-            Some(made(
-                p,
-                PolicyKind::StagedNetworkPolicy,
-                s.order,
-                (&s.selector, "", &s.service_account_selector),
-                (&s.ingress, &s.egress),
-            ))
-        }
-        Resource::GlobalNetworkPolicy(p) => {
-            let s = &p.spec;
-            let scope = (
-                s.selector.as_str(),
-                s.namespace_selector.as_str(),
-                s.service_account_selector.as_str(),
-            );
-            Some(made(
-                p,
-                PolicyKind::GlobalNetworkPolicy,
-                s.order,
-                scope,
-                (&s.ingress, &s.egress),
-            ))
-        }
-        Resource::StagedGlobalNetworkPolicy(p) => {
-            let s = &p.spec;
-            let scope = (
-                s.selector.as_str(),
-                s.namespace_selector.as_str(),
-                s.service_account_selector.as_str(),
-            );
-            Some(made(
-                p,
-                PolicyKind::StagedGlobalNetworkPolicy,
-                s.order,
-                scope,
-                (&s.ingress, &s.egress),
-            ))
-        }
-        Resource::StagedKubernetesNetworkPolicy(p) => {
-            let s = caracal_convert::staged_network_policy(p).ok()?.object;
-            Some(made(
-                p,
-                PolicyKind::StagedKubernetesNetworkPolicy,
-                s.order,
-                (&s.selector, "", ""),
-                (&s.ingress, &s.egress),
-            ))
-        }
-        Resource::Profile(p) => {
-            let key = ResourceKey::global(Kind::Profile, &p.metadata.name);
-            Some(Policy {
-                name: key.name.to_string(),
-                id: None,
-                order: None,
-                selector: String::new(),
-                rules: rules("", &p.spec.ingress, &p.spec.egress),
-            })
-        }
-        _ => None,
-    }
-}
-
-fn made<S: Spec>(
-    object: &Object<S>,
-    kind: PolicyKind,
-    order: Option<f64>,
-    (selector, of_namespaces, of_accounts): (&str, &str, &str),
-    (ingress, egress): (&[Rule], &[Rule]),
-) -> Policy {
-    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    let name = &object.metadata.name;
-    Policy {
-        name: if namespace.is_empty() {
-            name.clone()
-        } else {
-            format!("{namespace}/{name}")
-        },
-        id: Some(PolicyId::namespaced(kind, namespace, name)),
-        order,
-        selector: scope::of_policy(namespace, selector, of_namespaces, of_accounts),
-        rules: rules(namespace, ingress, egress),
-    }
-}
-
-fn rules(namespace: &str, ingress: &[Rule], egress: &[Rule]) -> Vec<RuleSelector> {
-    let mut all = Vec::new();
-    for (direction, list) in [("inbound", ingress), ("outbound", egress)] {
-        for (n, rule) in list.iter().enumerate() {
-            for (side, entity) in [("source", &rule.source), ("destination", &rule.destination)] {
-                let (positive, negative) = scope::of_side(namespace, entity);
-                let found = [("match", positive), ("not match", negative)];
-                all.extend(found.into_iter().filter_map(|(word, text)| {
-                    let text = text?;
-                    Some(RuleSelector {
-                        what: format!("{direction} rule {} {side} {word}", n + 1),
-                        parsed: Selector::parse(&text).ok(),
-                        text,
-                    })
-                }));
             }
         }
     }

@@ -18,7 +18,7 @@ pub(super) struct Cli {
     /// Who receives: as SRC
     #[arg(value_name = "DST")]
     pub(super) destination: String,
-    /// What is sent: 8080/tcp, http/tcp (a named port of DST), icmp, icmp/8/0, or a protocol's number
+    /// What is sent: 8080/tcp, http/tcp (a named port of DST), icmp, icmp/8/0, or proto/47
     #[arg(value_name = "PORT/PROTO")]
     pub(super) traffic: String,
     /// Ask these files or directories of YAML or JSON (- is stdin) instead of the datastore

@@ -1,4 +1,4 @@
-//! `PORT/PROTO`.
+//! What is sent: `PORT/PROTO` and its other forms.
 
 use std::net::IpAddr;
 
@@ -21,11 +21,11 @@ pub(super) enum Traffic {
     Other(Proto),
 }
 
-/// Reads `8080/tcp`, `tcp/8080`, `http/tcp`, `8080` (TCP), `icmp`, `icmp/TYPE[/CODE]` or a protocol.
+/// Reads `8080/tcp`, `tcp/8080`, `http/tcp`, `8080` (TCP), `icmp`, `icmp/TYPE[/CODE]` or `proto/NUMBER`.
 pub(super) fn parse(text: &str) -> Result<Traffic, Failure> {
     let bad = |why: &str| {
         Failure::input(format!(
-            "{text:?} is no PORT/PROTO ({why}); examples: 8080/tcp, http/tcp, 53/udp, icmp, icmp/8/0, 47"
+            "{text:?} is no PORT/PROTO ({why}); examples: 8080/tcp, http/tcp, 53/udp, icmp, icmp/8/0, proto/47"
         ))
     };
     let parts: Vec<&str> = text.split('/').collect();
@@ -36,6 +36,11 @@ pub(super) fn parse(text: &str) -> Result<Traffic, Failure> {
     };
     match parts.as_slice() {
         [p] if is_icmp(p) => Ok(Traffic::Icmp(None)),
+        [p, n] if p.eq_ignore_ascii_case("proto") => match Proto::parse(n) {
+            Some(p) if p.has_ports() || is_icmp(&p.to_string()) => Err(bad("of this protocol say more")),
+            Some(p) => Ok(Traffic::Other(p)),
+            None => Err(bad("a protocol is a name or a number from 1 to 255")),
+        },
         [p, t] if is_icmp(p) => Ok(Traffic::Icmp(Some((number(t)?, 0)))),
         [t, p] if is_icmp(p) => Ok(Traffic::Icmp(Some((number(t)?, 0)))),
         [p, t, c] if is_icmp(p) => Ok(Traffic::Icmp(Some((number(t)?, number(c)?)))),
@@ -115,6 +120,7 @@ mod tests {
             ("icmp/3/1", Traffic::Icmp(Some((3, 1)))),
             ("8/icmp", Traffic::Icmp(Some((8, 0)))),
             ("udplite", Traffic::Other(Proto::UDPLITE)),
+            ("proto/47", Traffic::Other(Proto(47))),
         ];
         for (text, meaning) in good {
             assert_eq!(parse(text).unwrap(), meaning, "{text}");
@@ -132,6 +138,8 @@ mod tests {
             ("80/udplite", "ports"),
             ("icmp/999", "255"),
             ("1/2/3", "parts"),
+            ("proto/0", "255"),
+            ("proto/6", "say more"),
             ("/tcp", "65535"),
         ] {
             let e = parse(text).unwrap_err().to_string();

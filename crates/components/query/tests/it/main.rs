@@ -2,6 +2,7 @@
 
 mod calicoq;
 mod kernel;
+mod random;
 mod rig;
 mod why;
 mod world;

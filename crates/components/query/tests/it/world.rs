@@ -16,6 +16,7 @@ fn the_datastore_says_the_same_as_the_manifests() {
     let (mut state, mut problems) = (State::default(), Vec::new());
     state.read("shop.yaml", &text, &mut problems);
     assert_eq!(problems, Vec::<String>::new());
+    state.complete();
     let store = Arc::new(MemoryStore::etcd());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for object in state.objects() {

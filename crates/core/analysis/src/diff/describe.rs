@@ -144,7 +144,7 @@ fn value(address: IpAddr) -> u128 {
     }
 }
 
-/// The prefixes that make up ranges which are in order; what lies between two of them and is `occupied` joins them.
+/// The prefixes that make up ranges; what lies between two of them and is `occupied` joins them.
 pub(super) fn nets(family: Family, ranges: &[(IpAddr, IpAddr)], occupied: &[(IpAddr, IpAddr)]) -> Vec<Cidr> {
     let mut all: Vec<(u128, u128, bool)> = ranges.iter().map(|(a, b)| (value(*a), value(*b), true)).collect();
     let own = occupied.iter().filter(|(a, _)| Family::of(*a) == family);

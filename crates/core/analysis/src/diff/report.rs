@@ -232,7 +232,6 @@ fn side(found: &Comparison, family: Family, classes: &[ClassId]) -> Side {
     }
     endpoints.sort_unstable();
     endpoints.dedup();
-    ranges.sort_unstable();
     let nets = if ranges.is_empty() {
         Vec::new()
     } else {

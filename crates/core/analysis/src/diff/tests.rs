@@ -284,7 +284,7 @@ fn pair(a: u64, b: u64, keep: u8) -> (State, State) {
         .cloned()
         .collect();
     for (n, key) in gone.into_iter().enumerate() {
-        if (n as u64 * 5 + b) % 10 == 0 {
+        if (n as u64 * 5 + b).is_multiple_of(10) {
             new.objects.remove(&key);
         }
     }

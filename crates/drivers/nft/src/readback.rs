@@ -7,7 +7,10 @@ use caracal_rules::ir::{BaseChain, ChainName, SetName};
 use crate::{
     Error, NftTx,
     batch::At,
-    encode::{WireElement, af, base_of, counter_of, def_hash_of, layout_of, read_elements, rule_comment_of, rule_hash_of},
+    encode::{
+        WireElement, af, base_of, counter_of, def_hash_of, layout_of, read_elements, rule_comment_of,
+        rule_hash_of,
+    },
     numbers::{SUBSYSTEM, chain, elem, msg, rule, set, table},
 };
 

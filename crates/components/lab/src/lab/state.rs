@@ -128,6 +128,11 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Whether `name` means this node: its name, or its number alone.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name == name || name.parse() == Ok(self.index)
+    }
+
     pub(super) fn agent_runs(&self) -> bool {
         self.agent.is_some_and(Process::is_alive)
     }
@@ -425,8 +430,9 @@ impl Lab {
         format!("{}.{}.{name}.{id}", self.state.name, pod.namespace)
     }
 
+    /// The node of this name, or of this number.
     pub(super) fn node(&self, name: &str) -> anyhow::Result<&Node> {
-        self.state.nodes.iter().find(|n| n.name == name).ok_or_else(|| {
+        self.state.nodes.iter().find(|n| n.is(name)).ok_or_else(|| {
             let all: Vec<&str> = self.state.nodes.iter().map(|n| n.name.as_str()).collect();
             anyhow::anyhow!("there is no node {name:?}; there is {}", all.join(", "))
         })
@@ -434,7 +440,7 @@ impl Lab {
 
     pub(super) fn node_mut(&mut self, name: &str) -> anyhow::Result<&mut Node> {
         self.node(name)?;
-        let found = self.state.nodes.iter_mut().find(|n| n.name == name);
+        let found = self.state.nodes.iter_mut().find(|n| n.is(name));
         Ok(found.expect("it was found a line above"))
     }
 

@@ -256,7 +256,7 @@ fn netns_no_packet_before_policy_over_many_pod_starts() {
     }
 
     // Without an agent, what it left behind keeps a new pod closed.
-    good(&["node", "kill", "node-1"]);
+    good(&["node", "kill", "1"]);
     assert!(!agent_of_node_1_runs());
     let (pod, receiver) = Container::create(starts(), "closed");
     pod.plugin("ADD", false);

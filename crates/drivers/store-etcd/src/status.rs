@@ -63,20 +63,16 @@ pub(crate) fn explain(failed: &Failed, about: About<'_>) -> StoreError {
     }
 }
 
-/// What a connection's end looks like, whichever side of the handshake did not like the other.
-const CLOSED: &[&str] = &[
-    "connection closed",
-    "connection reset",
-    "broken pipe",
-    "Broken pipe",
-];
+/// What a connection's end looks like, whichever side of the handshake did not like the other; in lower case.
+const CLOSED: &[&str] = &["connection closed", "connection reset", "broken pipe"];
 
 /// What to do about a connection that failed for the sake of TLS. The texts are those of the library and of the alerts
 /// that servers send.
 fn tls_hint(endpoint: &str, cause: &str) -> &'static str {
     let says = |texts: &[&str]| texts.iter().any(|t| cause.contains(t));
+    let closed = || CLOSED.iter().any(|t| cause.to_ascii_lowercase().contains(t));
     if endpoint.starts_with("http://") {
-        return if says(CLOSED) || says(&["frame with invalid size"]) {
+        return if closed() || says(&["frame with invalid size"]) {
             "; if etcd serves TLS there, the endpoint must begin with https://"
         } else {
             ""
@@ -90,9 +86,13 @@ fn tls_hint(endpoint: &str, cause: &str) -> &'static str {
         "; the endpoint must be a name or address that the server's certificate is for"
     } else if says(&["UnknownIssuer", "BadSignature", "invalid peer certificate"]) {
         "; the server's certificate does not come from an authority in ETCD_CA_CERT_FILE"
-    } else if says(&["received fatal alert"]) || says(CLOSED) {
+    } else if says(&["received fatal alert"]) {
         "; if etcd wants certificates from its clients, set ETCD_CERT_FILE and ETCD_KEY_FILE to one of its authority that \
          has not expired"
+    } else if closed() {
+        // A server without TLS that resets the connection looks like one that refuses our certificate.
+        "; if no TLS is served there, the endpoint must begin with http://; if etcd wants certificates from its clients, \
+         set ETCD_CERT_FILE and ETCD_KEY_FILE to one of its authority that has not expired"
     } else {
         ""
     }
@@ -115,6 +115,18 @@ mod tests {
             status,
         };
         explain(&failed, About::Object(&ResourceKey::global(Kind::Tier, "t")))
+    }
+
+    #[test]
+    fn a_connection_that_ends_early_names_both_reasons() {
+        for cause in ["Connection reset by peer (os error 104)", "connection closed"] {
+            let hint = tls_hint("https://e:1", cause);
+            assert!(
+                hint.contains("begin with http://") && hint.contains("ETCD_CERT_FILE"),
+                "{hint}"
+            );
+            assert!(tls_hint("http://e:1", cause).contains("begin with https://"));
+        }
     }
 
     #[test]

@@ -6,9 +6,10 @@ use anyhow::Context;
 use caracal_agent_api::{
     API_VERSION,
     v1::{
-        AppliedRevision, AwaitEndpointReply, AwaitEndpointRequest, DumpChunk, DumpRequest, Endpoint,
-        InfoReply, InfoRequest, InvalidObject, ListEndpointsReply, ListEndpointsRequest, ListInvalidReply,
-        ListInvalidRequest,
+        AppliedRevision, AwaitEndpointReply, AwaitEndpointRequest, DeniedPacket, DumpChunk, DumpRequest,
+        Endpoint, InfoReply, InfoRequest, InvalidObject, JudgeReply, JudgeRequest, ListCountersReply,
+        ListCountersRequest, ListEndpointsReply, ListEndpointsRequest, ListInvalidReply, ListInvalidRequest,
+        WatchDeniedRequest,
         agent_server::{Agent, AgentServer},
         dump_request::Table,
     },
@@ -154,6 +155,26 @@ impl Agent for Service {
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn list_counters(
+        &self,
+        _: Request<ListCountersRequest>,
+    ) -> Result<Response<ListCountersReply>, Code> {
+        Err(Code::unimplemented("counters"))
+    }
+
+    type WatchDeniedStream = ReceiverStream<Result<DeniedPacket, Code>>;
+
+    async fn watch_denied(
+        &self,
+        _: Request<WatchDeniedRequest>,
+    ) -> Result<Response<Self::WatchDeniedStream>, Code> {
+        Err(Code::unimplemented("denied packets"))
+    }
+
+    async fn judge(&self, _: Request<JudgeRequest>) -> Result<Response<JudgeReply>, Code> {
+        Err(Code::unimplemented("judgements"))
     }
 }
 

@@ -3,8 +3,9 @@
 use std::{path::PathBuf, sync::mpsc, thread::JoinHandle};
 
 use caracal_agent_api::v1::{
-    AwaitEndpointReply, AwaitEndpointRequest, DumpChunk, DumpRequest, InfoReply, InfoRequest,
-    ListEndpointsReply, ListEndpointsRequest, ListInvalidReply, ListInvalidRequest,
+    AwaitEndpointReply, AwaitEndpointRequest, DeniedPacket, DumpChunk, DumpRequest, InfoReply, InfoRequest,
+    JudgeReply, JudgeRequest, ListCountersReply, ListCountersRequest, ListEndpointsReply,
+    ListEndpointsRequest, ListInvalidReply, ListInvalidRequest, WatchDeniedRequest,
     agent_server::{Agent, AgentServer},
 };
 use tokio::{net::UnixListener, sync::oneshot};
@@ -54,6 +55,26 @@ impl Agent for Service {
     type DumpStream = tokio_stream::Empty<Result<DumpChunk, Status>>;
 
     async fn dump(&self, _: Request<DumpRequest>) -> Result<Response<Self::DumpStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn list_counters(
+        &self,
+        _: Request<ListCountersRequest>,
+    ) -> Result<Response<ListCountersReply>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    type WatchDeniedStream = tokio_stream::Empty<Result<DeniedPacket, Status>>;
+
+    async fn watch_denied(
+        &self,
+        _: Request<WatchDeniedRequest>,
+    ) -> Result<Response<Self::WatchDeniedStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn judge(&self, _: Request<JudgeRequest>) -> Result<Response<JudgeReply>, Status> {
         Err(Status::unimplemented("not here"))
     }
 }

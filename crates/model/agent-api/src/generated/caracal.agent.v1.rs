@@ -152,6 +152,215 @@ pub struct DumpChunk {
     #[prost(bytes = "vec", tag = "1")]
     pub data: ::prost::alloc::vec::Vec<u8>,
 }
+/// What decides about packets, as counters, denied packets and verdicts name it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Decider {
+    #[prost(enumeration = "decider::What", tag = "1")]
+    pub what: i32,
+    /// Of a policy: NetworkPolicy, GlobalNetworkPolicy, KubernetesNetworkPolicy, ...
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// Of a policy; empty for a global one.
+    #[prost(string, tag = "3")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Of the policy, profile, tier or wall.
+    #[prost(string, tag = "4")]
+    pub name: ::prost::alloc::string::String,
+    /// Of a policy or the end of a tier.
+    #[prost(string, tag = "5")]
+    pub tier: ::prost::alloc::string::String,
+    /// "ingress" or "egress", seen from the endpoint.
+    #[prost(string, tag = "6")]
+    pub direction: ::prost::alloc::string::String,
+    /// Of a policy or profile: the rule's place in the list of its direction, from 0.
+    #[prost(uint32, tag = "7")]
+    pub rule: u32,
+    /// allow, deny, pass or log.
+    #[prost(string, tag = "8")]
+    pub action: ::prost::alloc::string::String,
+    /// A policy or profile that is missing, or a rule that needs an IP set that is missing: denies everything.
+    #[prost(bool, tag = "9")]
+    pub missing: bool,
+}
+/// Nested message and enum types in `Decider`.
+pub mod decider {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum What {
+        /// A rule of a policy.
+        Policy = 0,
+        /// A rule of a profile.
+        Profile = 1,
+        /// The end of a tier.
+        Tier = 2,
+        /// The end of an endpoint's list: no profile allowed the packet.
+        NoProfile = 3,
+        /// A rule of this node that belongs to no policy; `name` says which.
+        Wall = 4,
+    }
+    impl What {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Policy => "POLICY",
+                Self::Profile => "PROFILE",
+                Self::Tier => "TIER",
+                Self::NoProfile => "NO_PROFILE",
+                Self::Wall => "WALL",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "POLICY" => Some(Self::Policy),
+                "PROFILE" => Some(Self::Profile),
+                "TIER" => Some(Self::Tier),
+                "NO_PROFILE" => Some(Self::NoProfile),
+                "WALL" => Some(Self::Wall),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListCountersRequest {
+    /// Only rules that no packet has ever matched.
+    #[prost(bool, tag = "1")]
+    pub never_hit: bool,
+    /// Only those of policies and profiles of this namespace, when not empty.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Only those of the policy, profile, tier or wall of this name, when not empty.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuleCounter {
+    #[prost(message, optional, tag = "1")]
+    pub decider: ::core::option::Option<Decider>,
+    /// First packets of connections (all packets, where connections are not tracked) that the rule decided; both
+    /// families together. A packet that several neighbouring rules of one action match counts at one of them.
+    #[prost(uint64, tag = "2")]
+    pub packets: u64,
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    #[prost(bool, tag = "4")]
+    pub never_hit: bool,
+    /// No packet gets to the rule on this node: rules before it in the same list match all that it matches.
+    #[prost(bool, tag = "5")]
+    pub shadowed: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListCountersReply {
+    #[prost(message, repeated, tag = "1")]
+    pub counters: ::prost::alloc::vec::Vec<RuleCounter>,
+    /// Since when is counted, seconds of Unix time; restarts and changes of the table do not begin anew.
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchDeniedRequest {
+    /// Only packets to or from these endpoints' namespace, when not empty.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Only packets to or from endpoints of this name, when not empty.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeniedPacket {
+    /// When the kernel denied it, nanoseconds of Unix time.
+    #[prost(uint64, tag = "1")]
+    pub at: u64,
+    /// Who denied it. Where rules of one action were merged, this is found by judging the packet again.
+    #[prost(message, optional, tag = "2")]
+    pub decider: ::core::option::Option<Decider>,
+    /// The endpoint whose policy denied it; empty when no endpoint has the interface.
+    #[prost(string, tag = "3")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub interface_in: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub interface_out: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub source: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub destination: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "9")]
+    pub protocol: u32,
+    /// TCP, UDP, SCTP, UDPLite; else 0.
+    #[prost(uint32, tag = "10")]
+    pub source_port: u32,
+    #[prost(uint32, tag = "11")]
+    pub destination_port: u32,
+    /// ICMP and ICMPv6 only.
+    #[prost(uint32, tag = "12")]
+    pub icmp_type: u32,
+    #[prost(uint32, tag = "13")]
+    pub icmp_code: u32,
+    /// The packet's whole length in bytes.
+    #[prost(uint32, tag = "14")]
+    pub length: u32,
+    /// Denied packets that were not told before this one, because they came too fast.
+    #[prost(uint64, tag = "15")]
+    pub lost: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JudgeRequest {
+    /// The endpoint: a WorkloadEndpoint object by namespace and name, or a host endpoint by name alone.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// "ingress" or "egress", seen from the endpoint.
+    #[prost(string, tag = "3")]
+    pub direction: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub source: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub destination: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "6")]
+    pub protocol: u32,
+    #[prost(uint32, tag = "7")]
+    pub source_port: u32,
+    #[prost(uint32, tag = "8")]
+    pub destination_port: u32,
+    #[prost(uint32, tag = "9")]
+    pub icmp_type: u32,
+    #[prost(uint32, tag = "10")]
+    pub icmp_code: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Judgement {
+    #[prost(bool, tag = "1")]
+    pub allowed: bool,
+    #[prost(message, optional, tag = "2")]
+    pub decider: ::core::option::Option<Decider>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JudgeReply {
+    /// As in force.
+    #[prost(message, optional, tag = "1")]
+    pub enforced: ::core::option::Option<Judgement>,
+    /// As it would be if staged policies were enforced.
+    #[prost(message, optional, tag = "2")]
+    pub staged: ::core::option::Option<Judgement>,
+}
 /// Generated client implementations.
 pub mod agent_client {
     #![allow(
@@ -365,6 +574,78 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("caracal.agent.v1.Agent", "Dump"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What each rule of each policy in force on this node has decided, read from the kernel now.
+        pub async fn list_counters(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListCountersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListCountersReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/caracal.agent.v1.Agent/ListCounters",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("caracal.agent.v1.Agent", "ListCounters"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Packets that policy denies, as they come, until the client goes. Packets are looked at only while somebody watches.
+        pub async fn watch_denied(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchDeniedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DeniedPacket>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/caracal.agent.v1.Agent/WatchDenied",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("caracal.agent.v1.Agent", "WatchDenied"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// What policy says of a packet to or from an endpoint of this node: enforced, and as if staged policies were.
+        pub async fn judge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::JudgeRequest>,
+        ) -> std::result::Result<tonic::Response<super::JudgeReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/caracal.agent.v1.Agent/Judge",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("caracal.agent.v1.Agent", "Judge"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -420,6 +701,33 @@ pub mod agent_server {
             &self,
             request: tonic::Request<super::DumpRequest>,
         ) -> std::result::Result<tonic::Response<Self::DumpStream>, tonic::Status>;
+        /// What each rule of each policy in force on this node has decided, read from the kernel now.
+        async fn list_counters(
+            &self,
+            request: tonic::Request<super::ListCountersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListCountersReply>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WatchDenied method.
+        type WatchDeniedStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::DeniedPacket, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Packets that policy denies, as they come, until the client goes. Packets are looked at only while somebody watches.
+        async fn watch_denied(
+            &self,
+            request: tonic::Request<super::WatchDeniedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchDeniedStream>,
+            tonic::Status,
+        >;
+        /// What policy says of a packet to or from an endpoint of this node: enforced, and as if staged policies were.
+        async fn judge(
+            &self,
+            request: tonic::Request<super::JudgeRequest>,
+        ) -> std::result::Result<tonic::Response<super::JudgeReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AgentServer<T> {
@@ -715,6 +1023,140 @@ pub mod agent_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/caracal.agent.v1.Agent/ListCounters" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListCountersSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::ListCountersRequest>
+                    for ListCountersSvc<T> {
+                        type Response = super::ListCountersReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListCountersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::list_counters(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListCountersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/caracal.agent.v1.Agent/WatchDenied" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchDeniedSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<super::WatchDeniedRequest>
+                    for WatchDeniedSvc<T> {
+                        type Response = super::DeniedPacket;
+                        type ResponseStream = T::WatchDeniedStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchDeniedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::watch_denied(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchDeniedSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/caracal.agent.v1.Agent/Judge" => {
+                    #[allow(non_camel_case_types)]
+                    struct JudgeSvc<T: Agent>(pub Arc<T>);
+                    impl<T: Agent> tonic::server::UnaryService<super::JudgeRequest>
+                    for JudgeSvc<T> {
+                        type Response = super::JudgeReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::JudgeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::judge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = JudgeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

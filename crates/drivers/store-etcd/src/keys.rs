@@ -21,7 +21,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    fn prefix(prefix: String) -> Self {
+    pub(crate) fn prefix(prefix: String) -> Self {
         let start = prefix.into_bytes();
         let mut end = start.clone();
         // Prefixes here end in ASCII, so the last byte can be counted up.
@@ -198,16 +198,6 @@ fn affinity_span(prefix: &str) -> Span {
         };
     }
     Span::prefix(format!("{}{node}", AFFINITIES.0))
-}
-
-/// Whether a key that a list has read was asked for.
-pub(crate) fn wanted(key: &ResourceKey, options: &ListOptions) -> bool {
-    let namespace = options.namespace.as_deref().filter(|_| key.kind.namespaced());
-    namespace.is_none_or(|ns| ns == &*key.namespace)
-        && options
-            .name_prefix
-            .as_deref()
-            .is_none_or(|p| key.name.starts_with(p))
 }
 
 /// Which object of `kind` a key is; `None` for keys that are no such object.

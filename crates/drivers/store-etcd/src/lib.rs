@@ -2,7 +2,7 @@
 //!
 //! - `keys`: which key an object has, and which object a key is. - `codec`: an object as JSON and back.
 //! - `transport`: endpoints, failover, time limits; `connect`: TLS; `login`: user and password. - `status`: answers of etcd as errors a user can act on.
-//! - `store`, `txn`, `watch`: the contract of `caracal-store` on top.
+//! - `store`, `txn`, `watch`: the contract of `caracal-store` on top; `reports`: what nodes say of themselves.
 //!
 //! The embedded store speaks the same API: its endpoint is `unix:///path/of/its.sock`.
 //!
@@ -17,6 +17,7 @@ mod list;
 mod login;
 mod merge;
 mod recent;
+mod reports;
 mod status;
 mod store;
 mod transport;

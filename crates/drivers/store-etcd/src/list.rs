@@ -160,11 +160,12 @@ fn read_now(kind: Kind, options: &ListOptions, kvs: &[KeyValue]) -> Decoded {
     let mut items = Vec::with_capacity(kvs.len());
     let mut malformed = Vec::new();
     for kv in kvs {
-        let Some(key) = keys::parse(kind, &kv.key).filter(|k| keys::wanted(k, options)) else {
+        let Some(key) = keys::parse(kind, &kv.key).filter(|k| options.wants_key(k)) else {
             continue;
         };
         match decode(&key, kv) {
-            Ok(resource) => items.push(resource),
+            Ok(resource) if options.wants_labels(&resource) => items.push(resource),
+            Ok(_) => {}
             Err(e) => malformed.push(e),
         }
     }

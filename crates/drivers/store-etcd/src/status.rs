@@ -9,13 +9,16 @@ use crate::transport::{Failed, not_sent, root_cause};
 pub(crate) enum About<'a> {
     Object(&'a ResourceKey),
     Kind(Kind),
+    /// What nodes say of themselves: no object.
+    Report,
 }
 
 impl About<'_> {
-    fn kind(self) -> Kind {
+    fn kind(self) -> Option<Kind> {
         match self {
-            About::Object(key) => key.kind,
-            About::Kind(kind) => kind,
+            About::Object(key) => Some(key.kind),
+            About::Kind(kind) => Some(kind),
+            About::Report => None,
         }
     }
 }
@@ -25,7 +28,10 @@ pub(crate) fn explain(failed: &Failed, about: About<'_>) -> StoreError {
     let (status, at) = (&failed.status, &failed.endpoint);
     let text = status.message();
     match status.code() {
-        Code::OutOfRange if text.contains("compacted") => StoreError::Expired(about.kind()),
+        Code::OutOfRange if text.contains("compacted") => match about.kind() {
+            Some(kind) => StoreError::Expired(kind),
+            None => StoreError::Unavailable(format!("{at}: {text}")),
+        },
         Code::ResourceExhausted if text.contains("space exceeded") => StoreError::NoSpace(format!(
             "{at}: {text}; compact and defragment it, or raise its quota"
         )),
@@ -38,6 +44,7 @@ pub(crate) fn explain(failed: &Failed, about: About<'_>) -> StoreError {
                 About::Kind(kind) => {
                     StoreError::Unavailable(format!("{at}: answer for {kind} is too large: {text}"))
                 }
+                About::Report => StoreError::Unavailable(format!("{at}: a report is too large: {text}")),
             }
         }
         Code::Unauthenticated | Code::PermissionDenied => {

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_store::{
-    ListOptions, Page, Preconditions, Store, StoreError, WatchFrom, WatchStream, check_key,
-    check_preconditions, has_status, merge_for_status, merge_for_update, stamp, unreadable,
+    ListOptions, Page, Preconditions, Reports, Store, StoreError, WatchFrom, WatchStream, check_key,
+    check_preconditions, has_status, merge_for_status, merge_for_update, only_part, stamp, unreadable,
 };
 use caracal_wire::{
     Bytes, KeyValue,
@@ -62,6 +62,10 @@ impl EtcdStore {
     /// Pages that are asked for before their caller does.
     pub(crate) fn ahead(&self) -> &Ahead {
         &self.inner.ahead
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.inner.transport
     }
 
     pub(crate) async fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Failed> {
@@ -188,7 +192,7 @@ impl EtcdStore {
     }
 }
 
-fn kv(wire: Wire) -> KvClient<Wire> {
+pub(crate) fn kv(wire: Wire) -> KvClient<Wire> {
     KvClient::new(wire).max_decoding_message_size(MAX_MESSAGE)
 }
 
@@ -352,8 +356,25 @@ impl Store for EtcdStore {
     }
 
     async fn watch(&self, kind: Kind, from: &WatchFrom) -> Result<WatchStream, StoreError> {
+        self.watch_part(kind, from, &ListOptions::default()).await
+    }
+
+    async fn watch_part(
+        &self,
+        kind: Kind,
+        from: &WatchFrom,
+        part: &ListOptions,
+    ) -> Result<WatchStream, StoreError> {
         let from = from.0.parse().ok().filter(|revision: &i64| *revision >= 0);
         let from = from.ok_or(StoreError::Expired(kind))?;
-        watch::open(&self.inner.transport, kind, from).await
+        let events = watch::open(&self.inner.transport, kind, from, part).await?;
+        if part.wants_all() {
+            return Ok(events);
+        }
+        Ok(only_part(events, part))
+    }
+
+    fn reports(&self) -> Option<&dyn Reports> {
+        Some(self)
     }
 }

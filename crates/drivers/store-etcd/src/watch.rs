@@ -12,17 +12,22 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue};
 
 use crate::{
     codec::from_stored,
-    keys,
+    keys::{self, Span},
     login::{WATCH_REFUSED, Wire},
     status::{About, explain},
     store::MAX_MESSAGE,
     transport::{Failed, Repeat, Transport},
 };
 
-/// Follows a kind from the revision after `from`. Returns once the server has accepted, so that a revision that is too
-/// old is an error at once.
-pub(crate) async fn open(transport: &Transport, kind: Kind, from: i64) -> Result<WatchStream, StoreError> {
-    let opened = transport.call(Repeat::Safe, |wire| start(wire, kind, from));
+/// Follows a part of a kind from the revision after `from`; the server sends what is under the part's keys. Returns once
+/// the server has accepted, so that a revision that is too old is an error at once.
+pub(crate) async fn open(
+    transport: &Transport,
+    kind: Kind,
+    from: i64,
+    part: &ListOptions,
+) -> Result<WatchStream, StoreError> {
+    let opened = transport.call(Repeat::Safe, |wire| start(wire, keys::span(kind, part), from));
     let (first, stream) = opened.await.map_err(|f| explain(&f, About::Kind(kind)))?;
     let endpoint = transport.describe();
     let state = Following {
@@ -50,10 +55,9 @@ pub(crate) async fn open(transport: &Transport, kind: Kind, from: i64) -> Result
 
 async fn start(
     wire: Wire,
-    kind: Kind,
+    span: Span,
     from: i64,
 ) -> Result<Response<(WatchResponse, Streaming<WatchResponse>)>, Status> {
-    let span = keys::span(kind, &ListOptions::default());
     let create = WatchCreateRequest {
         key: span.start.into(),
         range_end: span.end.into(),

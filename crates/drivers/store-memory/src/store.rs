@@ -297,11 +297,13 @@ impl Store for MemoryStore {
         let mut last = "";
         let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         for (path, entry) in table.entries.range::<str, _>((from, Bound::Unbounded)) {
-            if !wanted(&entry.key, options) {
-                continue;
-            }
             let slot = entry.at(rev);
-            if matches!(slot, Slot::Gone) {
+            let labelled = match slot {
+                Slot::Set(r) => options.wants_labels(r),
+                Slot::Malformed(_) => true,
+                Slot::Gone => false,
+            };
+            if !labelled || !options.wants_key(&entry.key) {
                 continue;
             }
             if page.items.len() + page.malformed.len() == limit {
@@ -387,13 +389,4 @@ impl Store for MemoryStore {
         drop(s);
         Ok(open(&self.shared, kind, at, place))
     }
-}
-
-fn wanted(key: &ResourceKey, options: &ListOptions) -> bool {
-    let namespace = options.namespace.as_deref().filter(|_| key.kind.namespaced());
-    namespace.is_none_or(|ns| ns == &*key.namespace)
-        && options
-            .name_prefix
-            .as_deref()
-            .is_none_or(|p| key.name.starts_with(p))
 }

@@ -7,7 +7,7 @@ use std::{
 use async_trait::async_trait;
 use caracal_api::{FieldError, IpPoolSpec, Kind, Object, Resource, ResourceKey};
 
-use crate::{ListOptions, Page, Preconditions, Store, StoreError, WatchFrom, WatchStream};
+use crate::{ListOptions, Page, Preconditions, Reports, Store, StoreError, WatchFrom, WatchStream};
 
 /// A tier that was seen is taken to exist for so long.
 const TIER_SEEN: Duration = Duration::from_secs(5);
@@ -181,5 +181,18 @@ impl Store for Checked {
 
     async fn watch(&self, kind: Kind, from: &WatchFrom) -> Result<WatchStream, StoreError> {
         self.inner.watch(kind, from).await
+    }
+
+    async fn watch_part(
+        &self,
+        kind: Kind,
+        from: &WatchFrom,
+        part: &ListOptions,
+    ) -> Result<WatchStream, StoreError> {
+        self.inner.watch_part(kind, from, part).await
+    }
+
+    fn reports(&self) -> Option<&dyn Reports> {
+        self.inner.reports()
     }
 }

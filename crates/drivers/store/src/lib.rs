@@ -4,7 +4,10 @@
 //! - A watch is per kind, without order across kinds; it may expire ([`StoreError::Expired`]): list again.
 //! - Lists come in pages. No transaction spans objects. A delete names the object it saw.
 //! - A write that failed with [`StoreError::Unavailable`] may have been done: read again before repeating it.
+//! - A part of a kind (by namespace, name's beginning, labels) can be listed and watched; the backend filters where it can.
 //! - Some kinds are derived and read-only on Kubernetes ([`StoreError::Unsupported`]).
+//!
+//! [`Reports`] are no objects: nodes write them under a lease, so that they go with the node.
 //!
 //! Beside the contract: [`Checked`] refuses what breaks a rule before it is written; [`apply`], [`ensure`] and [`modify`]
 //! are the usual ways to write; the functions on metadata are what every backend does alike.
@@ -16,6 +19,7 @@ mod backoff;
 mod checked;
 mod error;
 mod meta;
+mod reports;
 mod traits;
 
 pub use apply::{Applied, apply, ensure, modify};
@@ -26,4 +30,5 @@ pub use meta::{
     check_key, check_preconditions, derived_uid, has_status, merge_for_status, merge_for_update, now, stamp,
     unreadable,
 };
-pub use traits::{ListOptions, Page, Preconditions, Store, WatchEvent, WatchFrom, WatchStream};
+pub use reports::{Lease, ReportKey, Reports, Subject};
+pub use traits::{ListOptions, Page, Preconditions, Store, WatchEvent, WatchFrom, WatchStream, only_part};

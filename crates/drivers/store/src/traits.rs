@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use caracal_api::{Kind, Resource, ResourceKey};
-use futures::stream::BoxStream;
+use caracal_selector::Selector;
+use futures::{StreamExt, stream::BoxStream};
 
-use crate::StoreError;
+use crate::{Reports, StoreError};
 
 /// Where a watch continues: opaque, of one kind, from a list's page or a watch event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -13,14 +14,54 @@ pub struct WatchFrom(pub String);
 /// What to list.
 #[derive(Debug, Clone, Default)]
 pub struct ListOptions {
-    /// Only this namespace.
+    /// Only this namespace; kinds without namespaces are not filtered.
     pub namespace: Option<String>,
     /// Only names that start with this. Backends may read more than they return.
     pub name_prefix: Option<String>,
+    /// Only objects whose labels match. Backends may read more than they return.
+    pub labels: Option<Selector>,
     /// At most this many objects in a page; 0 means the backend's choice.
     pub limit: usize,
     /// The `next` of the page before.
     pub continue_from: Option<String>,
+}
+
+impl ListOptions {
+    /// Whether an object of this key can be asked for.
+    #[must_use]
+    pub fn wants_key(&self, key: &ResourceKey) -> bool {
+        let namespace = self.namespace.as_deref().filter(|_| key.kind.namespaced());
+        namespace.is_none_or(|ns| ns == &*key.namespace)
+            && self
+                .name_prefix
+                .as_deref()
+                .is_none_or(|p| key.name.starts_with(p))
+    }
+
+    /// Whether the object's labels are those that are asked for.
+    #[must_use]
+    pub fn wants_labels(&self, resource: &Resource) -> bool {
+        self.labels
+            .as_ref()
+            .is_none_or(|s| s.matches_map(&resource.metadata().labels))
+    }
+
+    /// Whether nothing is left out.
+    #[must_use]
+    pub fn wants_all(&self) -> bool {
+        self.namespace.is_none() && self.name_prefix.is_none() && self.labels.is_none()
+    }
+
+    /// What one who follows only this part sees of an event: an object that is not in it is gone.
+    #[must_use]
+    pub fn of_event(&self, event: WatchEvent) -> Option<WatchEvent> {
+        match event {
+            WatchEvent::Set(r) if !self.wants_key(&r.key()) => None,
+            WatchEvent::Set(r) if !self.wants_labels(&r) => Some(WatchEvent::Gone(r.key())),
+            WatchEvent::Gone(key) | WatchEvent::Malformed(key, _) if !self.wants_key(&key) => None,
+            event => Some(event),
+        }
+    }
 }
 
 /// One page of a list. Objects that cannot be read are left out of `items` and named in `malformed`.
@@ -89,6 +130,26 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Follows a kind from a list's or bookmark's place.
     async fn watch(&self, kind: Kind, from: &WatchFrom) -> Result<WatchStream, StoreError>;
 
+    /// As [`Store::watch`], of the objects that `part` asks for by namespace, name and labels. One that is not among them
+    /// (any more) may be told of as gone, also if it never was.
+    async fn watch_part(
+        &self,
+        kind: Kind,
+        from: &WatchFrom,
+        part: &ListOptions,
+    ) -> Result<WatchStream, StoreError> {
+        let all = self.watch(kind, from).await?;
+        if part.wants_all() {
+            return Ok(all);
+        }
+        Ok(only_part(all, part))
+    }
+
+    /// Where nodes report on themselves and their endpoints, if this datastore has such a place.
+    fn reports(&self) -> Option<&dyn Reports> {
+        None
+    }
+
     /// All pages of a list.
     async fn list_all(&self, kind: Kind, options: &ListOptions) -> Result<Page, StoreError> {
         let mut options = options.clone();
@@ -102,4 +163,18 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         }
         Ok(all)
     }
+}
+
+/// The events of a watch that are about this part.
+#[must_use]
+pub fn only_part(all: WatchStream, part: &ListOptions) -> WatchStream {
+    let part = part.clone();
+    all.filter_map(move |event| {
+        let seen = match event {
+            Ok(event) => part.of_event(event).map(Ok),
+            Err(e) => Some(Err(e)),
+        };
+        std::future::ready(seen)
+    })
+    .boxed()
 }

@@ -1,6 +1,7 @@
 //! The owner of the engines: takes the feed's events in, hands coalesced deltas to the dataplane.
 
 mod census;
+mod trials;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +25,7 @@ use crate::{
     status::Status,
 };
 use census::Census;
+use trials::OnTrial;
 
 /// What the dataplane is told at a time.
 #[derive(Debug, Default)]
@@ -72,6 +74,7 @@ pub(crate) struct Calc {
     census: Option<Census>,
     /// Why the datastore is away, if it is.
     away: Option<String>,
+    trials: OnTrial,
 }
 
 impl Calc {
@@ -98,6 +101,7 @@ impl Calc {
             restart,
             census,
             away: None,
+            trials: OnTrial::default(),
         }
     }
 
@@ -116,6 +120,7 @@ impl Calc {
             tokio::select! {
                 biased;
                 () = shutdown.wait() => return Ok(()),
+                () = self.trials.tick() => dirty |= self.end_trials(),
                 event = events.recv() => {
                     let Some(event) = event else { return Err("the feed of updates ended".into()) };
                     let start = Instant::now();
@@ -200,8 +205,6 @@ impl Calc {
         if let Some(census) = &mut self.census {
             census.object(update);
         }
-        self.policy.apply(update);
-        self.routes.apply(update);
         let revision: Option<u64> = update
             .value
             .as_ref()
@@ -210,6 +213,10 @@ impl Calc {
             let highest = self.revisions.entry(update.key.kind).or_default();
             *highest = revision.max(*highest);
         }
+        let other = self.judge_trial(update);
+        let update = other.as_ref().unwrap_or(update);
+        self.policy.apply(update);
+        self.routes.apply(update);
         if let Some(Resource::ClusterInformation(o)) = update.value.as_deref()
             && o.spec.datastore_ready == Some(false)
         {

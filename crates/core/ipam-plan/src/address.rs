@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use caracal_net::{Cidr, Family};
 
 use crate::{
-    Asker, Candidate, Observed, Plan, PlanError, Step, Want,
+    Asker, Block, Candidate, Observed, Plan, PlanError, Step, Want,
     assign::{Draft, dying_handles, lends, within_limit},
     claim, pool,
 };
@@ -29,9 +29,14 @@ pub fn plan_address(
     if let Some(plan) = claim::finish(observed, asker, &blocks, &family, std::slice::from_ref(&pool)) {
         return Ok(plan);
     }
-    let Some(block) = blocks.iter().find(|b| b.cidr().contains(addr)) else {
+    let around = |b: &&Block| b.cidr().contains(addr);
+    let live = blocks.iter().filter(around).find(|b| !b.is_fresh());
+    let Some(block) = live.or_else(|| blocks.iter().find(around)) else {
         return address_of_new_block(observed, asker, &pool, addr);
     };
+    if block.is_fresh() {
+        return Ok(Plan::Wait(format!("the block {} is being made", block.cidr())));
+    }
     if !block.belongs_to(&asker.holder) {
         if observed.config.strict_affinity {
             let owner = block

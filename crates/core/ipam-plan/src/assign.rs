@@ -156,6 +156,7 @@ pub(crate) fn dying_handles<'a>(observed: &Observed, wants: impl Iterator<Item =
 /// Whether the asker's own claim on the block is in force.
 fn usable(observed: &Observed, asker: &Asker, block: &Block) -> bool {
     block.belongs_to(&asker.holder)
+        && !block.is_fresh()
         && observed
             .affinity(&asker.holder, &block.cidr())
             .is_some_and(|a| a.spec.state == "confirmed")
@@ -175,6 +176,7 @@ fn lendable<'a>(observed: &Observed, asker: &Asker, blocks: &'a [Block]) -> Vec<
 /// Whether an address of somebody else's block may be taken. One whose claim is not confirmed may still vanish.
 pub(crate) fn lends(observed: &Observed, asker: &Asker, block: &Block) -> Result<(), String> {
     match block.holder() {
+        _ if block.is_fresh() => Err("it is being made".to_owned()),
         None if block.object().spec.affinity.is_none() => Ok(()),
         None => Err("its affinity cannot be read".to_owned()),
         Some(h) if h == asker.holder => Err("it is the asker's own".to_owned()),

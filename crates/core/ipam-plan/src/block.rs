@@ -115,6 +115,12 @@ impl Block {
             .all(|a| a.attribute.handle_id.as_deref() == Some(RESERVED_HANDLE))
     }
 
+    /// Whether nobody wrote the block since it was made: until it was compared with all others nothing may be taken from it.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.object.spec.sequence_number == 0 && self.is_empty()
+    }
+
     /// The addresses that are not free.
     pub fn allocations(&self) -> impl Iterator<Item = Allocation<'_>> {
         let spec = &self.object.spec;

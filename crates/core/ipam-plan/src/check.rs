@@ -125,10 +125,11 @@ fn pools(snapshot: &Snapshot, report: &mut Report) {
     }
 }
 
-/// Blocks are sorted: one that overlaps with a later one covers it.
+/// Blocks are sorted: one that overlaps with a later one covers it. Fresh blocks count for nothing yet.
 fn overlaps(view: &View<'_>, report: &mut Report) {
-    for (i, wide) in view.blocks.iter().enumerate() {
-        let inside = view.blocks[i + 1..]
+    let live: Vec<&Block> = view.blocks.iter().filter(|b| !b.is_fresh()).collect();
+    for (i, wide) in live.iter().enumerate() {
+        let inside = live[i + 1..]
             .iter()
             .take_while(|b| wide.cidr().covers(&b.cidr()));
         for narrow in inside {

@@ -1,6 +1,36 @@
+//! How a block comes to life, and why no two live blocks overlap.
+//!
+//! Blocks of different sizes can overlap when a pool is made anew with another block size, for nodes may have different
+//! ideas of the pools for a while. One compare-and-swap covers one object, so two nodes cannot claim a range together;
+//! instead the block itself says whether it may be used. A block is *fresh* as long as nobody wrote it after it was made
+//! (number 0, no address); every other block is *live*. The rules:
+//!
+//! 1. A block is made fresh, and nothing is ever assigned from a fresh block, by nobody.
+//! 2. A fresh block becomes live by one write, its *settling* ([`settle`]): a compare-and-swap against the revision in which
+//!    it was seen in a list of **all** blocks that has no other block that overlaps with it.
+//! 3. A fresh block may be deleted by anybody at any time (compare and swap): nobody relies on it. Whoever made it begins
+//!    again. No other operation writes a fresh block: a release that needs a write deletes it.
+//!
+//! **No two live blocks overlap.** Let X and Y overlap and both be live at one moment. Each was in its own list when it was
+//! settled, and by rule 2's compare-and-swap it has existed since that list was read. Let X's list be the earlier one. Then
+//! X existed when Y's list was read, so it was in it, and Y would not have been settled. The argument needs nothing but
+//! that a list shows one moment of the datastore and that revisions are never used twice; how many processes of one or of
+//! several nodes there are, how old what they read is, whether they die between any two calls or come back after a day,
+//! and in which state the claims are, does not enter into it.
+//!
+//! **Somebody gets on.** Of fresh blocks that overlap the first in the order of ranges wins: the others' owners step back
+//! from theirs, and the winner deletes what is left of them, for their owners may be dead.
+//!
+//! The claim (`BlockAffinity`) tells its node which blocks it has, and the others which routes there are. It is `pending`
+//! before the block is made and `confirmed` after it was settled. Because claims do not decide whether a block may be
+//! used, a claim that is written late does no harm: a claim without a block makes nobody use anything, and a block whose
+//! claim is gone is found by who made it (it reads all blocks until it is done), or by the garbage collector.
+//!
+//! `interleavings.rs` tries every order of the calls of small groups of processes on these functions.
+
 use std::collections::BTreeSet;
 
-use caracal_api::{IpamBlockSpec, Object};
+use caracal_api::{BlockAffinitySpec, IpamBlockSpec, Object};
 use caracal_net::{Cidr, Family};
 
 use crate::{Asker, Block, Candidate, Holder, Observed, Plan, Step};
@@ -27,57 +57,91 @@ pub(crate) fn finish(
         if !families.contains(&cidr.family()) || observed.unreadable.contains(&cidr) {
             continue;
         }
-        if affinity.spec.deleted {
-            return Some(Plan::Prepare(vec![Step::DeleteAffinity(affinity.clone())]));
-        }
-        let stored = observed.blocks.iter().find(|b| b.spec.cidr == affinity.spec.cidr);
-        if let Some(gone) = stored.filter(|b| b.spec.deleted) {
-            return Some(Plan::Prepare(vec![Step::DeleteBlock(gone.clone())]));
-        }
-        let state = affinity.spec.state.as_str();
-        let give_up = || Some(Plan::Prepare(vec![Step::DeleteAffinity(affinity.clone())]));
-        let plan = match (blocks.iter().find(|b| b.cidr() == cidr), stored) {
-            (Some(b), _) if b.belongs_to(&asker.holder) => match state {
-                "confirmed" => None,
-                _ => confirm(observed, asker, b),
-            },
-            // Another was faster.
-            (Some(_), _) => give_up(),
-            // The block is there and cannot be read: nothing to be done here.
-            (None, Some(_)) => None,
-            (None, None) if state == "pendingDeletion" => give_up(),
-            (None, None) => make(observed, asker, cidr, pools),
-        };
+        let plan = finish_claim(observed, asker, blocks, pools, (affinity, cidr));
         if plan.is_some() {
             return plan;
         }
     }
-    None
+    // Made by somebody whose claim was given up before: nobody else would find it.
+    let stray = |b: &&Block| {
+        b.is_fresh()
+            && b.belongs_to(&asker.holder)
+            && families.contains(&b.cidr().family())
+            && observed.affinity(&asker.holder, &b.cidr()).is_none()
+    };
+    let stray = blocks.iter().filter(|_| observed.all).find(stray)?;
+    settle(observed, asker, stray)
 }
 
-/// A new block counts from the moment its claim is confirmed. Before that, whoever made it looks whether another block
-/// that overlaps was made at the same time, by somebody with another idea of the pools: who sees one steps back, and of
-/// two at least one sees the other.
-fn confirm(observed: &Observed, asker: &Asker, block: &Block) -> Option<Plan> {
+fn finish_claim(
+    observed: &Observed,
+    asker: &Asker,
+    blocks: &[Block],
+    pools: &[Candidate],
+    (affinity, cidr): (&Object<BlockAffinitySpec>, Cidr),
+) -> Option<Plan> {
+    let give_up = || Some(Plan::Prepare(vec![Step::DeleteAffinity(affinity.clone())]));
+    if affinity.spec.deleted {
+        return give_up();
+    }
+    let stored = observed.blocks.iter().find(|b| b.spec.cidr == affinity.spec.cidr);
+    if let Some(gone) = stored.filter(|b| b.spec.deleted) {
+        return Some(Plan::Prepare(vec![Step::DeleteBlock(gone.clone())]));
+    }
+    let state = affinity.spec.state.as_str();
+    match (blocks.iter().find(|b| b.cidr() == cidr), stored) {
+        (Some(b), _) if b.belongs_to(&asker.holder) => match state {
+            _ if b.is_fresh() => settle(observed, asker, b),
+            "confirmed" => None,
+            _ => {
+                let claim = asker.holder.claim(Some(affinity), &cidr, "confirmed");
+                Some(Plan::Prepare(vec![Step::PutAffinity(claim)]))
+            }
+        },
+        // Another was faster.
+        (Some(_), _) => give_up(),
+        // The block is there and cannot be read: nothing to be done here.
+        (None, Some(_)) => None,
+        (None, None) if state == "pendingDeletion" => give_up(),
+        (None, None) => make(observed, asker, affinity, (cidr, pools)),
+    }
+}
+
+/// Settles a fresh block, or steps back from it (the proof is in the head of this module).
+fn settle(observed: &Observed, asker: &Asker, block: &Block) -> Option<Plan> {
     if !observed.all {
         return Some(Plan::NeedAll);
     }
     let cidr = block.cidr();
     let stored = observed.affinity(&asker.holder, &cidr);
-    if !overlapped(observed, &cidr) {
+    let (rivals, others) = around(observed, &cidr);
+    if others || rivals.iter().any(|r| *r < cidr) {
+        let mut steps = vec![Step::DeleteBlock(block.object().clone())];
+        steps.extend(stored.cloned().map(Step::DeleteAffinity));
+        return Some(Plan::Prepare(steps));
+    }
+    let mut steps: Vec<Step> = observed
+        .blocks
+        .iter()
+        .filter(|b| b.spec.cidr.parse().is_ok_and(|c: Cidr| rivals.contains(&c)))
+        .map(|b| Step::DeleteBlock(b.clone()))
+        .collect();
+    if steps.is_empty() {
+        let mut settled = block.clone();
+        settled.seal();
+        steps.push(Step::PutBlock(settled.into_object()));
         let claim = asker.holder.claim(stored, &cidr, "confirmed");
-        return Some(Plan::Prepare(vec![Step::PutAffinity(claim)]));
+        steps.push(Step::PutAffinity(claim));
     }
-    if !block.is_empty() {
-        // Made by hand: the check of the whole database names it. Nothing is taken from it.
-        return None;
-    }
-    let mut steps = vec![Step::DeleteBlock(block.object().clone())];
-    steps.extend(stored.cloned().map(Step::DeleteAffinity));
     Some(Plan::Prepare(steps))
 }
 
-fn make(observed: &Observed, asker: &Asker, cidr: Cidr, pools: &[Candidate]) -> Option<Plan> {
+fn make(
+    observed: &Observed,
+    asker: &Asker,
+    affinity: &Object<BlockAffinitySpec>,
+    (cidr, pools): (Cidr, &[Candidate]),
+) -> Option<Plan> {
     // The pool is gone, is made anew with other blocks, or may not be used now: making the block would not help.
     if !pools
         .iter()
@@ -85,22 +149,40 @@ fn make(observed: &Observed, asker: &Asker, cidr: Cidr, pools: &[Candidate]) -> 
     {
         return None;
     }
-    let block = Block::new(cidr, &asker.holder, asker.now, asker.host_reserved.as_ref());
-    let stored = observed.affinity(&asker.holder, &cidr);
-    let mut steps = Vec::new();
-    // Nobody may rely on the block before it was compared with all others.
-    if stored.is_none_or(|a| a.spec.state != "pending") {
-        steps.push(Step::PutAffinity(asker.holder.claim(stored, &cidr, "pending")));
+    // Whoever makes a block has to see what becomes of it, and its claim may be gone by then.
+    if !observed.all {
+        return Some(Plan::NeedAll);
     }
+    let (rivals, others) = around(observed, &cidr);
+    if others || !rivals.is_empty() {
+        return Some(Plan::Prepare(vec![Step::DeleteAffinity(affinity.clone())]));
+    }
+    let mut steps = Vec::new();
+    if affinity.spec.state != "pending" {
+        let claim = asker.holder.claim(Some(affinity), &cidr, "pending");
+        steps.push(Step::PutAffinity(claim));
+    }
+    let block = Block::new(cidr, &asker.holder, asker.now, asker.host_reserved.as_ref());
     steps.push(Step::PutBlock(block.into_object()));
     Some(Plan::Prepare(steps))
 }
 
-fn overlapped(observed: &Observed, cidr: &Cidr) -> bool {
-    let parsed = observed.blocks.iter().filter_map(|b| b.spec.cidr.parse().ok());
-    parsed
-        .chain(observed.unreadable.iter().copied())
-        .any(|c: Cidr| c != *cidr && c.overlaps(cidr))
+/// The fresh blocks that overlap with the range, and whether others do.
+fn around(observed: &Observed, cidr: &Cidr) -> (BTreeSet<Cidr>, bool) {
+    let overlaps = |c: &Cidr| c != cidr && c.overlaps(cidr);
+    let mut rivals = BTreeSet::new();
+    let mut others = observed.unreadable.iter().any(overlaps);
+    for b in &observed.blocks {
+        let Some(c) = b.spec.cidr.parse().ok().filter(overlaps) else {
+            continue;
+        };
+        let fresh = !b.spec.deleted && Block::read(b.clone()).is_ok_and(|b| b.is_fresh());
+        others |= !fresh;
+        if fresh {
+            rivals.insert(c);
+        }
+    }
+    (rivals, others)
 }
 
 /// The first step towards a new block of the pool, if there is room.

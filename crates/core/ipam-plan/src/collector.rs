@@ -203,7 +203,7 @@ impl Collector {
             .collect()
     }
 
-    /// Empty blocks that their hosts do not need, seen unchanged in two rounds.
+    /// Empty blocks that their hosts do not need, and fresh ones without a claim, seen unchanged in two rounds.
     fn spares(&mut self, view: &View<'_>, now: Stamp) -> Vec<Chore> {
         let s = view.snapshot;
         let mut held: BTreeMap<Holder, Vec<_>> = BTreeMap::new();
@@ -223,6 +223,19 @@ impl Collector {
             config: s.config.clone(),
             ..Observed::default()
         };
+        let claims: BTreeSet<(Holder, String)> = s
+            .affinities
+            .iter()
+            .map(|a| (Holder::of_affinity(&a.spec), a.spec.cidr.clone()))
+            .collect();
+        for b in view.blocks.iter().filter(|b| b.is_fresh()) {
+            let cidr = b.cidr();
+            empty.extend(
+                b.holder()
+                    .filter(|h| !claims.contains(&(h.clone(), cidr.to_string())))
+                    .map(|h| (h, cidr, 0)),
+            );
+        }
         for (h, blocks) in held {
             if matches!(&h, Holder::Host(n) if view.node_gone(n)) {
                 continue;

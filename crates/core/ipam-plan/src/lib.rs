@@ -8,6 +8,8 @@
 //! out, and stops counting it after the block took it back; an affinity is `pending` before its block exists and
 //! `confirmed` after (`calico-components.md` §4.6).
 //!
+//! No two blocks from which addresses are taken overlap; `claim.rs` has the protocol and the proof.
+//!
 //! **Invariant:** an address is in a block's `allocations` exactly when it is not in its `unallocated` queue.
 
 mod address;
@@ -28,13 +30,14 @@ mod release;
 mod snapshot;
 mod spare;
 mod split;
-mod stamp;
+
 mod usage;
 
 pub use address::plan_address;
 pub use affinity::{plan_claim_affinity, plan_release_affinity};
 pub use assign::{GroupPlan, plan_group};
 pub use block::{Allocation, Block, HostReserved, Owner, RESERVED_HANDLE, ReleaseOutcome};
+pub use caracal_api::Stamp;
 pub use check::{Finding, Report, check, confirmed};
 pub use collector::{Chore, Collector};
 pub use error::PlanError;
@@ -48,5 +51,4 @@ pub use release::{ReleasePlan, ReleaseRequest, handles_of, plan_release, plan_th
 pub use snapshot::{Life, Snapshot, User, View};
 pub use spare::spare_blocks;
 pub use split::split_pool;
-pub use stamp::Stamp;
 pub use usage::{Usage, utilisation};

@@ -85,6 +85,7 @@ pub fn plan_release(
     };
     if let Some(b) = &mut block {
         let cool = (cooldown > 0).then_some(now);
+        let fresh = b.is_fresh();
         for r in requests {
             release(b, r, cool, &mut plan);
         }
@@ -97,9 +98,9 @@ pub fn plan_release(
         if !plan.released.is_empty() || handles.values().any(miscounted) {
             plan.emptied = b.is_empty();
             b.seal();
-            // A block without an owner exists only for the addresses in it.
+            // A block without an owner exists only for the addresses in it, and a fresh one would count as settled.
             plan.steps
-                .push(if plan.emptied && b.object().spec.affinity.is_none() {
+                .push(if fresh || plan.emptied && b.object().spec.affinity.is_none() {
                     Step::DeleteBlock(b.object().clone())
                 } else {
                     Step::PutBlock(b.object().clone())
@@ -199,7 +200,9 @@ mod tests {
     #[test]
     fn a_count_without_an_address_goes_only_after_a_write_of_the_block() {
         let cidr: Cidr = "10.0.0.0/30".parse().unwrap();
-        let b = block(&cidr).into_object();
+        let mut b = block(&cidr);
+        b.seal();
+        let b = b.into_object();
         let handles = all(&[handle_with(None, "h", &cidr, 1)]);
         let request = [ReleaseRequest::Handle("h".into())];
         let plan = plan_release(Some(b.clone()), &handles, &cidr, &request, NOW).unwrap();
@@ -207,6 +210,20 @@ mod tests {
             panic!("{:?}", plan.steps)
         };
         assert_eq!(written.spec.sequence_number, b.spec.sequence_number + 1);
+    }
+
+    #[test]
+    fn a_count_in_a_fresh_block_takes_the_block_with_it() {
+        let cidr: Cidr = "10.0.0.0/30".parse().unwrap();
+        let b = block(&cidr).into_object();
+        let handles = all(&[handle_with(None, "h", &cidr, 1)]);
+        let request = [ReleaseRequest::Count("h".into())];
+        let plan = plan_release(Some(b), &handles, &cidr, &request, NOW).unwrap();
+        assert!(
+            matches!(plan.steps[..], [Step::DeleteBlock(_), Step::DeleteHandle(_)]),
+            "{:?}",
+            plan.steps
+        );
     }
 
     #[test]

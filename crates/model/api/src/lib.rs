@@ -6,6 +6,7 @@
 //! - [`parse`] reads manifests of YAML or JSON: [`Document`]s, or a [`ManifestError`] that names file, document, line,
 //!   kind, name, field and what is allowed; [`to_yaml`] and [`list_to_yaml`] write them.
 //! - [`default_resource`] fills in what an object leaves out; [`validate`] says what is wrong with it then.
+//! - [`in_force`] says what of an object on [`Trial`] holds at a time.
 //! - [`validate_update`], [`validate_pool_among`], [`validate_tier_exists`] and [`validate_tier_deletion`] hold an
 //!   object against others.
 //!
@@ -31,7 +32,9 @@ mod policy;
 mod resource;
 mod rule;
 mod scalar;
+mod stamp;
 mod suggest;
+mod trial;
 mod validate;
 
 pub use bgp::{
@@ -82,7 +85,12 @@ pub use rule::{
     Action, EntityRule, HttpMatch, HttpPath, Icmp, Rule, RuleMetadata, ServiceAccountMatch, ServiceMatch,
 };
 pub use scalar::{Port, Protocol};
+pub use stamp::Stamp;
 pub use suggest::nearest;
+pub use trial::{
+    BadTrial, InForce, TRIAL_ALLOWANCE, TRIAL_KINDS, TRIAL_PREVIOUS, TRIAL_SINCE, TRIAL_UNTIL, Trial,
+    begin_trial, end_trial, in_force,
+};
 pub use validate::{
     FieldError, policy_tier, validate, validate_pool_among, validate_tier_deletion, validate_tier_exists,
     validate_update,

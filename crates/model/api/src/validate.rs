@@ -19,7 +19,7 @@ pub use cross::{
 };
 
 use self::check::Check;
-use crate::{FieldPath, Problem, Resource};
+use crate::{FieldPath, Problem, Resource, TRIAL_PREVIOUS, Trial};
 
 /// A field with a value that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,26 @@ pub fn validate(resource: &Resource) -> Vec<FieldError> {
         Resource::FelixConfiguration(o) => cluster::felix_configuration(&mut c, o),
         other => c.field("spec", |c| spec(c, other)),
     }
+    trial(&mut c, resource);
     c.errors
+}
+
+/// What an object on trial goes back to is held to the rules as the object itself is.
+fn trial(c: &mut Check, resource: &Resource) {
+    let fail = |c: &mut Check, annotation: &str, why: String| {
+        c.field("metadata", |c| {
+            c.field("annotations", |c| c.fail_at(annotation, "", why))
+        });
+    };
+    match Trial::of(resource) {
+        Ok(None) => {}
+        Ok(Some(trial)) => {
+            for e in trial.previous.iter().flat_map(|p| validate(p)) {
+                fail(c, TRIAL_PREVIOUS, format!("what was before is not valid: {e}"));
+            }
+        }
+        Err(e) => fail(c, e.annotation, e.why),
+    }
 }
 
 fn spec(c: &mut Check, resource: &Resource) {

@@ -6,6 +6,7 @@
 //! **Invariant:** a driver commits nothing before it holds the [`InSync`] token of its feed.
 
 mod slice;
+mod trials;
 
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ impl Update {
 }
 
 pub use slice::{EndpointSlice, SliceKey, SlicePort, SliceUpdate};
+pub use trials::Trials;
 
 /// What a feed delivers.
 #[derive(Debug, Clone)]

@@ -113,7 +113,13 @@ fn block(view: &View<'_>, b: &Block, claims: &BTreeSet<(Cidr, Holder)>, report: 
                 .push(problem.by_hand("write the affinity as host:<node> or virtual:<name>"));
         }
         (_, Some(holder)) => {
-            if !claims.contains(&(cidr, holder.clone())) {
+            if b.is_fresh() && !claims.contains(&(cidr, holder.clone())) {
+                let message = format!("block {cidr} was begun by {holder} and given up");
+                let problem = Problem::new(ProblemKind::BlockOrphan, cidr, message);
+                report
+                    .problems
+                    .push(problem.fixed_by(Fix::ReleaseAffinity { holder, block: cidr }));
+            } else if !claims.contains(&(cidr, holder.clone())) {
                 let message = format!(
                     "block {cidr} belongs to {holder}, which has no claim on it: the owner does not find it"
                 );

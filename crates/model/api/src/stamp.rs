@@ -2,7 +2,7 @@ use std::fmt;
 
 const DAY: i64 = 86_400;
 
-/// A moment in whole seconds since 1970. The core has no clock: whoever calls it says what time it is.
+/// A moment in whole seconds since 1970. What is pure has no clock: whoever calls it says what time it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(i64);
 

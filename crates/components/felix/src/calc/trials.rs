@@ -1,0 +1,94 @@
+//! Objects that wait for confirmation (`calicoctl apply --confirm-within`): past their deadline this node goes back to
+//! what was before, by its own clock and by nobody's leave.
+
+use std::{
+    collections::BTreeSet,
+    future::pending,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use caracal_api::{ResourceKey, Stamp};
+use caracal_update::{Trials, Update};
+
+use super::Calc;
+
+/// How often the clock is looked at while an object is on trial. The clock itself, since it may be set meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is on trial, and what says so in a way that cannot be read.
+#[derive(Debug)]
+pub(super) struct OnTrial {
+    trials: Trials,
+    /// When the clock is looked at again: other events must not put it off.
+    next: Instant,
+    bad: BTreeSet<ResourceKey>,
+}
+
+impl Default for OnTrial {
+    fn default() -> Self {
+        Self {
+            trials: Trials::default(),
+            next: Instant::now(),
+            bad: BTreeSet::new(),
+        }
+    }
+}
+
+impl OnTrial {
+    /// Waits until the clock is to be looked at; for ever while nothing is on trial.
+    pub(super) async fn tick(&self) {
+        if self.trials.is_empty() {
+            pending::<()>().await;
+        }
+        tokio::time::sleep_until(self.next.into()).await;
+    }
+}
+
+fn now() -> Stamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Stamp::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+impl Calc {
+    /// What is in force of an object that changed, where that is not the object as it is written.
+    pub(super) fn judge_trial(&mut self, update: &Update) -> Option<Update> {
+        let judged = self.trials.trials.judge(update, now());
+        match judged {
+            Ok(other) => {
+                if self.trials.bad.remove(&update.key) {
+                    self.status.set_invalid(update.key.clone(), None);
+                }
+                if let Some(other) = &other {
+                    tell(other);
+                }
+                other
+            }
+            Err(e) => {
+                tracing::warn!(object = %update.key, reason = %e, "its trial is ignored: it is in force as it is written");
+                self.trials.bad.insert(update.key.clone());
+                self.status.set_invalid(update.key.clone(), Some(e.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Brings into force what the time brought; tells whether that was anything.
+    pub(super) fn end_trials(&mut self) -> bool {
+        self.trials.next = Instant::now() + LOOK;
+        let due = self.trials.trials.due(now());
+        for update in &due {
+            tell(update);
+            self.policy.apply(update);
+            self.routes.apply(update);
+        }
+        !due.is_empty() && (self.in_sync.is_some() || self.started)
+    }
+}
+
+fn tell(update: &Update) {
+    tracing::warn!(
+        object = %update.key,
+        exists = update.value.is_some(),
+        "not confirmed in time: this node goes back to what was before"
+    );
+}

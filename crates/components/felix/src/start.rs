@@ -17,7 +17,7 @@ use caracal_runtime::{
     Health, Shutdown, Supervisor, TaskEnd, install_metrics, on_signals, serve_health, serve_metrics,
 };
 use caracal_store::{Backoff, Store, StoreError};
-use caracal_syncer::{Syncer, felix_sources};
+use caracal_syncer::{Stream, Syncer};
 use tokio::sync::mpsc;
 
 use crate::{agent, calc::Calc, dataplane, settings::Settings, status::Status};
@@ -134,7 +134,7 @@ fn wire(
         end.await
             .unwrap_or_else(|_| Err("its thread panicked".to_owned()))
     });
-    let (syncer, events) = Syncer::new(store, felix_sources());
+    let (syncer, events) = Syncer::new(store, Stream::Felix.sources(None));
     let stop = shutdown.clone();
     tasks.spawn("syncer", async move {
         tokio::select! {

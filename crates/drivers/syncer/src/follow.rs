@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use caracal_api::{Kind, ResourceKey};
-use caracal_store::{Backoff, ListOptions, Store, StoreError, WatchEvent, WatchFrom};
+use caracal_store::{Backoff, Store, StoreError, WatchEvent, WatchFrom};
 use caracal_update::Update;
 use futures::StreamExt;
 use tokio::{sync::mpsc::Sender, time::Instant};
@@ -167,7 +167,7 @@ impl Follower {
     }
 
     async fn list(&mut self) -> Result<WatchFrom, Stop> {
-        let mut options = ListOptions::default();
+        let mut options = self.source.part.clone();
         self.known.begin();
         loop {
             let page = self.store.list(self.kind(), &options).await?;
@@ -221,7 +221,8 @@ impl Follower {
     }
 
     async fn watch_once(&mut self, place: &mut WatchFrom) -> Result<(), Stop> {
-        let stream = self.store.watch(self.kind(), place).await?;
+        let part = &self.source.part;
+        let stream = self.store.watch_part(self.kind(), place, part).await?;
         self.up().await?;
         let mut chunks = stream.ready_chunks(CHUNK);
         loop {

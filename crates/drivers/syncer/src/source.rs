@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use caracal_api::{Kind, Resource};
+use caracal_store::ListOptions;
 
 type Keep = Arc<dyn Fn(&Resource) -> bool + Send + Sync>;
 
@@ -8,6 +9,8 @@ type Keep = Arc<dyn Fn(&Resource) -> bool + Send + Sync>;
 #[derive(Clone)]
 pub struct Source {
     pub(crate) kind: Kind,
+    /// What the datastore itself is asked for.
+    pub(crate) part: ListOptions,
     keep: Option<Keep>,
 }
 
@@ -15,15 +18,31 @@ impl Source {
     /// All objects of the kind.
     #[must_use]
     pub fn all(kind: Kind) -> Self {
-        Self { kind, keep: None }
+        Self::part(kind, ListOptions::default())
     }
 
-    /// The objects for which `keep` holds. One that no longer does is gone.
-    pub fn only(kind: Kind, keep: impl Fn(&Resource) -> bool + Send + Sync + 'static) -> Self {
+    /// The objects that `part` asks for by namespace, name and labels: the others do not leave the datastore if it can
+    /// tell them apart.
+    #[must_use]
+    pub fn part(kind: Kind, part: ListOptions) -> Self {
         Self {
             kind,
-            keep: Some(Arc::new(keep)),
+            part,
+            keep: None,
         }
+    }
+
+    /// Of these only the objects for which `keep` holds. One that no longer does is gone.
+    #[must_use]
+    pub fn only(mut self, keep: impl Fn(&Resource) -> bool + Send + Sync + 'static) -> Self {
+        self.keep = Some(Arc::new(keep));
+        self
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub(crate) fn keeps(&self, resource: &Resource) -> bool {
@@ -33,29 +52,7 @@ impl Source {
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = if self.keep.is_some() { " (filtered)" } else { "" };
-        write!(f, "{}{part}", self.kind)
+        let whole = self.keep.is_none() && self.part.wants_all();
+        write!(f, "{}{}", self.kind, if whole { "" } else { " (filtered)" })
     }
-}
-
-/// What the node agent needs.
-#[must_use]
-pub fn felix_sources() -> Vec<Source> {
-    // Settings and tiers first: they are few, and the rest is read in their light.
-    let kinds = [
-        Kind::ClusterInformation,
-        Kind::FelixConfiguration,
-        Kind::Tier,
-        Kind::Node,
-        Kind::IpPool,
-        Kind::IpamBlock,
-        Kind::Profile,
-        Kind::GlobalNetworkPolicy,
-        Kind::NetworkPolicy,
-        Kind::GlobalNetworkSet,
-        Kind::NetworkSet,
-        Kind::HostEndpoint,
-        Kind::WorkloadEndpoint,
-    ];
-    kinds.into_iter().map(Source::all).collect()
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use caracal_api::{GlobalNetworkSetSpec, Kind, NetworkSetSpec, Object, Resource, ResourceKey, TierSpec};
 use caracal_store::{Backoff, ListOptions, Preconditions, Store, StoreError};
 use caracal_store_memory::{MemoryStore, Op};
-use caracal_syncer::{Options, Source, Syncer, felix_sources};
+use caracal_syncer::{Options, Source, Stream, Syncer};
 use caracal_update::{Event, Update};
 use tokio::sync::mpsc::Receiver;
 
@@ -164,7 +164,7 @@ async fn a_snapshot_then_one_token_then_changes() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_store_and_no_kinds_are_in_sync() {
     let store = MemoryStore::etcd();
-    Fed::synced(&store, felix_sources()).await;
+    Fed::synced(&store, Stream::Felix.sources(None)).await;
     Fed::synced(&store, Vec::new()).await;
 }
 
@@ -278,7 +278,7 @@ async fn a_filter_works_at_the_source() {
     store.create(with_nets("mine", &["10.0.0.0/8"])).await.unwrap();
     store.create(set("other")).await.unwrap();
     let keep = |r: &Resource| !matches!(r, Resource::NetworkSet(o) if o.spec.nets.is_empty());
-    let mut fed = Fed::synced(&store, vec![Source::only(Kind::NetworkSet, keep)]).await;
+    let mut fed = Fed::synced(&store, vec![Source::all(Kind::NetworkSet).only(keep)]).await;
     assert_eq!(fed.state.len(), 1);
     store.update(with_nets("other", &["11.0.0.0/8"])).await.unwrap();
     store.update(set("mine")).await.unwrap();
@@ -420,5 +420,128 @@ async fn whatever_happens_the_fold_is_the_store() {
                 fed.lost
             );
         }
+    }
+}
+
+/// Something of every kind that the streams of a node tell apart.
+async fn furnish(store: &MemoryStore) {
+    let of = |kind: Kind, name: &str, spec: serde_json::Value| {
+        let value = serde_json::json!({ "metadata": { "name": name }, "spec": spec });
+        Resource::from_value(kind, value).unwrap()
+    };
+    let affinity = |name: &str, owner: &str, node: &str, cidr: &str| {
+        let spec = serde_json::json!({ "type": owner, "node": node, "cidr": cidr, "state": "confirmed" });
+        of(Kind::BlockAffinity, name, spec)
+    };
+    let asks = |name: &str, node: &str| of(Kind::CalicoNodeStatus, name, serde_json::json!({ "node": node }));
+    let nothing = || serde_json::json!({});
+    for object in [
+        of(Kind::Node, "n1", nothing()),
+        of(Kind::Node, "n1-b", nothing()),
+        of(Kind::Node, "n2", nothing()),
+        of(Kind::IpPool, "p", serde_json::json!({ "cidr": "10.0.0.0/16" })),
+        of(Kind::BgpConfiguration, "default", nothing()),
+        of(Kind::BgpPeer, "peer", nothing()),
+        of(Kind::BgpFilter, "filter", nothing()),
+        affinity("n1-10-0-0-0-26", "host", "n1", "10.0.0.0/26"),
+        affinity("n1-b-10-0-1-0-26", "host", "n1-b", "10.0.1.0/26"),
+        affinity("virtual-n1-10-0-2-0-26", "virtual", "n1", "10.0.2.0/26"),
+        asks("a", "n1"),
+        asks("b", "n2"),
+        tier("t"),
+        set("s"),
+    ] {
+        store.create(object).await.unwrap();
+    }
+}
+
+fn shown(fed: &Fed) -> Vec<String> {
+    fed.state.keys().map(ToString::to_string).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_stream_brings_what_its_program_needs_and_no_more() {
+    for store in modes() {
+        furnish(&store).await;
+        let mut want = BTreeMap::from([
+            ("tunnel", vec!["IPPool(p)", "Node(n1)"]),
+            ("status", vec!["CalicoNodeStatus(a)"]),
+            (
+                "bgp",
+                vec![
+                    "BGPConfiguration(default)",
+                    "BGPFilter(filter)",
+                    "BGPPeer(peer)",
+                    "BlockAffinity(n1-10-0-0-0-26)",
+                    "IPPool(p)",
+                    "Node(n1)",
+                    "Node(n1-b)",
+                    "Node(n2)",
+                ],
+            ),
+        ]);
+        for (name, stream) in [
+            ("tunnel", Stream::Tunnel),
+            ("status", Stream::NodeStatus),
+            ("bgp", Stream::Bgp),
+        ] {
+            let fed = Fed::synced(&store, stream.sources(Some("n1"))).await;
+            let mut seen = shown(&fed);
+            seen.sort();
+            assert_eq!(seen, want.remove(name).unwrap(), "{name}");
+        }
+        // Without a node, those of all.
+        let fed = Fed::synced(&store, Stream::NodeStatus.sources(None)).await;
+        assert_eq!(fed.state.len(), 2);
+        let fed = Fed::synced(&store, Stream::Bgp.sources(None)).await;
+        assert_eq!(fed.state.len(), 9, "{:?}", shown(&fed));
+        let fed = Fed::synced(&store, Stream::Felix.sources(None)).await;
+        assert!(fed.state.keys().all(|k| k.kind != Kind::CalicoNodeStatus && k.kind != Kind::BlockAffinity));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_moves_into_a_stream_comes_and_what_leaves_it_is_gone() {
+    for store in modes() {
+        furnish(&store).await;
+        let mut fed = Fed::synced(&store, Stream::NodeStatus.sources(Some("n1"))).await;
+        let key = |name: &str| ResourceKey::global(Kind::CalicoNodeStatus, name);
+        for (name, node) in [("a", "n2"), ("b", "n1")] {
+            caracal_store::modify(&store, &key(name), |r| {
+                if let Resource::CalicoNodeStatus(o) = r {
+                    o.spec.node = node.into();
+                }
+            })
+            .await
+            .unwrap();
+        }
+        fed.until(|f| f.state.contains_key(&key("b"))).await;
+        assert_eq!(names(&fed.updates), [("a".to_owned(), false), ("b".to_owned(), true)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_by_labels_follows_the_labels() {
+    for store in modes() {
+        let labelled = |name: &str, value: &str| {
+            let mut r = set(name);
+            r.metadata_mut().labels.insert("app".into(), value.into());
+            r
+        };
+        store.create(labelled("a", "web")).await.unwrap();
+        store.create(labelled("b", "db")).await.unwrap();
+        let part = ListOptions {
+            labels: Some("app == 'web'".parse().unwrap()),
+            ..ListOptions::default()
+        };
+        let mut fed = Fed::synced(&store, vec![Source::part(Kind::NetworkSet, part)]).await;
+        assert_eq!(shown(&fed), ["NetworkSet(n/a)"]);
+        store.update(labelled("a", "db")).await.unwrap();
+        store.update(labelled("b", "web")).await.unwrap();
+        fed.until(|f| f.state.contains_key(&key("b"))).await;
+        assert_eq!(shown(&fed), ["NetworkSet(n/b)"]);
+        store.expire();
+        store.update(labelled("b", "db")).await.unwrap();
+        fed.until(|f| f.state.is_empty()).await;
     }
 }

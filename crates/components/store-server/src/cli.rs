@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The embedded datastore: one machine's etcd, in one file.
 #[derive(Debug, Parser)]
@@ -27,6 +27,77 @@ pub(crate) enum Command {
     Restore(Restore),
     /// Forget all history and give back the room in the file, of a data directory that is not being served.
     Compact(Data),
+    /// Follow the configured datastore as a program of a node does, embedded or etcd.
+    Watch(Watch),
+    /// Show what nodes report of themselves and of their endpoints.
+    Reports(Reports),
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// A line each.
+    Text,
+    /// A line of JSON each.
+    Json,
+    /// A YAML document each.
+    Yaml,
+}
+
+/// What programs of a node follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Streams {
+    /// What the agent needs.
+    Felix,
+    /// What the configuration of BGP is made of.
+    Bgp,
+    /// What tunnels get their addresses by.
+    Tunnel,
+    /// Who asked for a node's status.
+    NodeStatus,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["stream", "kind"])]
+pub(crate) struct Watch {
+    /// What to follow.
+    #[arg(long, value_name = "STREAM")]
+    pub(crate) stream: Option<Streams>,
+    /// Follow these kinds instead: names, plurals or aliases, with commas between.
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    pub(crate) kind: Vec<String>,
+    /// Only what the node's own program needs.
+    #[arg(long, value_name = "NAME", conflicts_with = "kind")]
+    pub(crate) node: Option<String>,
+    /// Only this namespace.
+    #[arg(short, long, value_name = "NAMESPACE", requires = "kind")]
+    pub(crate) namespace: Option<String>,
+    /// Only objects whose labels match, for example "app == 'web'".
+    #[arg(long, value_name = "SELECTOR", requires = "kind")]
+    pub(crate) selector: Option<caracal_selector::Selector>,
+    /// End when the first snapshot is complete.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Fail when the first snapshot is not complete after so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: Output,
+    /// The file that says which datastore [default: /etc/calico/calicoctl.cfg if it is there].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reports {
+    /// Only of this node.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: Output,
+    /// The file that says which datastore [default: /etc/calico/calicoctl.cfg if it is there].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod figures;
 mod inspect;
 mod notify;
 mod serve;
+mod watch;
 
 use std::ffi::OsString;
 
@@ -44,6 +45,10 @@ pub fn run(args: Vec<OsString>) -> i32 {
                     Command::Backup(args) => backup::backup(&args).await,
                     Command::Restore(args) => backup::restore(&args).await,
                     Command::Compact(args) => backup::compact(&args.data).await,
+                    Command::Watch(args) => watch::watch(&args).await,
+                    Command::Reports(args) => {
+                        watch::reports(args.node.as_deref(), args.config.as_deref(), args.output).await
+                    }
                 }
             })
         });

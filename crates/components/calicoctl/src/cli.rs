@@ -63,7 +63,13 @@ pub(crate) enum Command {
     Apply {
         #[command(flatten)]
         input: Input,
+        /// Nodes go back to what was before after this time, unless 'confirm' comes first (for example 60s, 5m);
+        /// for HostEndpoints and GlobalNetworkPolicies
+        #[arg(long, value_name = "DURATION")]
+        confirm_within: Option<String>,
     },
+    /// Makes what was applied with --confirm-within stay
+    Confirm(Confirm),
     /// Replaces resources that exist
     Replace {
         #[command(flatten)]
@@ -133,6 +139,21 @@ pub(crate) struct Delete {
     /// Pass over resources that do not exist
     #[arg(short, long)]
     pub(crate) skip_not_exists: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Confirm {
+    /// The kind: its name, plural or an alias
+    #[arg(required_unless_present = "filename", conflicts_with = "filename")]
+    pub(crate) kind: Option<String>,
+    /// The names
+    #[arg(required_unless_present = "filename", value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// A file of YAML or JSON, a directory of such files, or - for stdin
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) filename: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: HowToRead,
 }
 
 #[derive(Debug, Args)]

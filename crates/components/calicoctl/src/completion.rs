@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The commands whose first word is a kind.
-const WITH_KIND: &[&str] = &["get", "delete", "patch", "label"];
+const WITH_KIND: &[&str] = &["get", "delete", "patch", "label", "confirm"];
 
 /// Prints the script that teaches a shell our commands.
 pub(crate) fn completion(session: &mut Session, args: &Completion) -> Result<(), Failure> {

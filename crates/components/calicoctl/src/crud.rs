@@ -7,7 +7,7 @@ use caracal_api::{Kind, Origin, ResourceKey};
 use caracal_store::{Preconditions, Store};
 
 pub(crate) use self::execute::bring;
-use self::execute::{Item, Work};
+pub(crate) use self::execute::{Item, Work};
 use crate::{
     cli::{Delete, Input},
     failure::Failure,
@@ -23,6 +23,12 @@ pub(crate) enum Verb {
         skip_exists: bool,
     },
     Apply,
+    /// As `Apply`, to be confirmed within so many seconds.
+    Try {
+        seconds: i64,
+    },
+    /// Ends such a trial; what is written is what the object says.
+    Confirm,
     Replace,
     /// As `Apply`, of an export, past the rules for users.
     Import,
@@ -35,7 +41,8 @@ impl Verb {
     fn now(self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
-            Self::Apply => "apply",
+            Self::Apply | Self::Try { .. } => "apply",
+            Self::Confirm => "confirm",
             Self::Replace => "replace",
             Self::Import => "import",
             Self::Delete { .. } => "delete",
@@ -45,7 +52,8 @@ impl Verb {
     fn past(self) -> &'static str {
         match self {
             Self::Create { .. } => "created",
-            Self::Apply => "applied",
+            Self::Apply | Self::Try { .. } => "applied",
+            Self::Confirm => "confirmed",
             Self::Replace => "replaced",
             Self::Import => "imported",
             Self::Delete { .. } => "deleted",
@@ -73,7 +81,7 @@ pub(crate) async fn import(session: &mut Session, loaded: Vec<Loaded>) -> Result
     all(session, store.as_ref(), Verb::Import, writes(loaded), true).await
 }
 
-fn writes(loaded: Vec<Loaded>) -> Vec<Item> {
+pub(crate) fn writes(loaded: Vec<Loaded>) -> Vec<Item> {
     let items = loaded.into_iter().map(|Loaded { resource, origin }| Item {
         key: resource.key(),
         work: Work::Write(Box::new(resource)),
@@ -120,7 +128,7 @@ pub(crate) fn written_by_hand(kind: Kind) -> Result<Kind, Failure> {
     )))
 }
 
-async fn all(
+pub(crate) async fn all(
     session: &mut Session,
     store: &dyn Store,
     verb: Verb,

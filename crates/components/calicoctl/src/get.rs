@@ -10,7 +10,7 @@ use crate::{
     manifests::{self, Check},
     output::{Column, Format, Found, Surroundings, chosen, columns, table},
     session::Session,
-    target,
+    target, trial,
 };
 
 /// Reads on their way at one time.
@@ -45,6 +45,10 @@ pub(crate) async fn get(session: &mut Session, args: &Get) -> Result<(), Failure
             read(session.store()?.as_ref(), keys).await?
         }
     };
+    let remarks = found.resources.iter().filter_map(trial::remark);
+    for remark in remarks.collect::<Vec<_>>() {
+        session.io.complain(&remark);
+    }
     if args.export {
         found.resources.iter_mut().for_each(strip);
     }

@@ -2,7 +2,7 @@
 //!
 //! - [`run`] is the program; [`run_with`] is the same over an [`Io`] of the caller's, for tests.
 //! - `cli` is the command line; `manifests` reads what `-f` names; `crud`, `patch` and `label`
-//!   write, `get` reads, `output` prints.
+//!   write, `get` reads, `output` prints. `trial` is `apply --confirm-within` and `confirm`.
 //!
 //! **Invariant:** nothing is written before every document that was named could be read and is valid by itself.
 //! **Invariant:** the exit code is 0 only if everything that was asked for was done and printed; every error names the
@@ -14,6 +14,7 @@ mod cli;
 mod completion;
 mod crud;
 mod datastore;
+mod duration;
 mod failure;
 mod get;
 mod io;
@@ -25,6 +26,7 @@ mod patch;
 mod run;
 mod session;
 mod target;
+mod trial;
 mod validate;
 mod version;
 

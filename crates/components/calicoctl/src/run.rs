@@ -11,7 +11,7 @@ use crate::{
     failure::Failure,
     get, ipam, label, patch,
     session::Session,
-    validate, version,
+    trial, validate, version,
 };
 
 /// The component's command line; `args[0]` is the program's name. The result is the exit code.
@@ -78,7 +78,15 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<(), Failure
         Command::Create { input, skip_exists } => {
             crud::write(session, Verb::Create { skip_exists }, &input).await
         }
-        Command::Apply { input } => crud::write(session, Verb::Apply, &input).await,
+        Command::Apply {
+            input,
+            confirm_within: None,
+        } => crud::write(session, Verb::Apply, &input).await,
+        Command::Apply {
+            input,
+            confirm_within: Some(time),
+        } => trial::apply(session, &input, &time).await,
+        Command::Confirm(args) => trial::confirm(session, &args).await,
         Command::Replace { input } => crud::write(session, Verb::Replace, &input).await,
         Command::Delete(args) => crud::delete(session, &args).await,
         Command::Get(args) => get::get(session, &args).await,

@@ -8,6 +8,7 @@ use futures::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Verb;
+use crate::trial;
 
 /// Requests on their way at one time: enough to keep a datastore busy that syncs a log, few enough to stay polite.
 const IN_FLIGHT: usize = 128;
@@ -17,15 +18,17 @@ const WORTH_A_BAR: usize = 500;
 
 /// One object and what is to be done with it.
 #[derive(Debug)]
-pub(super) struct Item {
-    pub(super) key: ResourceKey,
-    pub(super) work: Work,
-    pub(super) origin: Option<Origin>,
+pub(crate) struct Item {
+    pub(crate) key: ResourceKey,
+    pub(crate) work: Work,
+    pub(crate) origin: Option<Origin>,
 }
 
 #[derive(Debug)]
-pub(super) enum Work {
+pub(crate) enum Work {
     Write(Box<Resource>),
+    /// Of an object that is there already.
+    Confirm,
     Delete(Preconditions),
 }
 
@@ -80,6 +83,8 @@ async fn one(store: &dyn Store, verb: Verb, item: Item) -> End {
     let outcome = match (verb, item.work) {
         (Verb::Create { .. }, Work::Write(r)) => store.create(*r).await.map(drop),
         (Verb::Replace, Work::Write(r)) => store.update(*r).await.map(drop),
+        (Verb::Try { seconds }, Work::Write(r)) => trial::begin(store, *r, seconds).await,
+        (_, Work::Confirm) => trial::end(store, &item.key).await,
         (Verb::Import, Work::Write(r)) => bring(store, *r).await,
         (_, Work::Write(r)) => apply(store, *r).await.map(drop),
         (_, Work::Delete(expect)) => store.delete(&item.key, &expect).await.map(drop),

@@ -10,3 +10,4 @@ mod listing;
 mod many;
 mod moving;
 mod rig;
+mod trial;

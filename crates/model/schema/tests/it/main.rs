@@ -1,0 +1,4 @@
+//! The schemas against Calico's, the types, and the kinds' own validation.
+
+mod reference;
+mod testdata;

@@ -129,9 +129,7 @@ fn pools(snapshot: &Snapshot, report: &mut Report) {
 fn overlaps(view: &View<'_>, report: &mut Report) {
     let live: Vec<&Block> = view.blocks.iter().filter(|b| !b.is_fresh()).collect();
     for (i, wide) in live.iter().enumerate() {
-        let inside = live[i + 1..]
-            .iter()
-            .take_while(|b| wide.cidr().covers(&b.cidr()));
+        let inside = live[i + 1..].iter().take_while(|b| wide.cidr().covers(&b.cidr()));
         for narrow in inside {
             let (w, n) = (wide.cidr(), narrow.cidr());
             let message = format!(

@@ -271,3 +271,6 @@ pub(crate) fn mix(node: &str, cidr: Cidr) -> u64 {
         .finalize();
     digest.iter().take(8).fold(0, |n, b| (n << 8) | u64::from(*b))
 }
+
+#[cfg(test)]
+mod interleavings;

@@ -31,7 +31,11 @@ impl World {
     fn block(&mut self, cidr: &str, node: &str, state: Option<&str>) -> Block {
         let cidr: Cidr = cidr.parse().unwrap();
         let holder = Holder::Host(node.into());
-        let block = Block::new(cidr, &holder, Stamp::default(), None);
+        let mut block = Block::new(cidr, &holder, Stamp::default(), None);
+        // One whose claim was confirmed has been settled.
+        if !matches!(state, None | Some("" | "pending")) {
+            block.seal();
+        }
         self.seen.blocks.push(block.object().clone());
         if let Some(state) = state {
             self.seen.affinities.push(holder.claim(None, &cidr, state));
@@ -177,13 +181,41 @@ fn a_block_that_another_node_got_first_is_given_up() {
 }
 
 #[test]
-fn of_two_new_blocks_that_overlap_none_is_used() {
+fn of_two_fresh_blocks_that_overlap_the_first_is_used() {
     let mut w = World::default().pool("p", "10.0.0.0/24", 26);
     w.block("10.0.0.0/26", "n1", Some("pending"));
     w.block("10.0.0.16/28", "n2", Some("pending"));
     let got = w.one("n1", "h").unwrap();
+    assert_eq!(got.network().to_string(), "10.0.0.0/26");
+    assert!(w.seen.blocks.iter().all(|b| b.spec.cidr != "10.0.0.16/28"));
+    // The other node finds its block gone and looks elsewhere.
+    let got = w.one("n2", "h2").unwrap();
     assert!(!got.network().overlaps(&"10.0.0.0/26".parse().unwrap()), "{got}");
-    assert!(w.seen.blocks.iter().all(|b| b.spec.cidr != "10.0.0.0/26"));
+}
+
+#[test]
+fn a_fresh_block_that_overlaps_with_a_live_one_is_given_up() {
+    for live in [true, false] {
+        let mut w = World::default().pool("p", "10.0.0.0/24", 26);
+        w.block("10.0.0.0/26", "n1", Some("pending"));
+        let cidr: Cidr = "10.0.0.16/28".parse().unwrap();
+        if live {
+            w.block("10.0.0.16/28", "n2", Some("confirmed"));
+        } else {
+            w.seen.unreadable.insert(cidr);
+        }
+        let got = w.one("n1", "h").unwrap();
+        assert!(!got.network().overlaps(&cidr), "{got}");
+        assert!(w.seen.blocks.iter().all(|b| b.spec.cidr != "10.0.0.0/26"));
+    }
+}
+
+#[test]
+fn a_fresh_block_without_a_claim_is_found_and_settled() {
+    let mut w = World::default().pool("p", "10.0.0.0/24", 26);
+    w.block("10.0.0.64/26", "n1", None);
+    assert_eq!(w.one("n1", "h").unwrap().network().to_string(), "10.0.0.64/26");
+    assert_eq!(w.seen.affinities[0].spec.state, "confirmed");
 }
 
 #[test]
@@ -194,6 +226,13 @@ fn nothing_is_borrowed_from_a_block_that_may_vanish() {
         let e = w.one("n1", "h").unwrap_err().to_string();
         assert!(e.contains("no block of another node"), "{state:?}: {e}");
     }
+    // A claim that is confirmed does not make a fresh block one that lends.
+    let mut w = World::default().pool("p", "10.0.0.0/30", 30);
+    w.block("10.0.0.0/30", "n2", None);
+    let cidr: Cidr = "10.0.0.0/30".parse().unwrap();
+    let claim = Holder::Host("n2".into()).claim(None, &cidr, "confirmed");
+    w.seen.affinities.push(claim);
+    assert!(w.one("n1", "h").is_err());
     let mut w = World::default().pool("p", "10.0.0.0/30", 30);
     w.block("10.0.0.0/30", "n2", Some("confirmed"));
     assert!(w.one("n1", "h").is_ok());

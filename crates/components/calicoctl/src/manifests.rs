@@ -1,11 +1,9 @@
 //! What `-f` names, read and checked before anything is done with it.
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use caracal_api::{ManifestObject, Origin, Resource, parse};
+use caracal_manifests::{Depth, InputError};
 use caracal_store::{Checked, check_key};
 
 use crate::{Io, cli::HowToRead, failure::Failure, target};
@@ -42,8 +40,7 @@ pub(crate) fn load(
     let mut loaded = Vec::new();
     let mut errors = Vec::new();
     for path in paths {
-        for file in files(path, how)? {
-            let (source, text) = text_of(io, &file)?;
+        for (source, text) in texts(io, path, how)? {
             let documents = parse(&source, &text);
             if documents.is_empty() && !how.skip_empty {
                 errors.push(format!(
@@ -109,81 +106,17 @@ fn settle(object: ManifestObject, namespace: Option<&str>, check: Check) -> Resu
     Ok(resource)
 }
 
-fn cannot_read(path: &Path, e: &std::io::Error) -> Failure {
-    Failure::Input(format!("cannot read {}: {e}", path.display()))
-}
-
-/// The file itself, or the manifests of a directory in the order of their names.
-fn files(path: &Path, how: &HowToRead) -> Result<Vec<PathBuf>, Failure> {
-    if path == Path::new("-") {
-        return Ok(vec![path.to_owned()]);
-    }
-    let meta = std::fs::metadata(path).map_err(|e| cannot_read(path, &e))?;
-    if !meta.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut found = Vec::new();
-    walk(path, how.recursive, &mut found)?;
-    if found.is_empty() && !how.skip_empty {
-        let deeper = if how.recursive {
-            ""
-        } else {
-            " (-R looks into the directories below)"
-        };
-        return Err(Failure::Input(format!(
-            "{} holds no .yaml, .yml or .json file{deeper}",
-            path.display()
-        )));
-    }
-    Ok(found)
-}
-
-fn walk(dir: &Path, recursive: bool, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let entries = std::fs::read_dir(dir).map_err(|e| cannot_read(dir, &e))?;
-    let mut entries = entries
-        .map(|e| e.map(|e| e.path()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| cannot_read(dir, &e))?;
-    entries.sort();
-    for path in entries {
-        let manifest = path
-            .extension()
-            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
-        // A link to a directory could lead round in a circle.
-        let directory = path
-            .symlink_metadata()
-            .map_err(|e| cannot_read(&path, &e))?
-            .is_dir();
-        if directory {
-            if recursive {
-                walk(&path, recursive, found)?;
-            }
-        } else if manifest && !path.is_dir() {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn text_of(io: &mut Io, path: &Path) -> Result<(String, String), Failure> {
-    let stdin = path == Path::new("-");
-    let source = if stdin {
-        "stdin".to_owned()
+fn texts(io: &mut Io, path: &Path, how: &HowToRead) -> Result<Vec<(String, String)>, Failure> {
+    let depth = if how.recursive {
+        Depth::Recursive
     } else {
-        path.display().to_string()
+        Depth::Flat
     };
-    let bytes = if stdin {
-        let mut bytes = Vec::new();
-        io.input
-            .read_to_end(&mut bytes)
-            .map_err(|e| cannot_read(Path::new("stdin"), &e))?;
-        bytes
-    } else {
-        std::fs::read(path).map_err(|e| cannot_read(path, &e))?
-    };
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Failure::Input(format!("{source} is not UTF-8 text: byte {at} cannot be read"))
-    })?;
-    Ok((source, text))
+    match caracal_manifests::texts(path, depth, &mut io.input) {
+        Err(InputError::Empty { .. }) if how.skip_empty => Ok(Vec::new()),
+        Err(e @ InputError::Empty { .. }) if !how.recursive => Err(Failure::Input(format!(
+            "{e} (-R looks into the directories below)"
+        ))),
+        outcome => outcome.map_err(|e| Failure::Input(e.to_string())),
+    }
 }

@@ -1,12 +1,10 @@
 //! `apply --confirm-within` and `confirm`: what could lock the operator out goes back by itself.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use caracal_api::{
     BadTrial, InForce, Resource, ResourceKey, Stamp, TRIAL_KINDS, Trial, begin_trial, default_resource,
     end_trial, in_force,
 };
-use caracal_store::{Store, StoreError, merge_for_update};
+use caracal_store::{Store, StoreError, clock, merge_for_update};
 
 use crate::{
     cli::{Confirm, Input},
@@ -23,11 +21,6 @@ const ATTEMPTS: usize = 32;
 
 /// The longest trial: a week. Whoever wants more than a weekend has no emergency.
 const LONGEST: i64 = 7 * 86_400;
-
-pub(crate) fn now() -> Stamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Stamp::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}
 
 /// `apply --confirm-within`.
 pub(crate) async fn apply(session: &mut Session, input: &Input, time: &str) -> Result<(), Failure> {
@@ -61,7 +54,7 @@ pub(crate) async fn apply(session: &mut Session, input: &Input, time: &str) -> R
     }
     let store = session.store()?;
     let any = !loaded.is_empty();
-    let until = Stamp::from_seconds(now().seconds().saturating_add(seconds));
+    let until = Stamp::from_seconds(clock().seconds().saturating_add(seconds));
     let items = crud::writes(loaded);
     let done = crud::all(
         session,
@@ -98,7 +91,7 @@ pub(crate) async fn begin(store: &dyn Store, wanted: Resource, seconds: i64) -> 
         {
             return Ok(());
         }
-        begin_trial(&mut tried, stored.as_ref(), now(), seconds).map_err(|e| unreadable(&key, &e))?;
+        begin_trial(&mut tried, stored.as_ref(), clock(), seconds).map_err(|e| unreadable(&key, &e))?;
         let outcome = match stored {
             None => store.create(tried).await,
             Some(stored) => {
@@ -154,7 +147,7 @@ pub(crate) async fn end(store: &dyn Store, key: &ResourceKey) -> Result<(), Stor
         let Some(trial) = trial else {
             return refuse("it does not wait for confirmation: what is written is in force".to_owned());
         };
-        if now() > trial.until {
+        if clock() > trial.until {
             return refuse(format!(
                 "it was to be confirmed before {}: nodes went back to what was before; apply it again",
                 trial.until
@@ -189,7 +182,7 @@ pub(crate) fn remark(resource: &Resource) -> Option<String> {
     match Trial::of(resource) {
         Ok(None) => None,
         Err(e) => Some(format!("{key}: {e}; nodes take the object as it is written")),
-        Ok(Some(trial)) => Some(match in_force(resource, now()) {
+        Ok(Some(trial)) => Some(match in_force(resource, clock()) {
             InForce::AsWritten => format!("{key} is on trial until {}", trial.until),
             InForce::Before(_) => format!(
                 "{key} was not confirmed before {}: nodes use what was before",

@@ -8,13 +8,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Datastore(#[from] caracal_datastore::DatastoreError),
     /// A request to the datastore failed.
-    #[error("cannot list {kind} in the datastore: {source}")]
-    Store {
-        /// What was listed.
-        kind: caracal_api::Kind,
-        /// What happened.
-        source: caracal_store::StoreError,
-    },
+    #[error(transparent)]
+    Store(#[from] caracal_manifests::LiveError),
     /// The runtime.
     #[error("cannot start: {0}")]
     Start(std::io::Error),

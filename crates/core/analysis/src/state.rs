@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use caracal_api::{
-    Foreign, Kind, ManifestObject, Object, Resource, ResourceKey, TierSpec, default_resource, validate,
+    Foreign, InForce, Kind, ManifestObject, Object, Resource, ResourceKey, Stamp, TierSpec, Trial,
+    default_resource, in_force, validate,
 };
 use caracal_convert::{Namespace, ServiceAccount, namespace_profile, service_account_profile};
 use caracal_update::Update;
@@ -137,6 +138,44 @@ impl State {
         self.objects
             .entry(resource.key())
             .or_insert_with(|| Arc::new(resource));
+    }
+
+    /// Leaves of objects on trial (`calicoctl apply --confirm-within`) what is in force at a time; yields a remark for each.
+    pub fn settle_trials(&mut self, now: Stamp) -> Vec<String> {
+        let on_trial = |o: &Arc<Resource>| match Trial::of(o) {
+            Ok(trial) => trial.map(|t| t.until.to_string()),
+            Err(e) => Some(e.to_string()),
+        };
+        let found: Vec<(ResourceKey, String)> = self
+            .objects
+            .iter()
+            .filter_map(|(key, o)| Some((key.clone(), on_trial(o)?)))
+            .collect();
+        let mut remarks = Vec::new();
+        for (key, until) in found {
+            let Some(object) = self.objects.get_mut(&key) else {
+                continue;
+            };
+            match in_force(object, now) {
+                InForce::AsWritten if Trial::of(object).is_err() => {
+                    remarks.push(format!("{key} is taken as it is written: {until}"));
+                }
+                InForce::AsWritten => remarks.push(format!("{key} is on trial until {until}")),
+                InForce::Before(previous) => {
+                    *object = Arc::new(*previous);
+                    remarks.push(format!(
+                        "{key} was not confirmed before {until}: it is what it was before"
+                    ));
+                }
+                InForce::Nothing => {
+                    self.objects.remove(&key);
+                    remarks.push(format!(
+                        "{key} was not confirmed before {until}: it does not exist"
+                    ));
+                }
+            }
+        }
+        remarks
     }
 
     /// What was left out because it says nothing about policy.

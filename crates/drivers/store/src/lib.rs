@@ -27,8 +27,8 @@ pub use backoff::Backoff;
 pub use checked::Checked;
 pub use error::StoreError;
 pub use meta::{
-    check_key, check_preconditions, derived_uid, has_status, merge_for_status, merge_for_update, now, stamp,
-    unreadable,
+    check_key, check_preconditions, clock, derived_uid, has_status, merge_for_status, merge_for_update, now,
+    stamp, unreadable,
 };
 pub use reports::{Lease, ReportKey, Reports, Subject};
 pub use traits::{ListOptions, Page, Preconditions, Store, WatchEvent, WatchFrom, WatchStream, only_part};

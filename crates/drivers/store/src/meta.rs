@@ -1,4 +1,6 @@
-use caracal_api::{Kind, ObjectMeta, Resource, ResourceKey};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use caracal_api::{Kind, ObjectMeta, Resource, ResourceKey, Stamp};
 use uuid::Uuid;
 
 use crate::{Preconditions, StoreError};
@@ -15,13 +17,17 @@ pub fn stamp(resource: &mut Resource) {
     meta.creation_timestamp.get_or_insert_with(now);
 }
 
+/// The clock, in whole seconds.
+#[must_use]
+pub fn clock() -> Stamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Stamp::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
 /// The clock, as `creationTimestamp` has it: RFC 3339 in UTC, whole seconds.
 #[must_use]
 pub fn now() -> String {
-    let now = jiff::Timestamp::now();
-    jiff::Timestamp::from_second(now.as_second())
-        .unwrap_or(now)
-        .to_string()
+    clock().to_string()
 }
 
 /// The UID of an object that is stored without one: the same as long as it is the same object, another when it was

@@ -1,11 +1,12 @@
 //! Paths to states.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
-use caracal_analysis::{KINDS, State};
-use caracal_store::{ListOptions, Store, StoreError};
+use caracal_analysis::State;
+use caracal_api::Stamp;
+use caracal_manifests::{Depth, live};
+use caracal_store::clock;
 
 use super::Io;
 
@@ -16,11 +17,17 @@ const LIVE: &str = "live";
 pub(super) struct Reader<'a> {
     config: Option<&'a Path>,
     live: Option<State>,
+    /// All states are those of one moment.
+    now: Stamp,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(config: Option<&'a Path>) -> Self {
-        Self { config, live: None }
+        Self {
+            config,
+            live: None,
+            now: clock(),
+        }
     }
 
     /// One state of several paths, later ones over earlier ones. What every cluster has is added, but to the datastore
@@ -41,6 +48,9 @@ impl<'a> Reader<'a> {
         }
         if !problems.is_empty() {
             bail!("{}", problems.join("\n"));
+        }
+        for note in state.settle_trials(self.now) {
+            io.remark(&note);
         }
         if paths.iter().any(|p| p.as_os_str() != LIVE) {
             state.complete();
@@ -66,64 +76,17 @@ impl<'a> Reader<'a> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (state, malformed) = runtime
-            .block_on(read_store(&*store))
+        let live = runtime
+            .block_on(live(&*store))
             .with_context(|| format!("reading {}", store.describe()))?;
-        for one in malformed {
+        for one in live.unreadable {
             io.remark(&format!("left out, since it cannot be read: {one}"));
         }
-        Ok(self.live.insert(state).clone())
+        Ok(self.live.insert(live.state).clone())
     }
-}
-
-async fn read_store(store: &dyn Store) -> Result<(State, Vec<String>), StoreError> {
-    let mut state = State::default();
-    let mut malformed = Vec::new();
-    for kind in KINDS {
-        let page = match store.list_all(*kind, &ListOptions::default()).await {
-            Err(StoreError::Unsupported { .. }) => continue,
-            other => other?,
-        };
-        page.items.into_iter().for_each(|o| state.insert(o));
-        malformed.extend(page.malformed.iter().map(ToString::to_string));
-    }
-    Ok((state, malformed))
 }
 
 /// The texts behind a path, with their names.
 pub(super) fn texts(path: &Path, io: &mut Io<'_>) -> anyhow::Result<Vec<(String, String)>> {
-    if path.as_os_str() == "-" {
-        let mut text = String::new();
-        io.input
-            .read_to_string(&mut text)
-            .context("reading standard input")?;
-        return Ok(vec![("standard input".to_owned(), text)]);
-    }
-    let files = if path.is_dir() {
-        manifests_in(path)?
-    } else {
-        vec![path.to_owned()]
-    };
-    let read = |file: PathBuf| {
-        let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        Ok((file.display().to_string(), text))
-    };
-    files.into_iter().map(read).collect()
-}
-
-fn manifests_in(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let name = || format!("reading {}", dir.display());
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).with_context(name)? {
-        let path = entry.with_context(name)?.path();
-        let known = |e: &std::ffi::OsStr| e == "yaml" || e == "yml" || e == "json";
-        if path.is_file() && path.extension().is_some_and(known) {
-            found.push(path);
-        }
-    }
-    if found.is_empty() {
-        bail!("{}: no file ends in .yaml, .yml or .json", dir.display());
-    }
-    found.sort();
-    Ok(found)
+    Ok(caracal_manifests::texts(path, Depth::Flat, &mut io.input)?)
 }

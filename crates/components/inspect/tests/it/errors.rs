@@ -18,11 +18,11 @@ fn what_cannot_be_read_is_named() {
     );
     let no_tests = file(dir.path(), "t.txt", "tests: []\n");
     for (args, part) in [
-        (vec!["diff", "/nonexistent", &lab], "reading /nonexistent"),
-        (vec!["diff", &lab, &empty], "no file ends in .yaml"),
+        (vec!["diff", "/nonexistent", &lab], "cannot read /nonexistent"),
+        (vec!["diff", &lab, &empty], "holds no .yaml"),
         (vec!["lint", &bad], "bad.txt"),
         (vec!["lint", &mistake], "spec.selectr"),
-        (vec!["test", "/nonexistent", "-f", &lab], "reading /nonexistent"),
+        (vec!["test", "/nonexistent", "-f", &lab], "cannot read /nonexistent"),
         (vec!["test", &no_tests, "-f", &lab], "there is no assertion"),
         (vec!["test", &bad, "-f", &lab], "bad.txt"),
         (vec!["diff", "--nonsense"], "--nonsense"),

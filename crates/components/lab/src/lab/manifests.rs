@@ -1,12 +1,11 @@
 //! Manifests: files to what the lab can do with them.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use caracal_api::{Document, FieldPath, Foreign, Kind, ManifestObject, Problem, Resource};
+use caracal_manifests::Depth;
 use caracal_store::Checked;
 
 use super::state::{Pod, PodPort};
@@ -101,44 +100,13 @@ pub(super) fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
 fn texts(files: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
     let mut texts = Vec::new();
     for path in files {
-        if path.as_os_str() == "-" {
-            let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .context("reading standard input")?;
-            texts.push(("standard input".to_owned(), text));
-            continue;
-        }
-        let found = if path.is_dir() {
-            manifests_in(path)?
-        } else {
-            vec![path.clone()]
-        };
-        for file in found {
-            let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-            texts.push((file.display().to_string(), text));
-        }
+        texts.extend(caracal_manifests::texts(
+            path,
+            Depth::Flat,
+            &mut std::io::stdin(),
+        )?);
     }
     Ok(texts)
-}
-
-fn manifests_in(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry
-            .with_context(|| format!("reading {}", dir.display()))?
-            .path();
-        let known = |e: &std::ffi::OsStr| e == "yaml" || e == "yml" || e == "json";
-        if path.is_file() && path.extension().is_some_and(known) {
-            found.push(path);
-        }
-    }
-    if found.is_empty() {
-        bail!("{}: no file ends in .yaml, .yml or .json", dir.display());
-    }
-    found.sort();
-    Ok(found)
 }
 
 fn interpret(mut document: Document) -> Result<Manifest, String> {
@@ -276,6 +244,8 @@ fn pod(document: &Document, object: &Foreign) -> Result<Pod, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read_text(text: &str) -> anyhow::Result<Vec<Manifest>> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::{floors, licenses, sizes, skips};
+use crate::{crds, floors, licenses, sizes, skips};
 
 struct Step {
     name: &'static str,
@@ -44,6 +44,7 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
         Ok(floors::check(root)?.report("check-floors"))
     });
     step("sizes", &mut || Ok(sizes::check(root)?.report("sizes")));
+    step("crds", &mut || Ok(crds::run(root, true)?.report("crds")));
     step("licenses", &mut || Ok(licenses::check(root)?.report("licenses")));
     if has_cargo_deny() {
         step("deny", &mut || {

@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask check-floors | sizes | licenses | skips | ci | bench`.
+//! The project's own chores: `cargo xtask check-floors | sizes | licenses | skips | crds | ci | bench`.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,7 @@ use anyhow::Result;
 
 mod bench;
 mod ci;
+mod crds;
 mod floors;
 mod licenses;
 mod metadata;
@@ -20,6 +21,7 @@ Usage: cargo xtask TASK
   sizes         files and functions stay readable
   licenses      what is linked in has an allowed licence and source
   skips         no test was skipped that may not be
+  crds          deploy/crds from the types; `crds --check` says which are stale
   ci            all that CI runs, with the time of each step
   bench         the figures beside Calico's and the goals; `bench --help`
 ";
@@ -74,6 +76,7 @@ fn run(task: &str, args: &[String]) -> Result<Option<bool>> {
         "sizes" => sizes::check(&root)?.report(task),
         "licenses" => licenses::check(&root)?.report(task),
         "skips" => skips::check(&root)?.report(task),
+        "crds" => crds::run(&root, args.iter().any(|a| a == "--check"))?.report(task),
         "ci" => ci::run(&root)?,
         "bench" => bench::run(&root, args)?,
         _ => return Ok(None),

@@ -70,18 +70,22 @@ impl Etcd {
     pub fn start_secure(authority: &Authority) -> Self {
         let mut etcd = Self::member("test", Ports::choose(&mut Vec::new()));
         etcd.cluster = format!("test={}", etcd.peer_url());
-        etcd.secure = true;
-        etcd.certify(authority);
-        let file = |name: &str| etcd.dir.path().join(name).display().to_string();
+        etcd.secure(authority);
+        etcd.restart();
+        etcd
+    }
+
+    fn secure(&mut self, authority: &Authority) {
+        self.secure = true;
+        self.certify(authority);
+        let file = |name: &str| self.dir.path().join(name).display().to_string();
         let args = [
             "--client-cert-auth".to_owned(),
             format!("--cert-file={}", file("etcd.crt")),
             format!("--key-file={}", file("etcd.key")),
             format!("--trusted-ca-file={}", file("ca.crt")),
         ];
-        etcd.extra = args.into();
-        etcd.restart();
-        etcd
+        self.extra = args.into();
     }
 
     /// Gives a secure etcd another certificate and another authority for its clients. etcd reads its certificate at
@@ -197,6 +201,15 @@ pub struct EtcdCluster {
 impl EtcdCluster {
     /// Starts that many members and waits until all serve.
     pub fn start(members: usize) -> Self {
+        Self::start_as(members, None)
+    }
+
+    /// As [`EtcdCluster::start`], with TLS for clients, who need a certificate of this authority.
+    pub fn start_secure(members: usize, authority: &Authority) -> Self {
+        Self::start_as(members, Some(authority))
+    }
+
+    fn start_as(members: usize, authority: Option<&Authority>) -> Self {
         let mut taken = Vec::new();
         let mut members: Vec<_> = (0..members)
             .map(|i| Etcd::member(&format!("m{i}"), Ports::choose(&mut taken)))
@@ -207,6 +220,9 @@ impl EtcdCluster {
             .collect();
         for member in &mut members {
             member.cluster = urls.join(",");
+            if let Some(authority) = authority {
+                member.secure(authority);
+            }
             member.launch();
         }
         for member in &mut members {

@@ -249,6 +249,31 @@ pub(crate) enum Migrate {
         #[arg(short, long, value_name = "FILE")]
         filename: PathBuf,
     },
+    /// Copies everything from one datastore into another and compares it; begun again after a failure, it goes on
+    Copy(CopyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    /// The locked source: a file that says which datastore, or unix:///PATH of an embedded store's socket
+    #[arg(long, value_name = "DATASTORE")]
+    pub(crate) from: String,
+    /// The destination, in the same form; it stays locked
+    #[arg(long, value_name = "DATASTORE")]
+    pub(crate) to: String,
+    /// Replace what the destination holds
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// How the result is printed
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: CopyOutput,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CopyOutput {
+    Text,
+    Json,
+    Yaml,
 }
 
 #[derive(Debug, Args)]

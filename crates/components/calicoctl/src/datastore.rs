@@ -1,5 +1,7 @@
 //! `datastore migrate`: everything out of one datastore and into another.
 
+mod copy;
+
 use caracal_api::{Kind, Resource, ResourceKey, to_yaml};
 use caracal_store::{ListOptions, Store, StoreError, modify};
 
@@ -34,6 +36,7 @@ pub(crate) async fn datastore(session: &mut Session, command: &Datastore) -> Res
             let loaded = manifests::load(&mut session.io, files, &how, Check::Name)?;
             import(session, loaded).await
         }
+        Migrate::Copy(args) => copy::copy(session, args).await,
     }
 }
 

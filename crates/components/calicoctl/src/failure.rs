@@ -1,6 +1,6 @@
 use std::io;
 
-use caracal_datastore::DatastoreError;
+use caracal_datastore::{DatastoreError, TransferError};
 use caracal_store::StoreError;
 
 /// Why a command did not do what it was asked for.
@@ -18,6 +18,9 @@ pub(crate) enum Failure {
     /// The datastore refused.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Everything was to be copied, and was not.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// Some or all objects failed; the text is the whole report.
     #[error("{0}")]
     Objects(String),

@@ -20,6 +20,25 @@ pub fn connect(settings: &Settings) -> Result<Arc<dyn Store>, DatastoreError> {
     Ok(Arc::new(store?))
 }
 
+/// Makes the client of a datastore that is named for itself, as source or destination of a [`transfer`]: by a
+/// CalicoAPIConfig file, with nothing from the environment, or as `unix:///PATH/OF/ITS.sock`.
+///
+/// [`transfer`]: caracal_store_etcd::transfer
+///
+/// # Errors
+/// [`DatastoreError`] saying what is wrong with the file.
+pub fn named(text: &str) -> Result<EtcdStore, DatastoreError> {
+    if text.starts_with("unix://") {
+        return Ok(EtcdStore::new(&EtcdSettings::new([text]))?);
+    }
+    let file = read_config(Some(Path::new(text)))?;
+    let settings = resolve(&BTreeMap::new(), file.as_ref(), |path| Path::new(path).exists())?;
+    match settings {
+        Settings::Etcd(settings) => Ok(EtcdStore::new(&settings)?),
+        Settings::Embedded { socket } => Ok(EtcdStore::new(&EtcdSettings::unix(&socket))?),
+    }
+}
+
 /// Decides with this process's environment and the file at `config` (or else [`DEFAULT_CONFIG`], if it is there), and
 /// makes the store.
 ///

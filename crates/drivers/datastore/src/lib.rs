@@ -5,6 +5,7 @@
 //! `CALICO_`) or else from a CalicoAPIConfig file such as `/etc/calico/calicoctl.cfg`.
 //!
 //! - [`resolve`] decides, pure: environment and file are arguments. - [`connect`] makes the store; it sends nothing yet.
+//! - [`named`] makes the client of one that is named for itself; [`transfer`] copies one into another.
 //! - [`from_process`] does both with this process's environment and file.
 //!
 //! **Invariant:** an empty private database never appears behind an operator's back: what was asked for and cannot be
@@ -14,7 +15,9 @@ mod config;
 mod connect;
 mod resolve;
 
-pub use caracal_store_etcd::{EtcdSettings, Login, Material, Source};
+pub use caracal_store_etcd::{
+    EtcdSettings, Login, Material, Source, Step, TransferError, Transferred, transfer,
+};
 pub use config::{ApiConfig, BadConfig};
-pub use connect::{DEFAULT_CONFIG, connect, from_process};
+pub use connect::{DEFAULT_CONFIG, connect, from_process, named};
 pub use resolve::{DEFAULT_SOCKET, DatastoreError, Settings, resolve};

@@ -2,7 +2,8 @@
 //!
 //! - `keys`: which key an object has, and which object a key is. - `codec`: an object as JSON and back.
 //! - `transport`: endpoints, failover, time limits; `connect`: TLS; `login`: user and password. - `status`: answers of etcd as errors a user can act on.
-//! - `store`, `txn`, `watch`: the contract of `caracal-store` on top; `reports`: what nodes say of themselves.
+//! - `store`, `txn`, `watch`: the contract of `caracal-store` on top; `reports`: what nodes say of themselves;
+//!   `transfer`: all of it into another datastore.
 //!
 //! The embedded store speaks the same API: its endpoint is `unix:///path/of/its.sock`.
 //!
@@ -20,6 +21,7 @@ mod recent;
 mod reports;
 mod status;
 mod store;
+mod transfer;
 mod transport;
 mod txn;
 mod watch;
@@ -27,3 +29,4 @@ mod watch;
 pub use caracal_tls::{Material, Source, TlsError};
 pub use endpoint::{BadEndpoint, EtcdSettings, Login};
 pub use store::EtcdStore;
+pub use transfer::{Step, TransferError, Transferred, transfer};

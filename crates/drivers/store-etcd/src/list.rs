@@ -29,15 +29,15 @@ const LISTS: usize = 16;
 
 /// A part of a list.
 #[derive(Debug, Clone)]
-struct Part {
-    start: Bytes,
-    end: Bytes,
+pub(crate) struct Part {
+    pub(crate) start: Bytes,
+    pub(crate) end: Bytes,
     /// The revision that is read; 0 for the newest.
-    at: i64,
-    limit: i64,
+    pub(crate) at: i64,
+    pub(crate) limit: i64,
 }
 
-type Answer = Result<RangeResponse, Failed>;
+pub(crate) type Answer = Result<RangeResponse, Failed>;
 
 /// The parts that are asked for already.
 #[derive(Debug, Default)]
@@ -122,7 +122,7 @@ pub(crate) async fn page(store: &EtcdStore, kind: Kind, options: &ListOptions) -
 }
 
 /// Asks for a part; for a smaller one when the answer would be too large.
-async fn fetch(store: &EtcdStore, part: Part) -> Answer {
+pub(crate) async fn fetch(store: &EtcdStore, part: Part) -> Answer {
     let mut request = RangeRequest {
         key: part.start,
         range_end: part.end,
@@ -188,7 +188,7 @@ fn parse_continuation(text: &str) -> Option<(i64, Vec<u8>)> {
 }
 
 /// The first key after this one.
-fn after(key: &[u8]) -> Vec<u8> {
+pub(crate) fn after(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }
 

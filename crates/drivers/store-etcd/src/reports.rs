@@ -184,7 +184,10 @@ impl Reports for EtcdStore {
         };
         let mut found = Vec::new();
         loop {
-            let answer = self.range(&request).await.map_err(|f| explain(&f, About::Report))?;
+            let answer = self
+                .range(&request)
+                .await
+                .map_err(|f| explain(&f, About::Report))?;
             for pair in &answer.kvs {
                 let Some(key) = parse(&pair.key).filter(|k| node.is_none_or(|n| n == k.node)) else {
                     continue;
@@ -220,7 +223,10 @@ mod tests {
             endpoint: "eth0".into(),
         };
         for (key, text) in [
-            (of("", Subject::Agent), "/calico/felix/v2/no-region/host/n1/status"),
+            (
+                of("", Subject::Agent),
+                "/calico/felix/v2/no-region/host/n1/status",
+            ),
             (
                 of("r1", Subject::LastSeen),
                 "/calico/felix/v2/region-r1/host/n1/last_reported_status",
@@ -236,7 +242,11 @@ mod tests {
         }
         let odd = of("", workload("50%2F/x"));
         assert_eq!(parse(path(&odd).as_bytes()), Some(odd));
-        for foreign in ["/calico/felix/v2/no-region/host/n1", "/calico/felix/v2/x/host/n1/status", "/x"] {
+        for foreign in [
+            "/calico/felix/v2/no-region/host/n1",
+            "/calico/felix/v2/x/host/n1/status",
+            "/x",
+        ] {
             assert_eq!(parse(foreign.as_bytes()), None, "{foreign}");
         }
     }

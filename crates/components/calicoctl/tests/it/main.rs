@@ -8,6 +8,13 @@ mod ipam;
 mod life;
 mod listing;
 mod many;
+mod migrate;
 mod moving;
 mod rig;
 mod trial;
+
+/// Not a test: the program as a process of its own, of this very build, for tests that kill it.
+#[test]
+fn role() {
+    migrate::play_role();
+}

@@ -496,7 +496,11 @@ async fn each_stream_brings_what_its_program_needs_and_no_more() {
         let fed = Fed::synced(&store, Stream::Bgp.sources(None)).await;
         assert_eq!(fed.state.len(), 9, "{:?}", shown(&fed));
         let fed = Fed::synced(&store, Stream::Felix.sources(None)).await;
-        assert!(fed.state.keys().all(|k| k.kind != Kind::CalicoNodeStatus && k.kind != Kind::BlockAffinity));
+        assert!(
+            fed.state
+                .keys()
+                .all(|k| k.kind != Kind::CalicoNodeStatus && k.kind != Kind::BlockAffinity)
+        );
     }
 }
 
@@ -516,7 +520,10 @@ async fn what_moves_into_a_stream_comes_and_what_leaves_it_is_gone() {
             .unwrap();
         }
         fed.until(|f| f.state.contains_key(&key("b"))).await;
-        assert_eq!(names(&fed.updates), [("a".to_owned(), false), ("b".to_owned(), true)]);
+        assert_eq!(
+            names(&fed.updates),
+            [("a".to_owned(), false), ("b".to_owned(), true)]
+        );
     }
 }
 

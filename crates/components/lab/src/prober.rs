@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use probe::{FIRST_PORT, LAST_PORT, Prober};
 pub use respond::{Responder, serve};
+pub(crate) use sctp::crc32c;
 
 /// A transport protocol that pods are probed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

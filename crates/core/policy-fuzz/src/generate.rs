@@ -235,7 +235,7 @@ fn tiers(rng: &mut Rng, out: &mut Vec<Resource>) {
 }
 
 fn slices(rng: &mut Rng) -> Vec<SliceUpdate> {
-    let count = rng.below(4);
+    let count = if rng.percent(40) { 0 } else { 1 + rng.below(3) };
     let slice = |n: usize, rng: &mut Rng| {
         let address = |r: &mut Rng| {
             let n = r.below(LOCAL + REMOTE);
@@ -312,6 +312,44 @@ impl Case {
             trips: Vec::new(),
         };
         case.trips = (0..packets).map(|_| packets::trip(rng, &case)).collect();
+        case
+    }
+
+    /// The case a step later: the same host and packets, but one to three objects are gone, new or different; now and then
+    /// none. Endpoints of services stay as they are.
+    #[must_use]
+    pub fn next(&self, seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ self.seed.rotate_left(32));
+        let other = Self::random(rng.next(), 0);
+        let mut case = self.clone();
+        for _ in 0..rng.below(4) {
+            let gone = rng.below(case.objects.len());
+            let new = rng.one(&other.objects);
+            if rng.percent(30) && case.objects.len() > 1 {
+                case.objects.remove(gone);
+            } else {
+                let key = new.key();
+                // No two endpoints have one interface.
+                let interface = |r: &Resource| match r {
+                    Resource::WorkloadEndpoint(w) => Some(w.spec.interface_name.clone()),
+                    _ => None,
+                };
+                let taken = |o: &Resource| {
+                    o.key() != key && interface(o).is_some() && interface(o) == interface(&new)
+                };
+                if case.objects.iter().any(taken) {
+                    continue;
+                }
+                match case.objects.iter_mut().find(|o| o.key() == key) {
+                    Some(old) => *old = new,
+                    None => case.objects.push(new),
+                }
+            }
+        }
+        // Translation of what may be untracked is for nobody to judge.
+        if packets::has_untracked(&case) && case.trips.iter().any(|t| t.original.is_some()) {
+            return self.clone();
+        }
         case
     }
 }

@@ -7,6 +7,22 @@ use crate::Case;
 pub fn shrink(case: &Case, budget: usize, mut shows: impl FnMut(&Case) -> bool) -> Case {
     let mut best = case.clone();
     let mut left = budget;
+    // Large parts first: a case may be slow to try.
+    for part in [2, 4, 8] {
+        for step in [drop_part_of_trips, drop_part_of_objects] {
+            let mut n = 0;
+            while n < part {
+                if left == 0 {
+                    return best;
+                }
+                left -= 1;
+                match step(&best, part, n) {
+                    Some(smaller) if shows(&smaller) => best = smaller,
+                    _ => n += 1,
+                }
+            }
+        }
+    }
     loop {
         let before = best.clone();
         for step in [drop_trips, drop_slices, drop_objects, drop_rules, drop_criteria] {
@@ -27,6 +43,25 @@ pub fn shrink(case: &Case, budget: usize, mut shows: impl FnMut(&Case) -> bool) 
             return best;
         }
     }
+}
+
+/// Without the `n`th of `of` parts; nothing where that is no part at all.
+fn without<T: Clone>(list: &[T], of: usize, n: usize) -> Option<Vec<T>> {
+    let size = list.len() / of;
+    let (from, to) = (n * size, (n + 1) * size);
+    (size > 0).then(|| [&list[..from], &list[to..]].concat())
+}
+
+fn drop_part_of_trips(case: &Case, of: usize, n: usize) -> Option<Case> {
+    let mut smaller = case.clone();
+    smaller.trips = without(&case.trips, of, n)?;
+    Some(smaller)
+}
+
+fn drop_part_of_objects(case: &Case, of: usize, n: usize) -> Option<Case> {
+    let mut smaller = case.clone();
+    smaller.objects = without(&case.objects, of, n)?;
+    Some(smaller)
 }
 
 /// The case without its `n`th packet; nothing when there is none, or no other.

@@ -1,18 +1,17 @@
 //! A step as the objects of a datastore.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use caracal_api::{
-    Foreign, Kind, ManifestObject, Object, ObjectMeta, Resource, ResourceKey, TierSpec, default_resource,
-    parse_value, policy_tier, validate, validate_tier_exists,
+    Foreign, Kind, ManifestObject, Object, ObjectMeta, Resource, TierSpec, default_resource, parse_value,
+    policy_tier, validate, validate_tier_exists,
 };
 use caracal_convert::{
     Container, ContainerPort, Namespace, Pod as KubePod, PodIp, PodSpec, PodStatus, ServiceAccount, WepName,
 };
 use caracal_ids::WorkloadId;
 use caracal_net::Family;
-use caracal_update::Update;
 use serde_json::Value;
 
 use super::mapping;
@@ -37,8 +36,7 @@ const KINDS: &[Kind] = &[
     Kind::Profile,
 ];
 
-/// All objects of a state.
-pub(super) type Objects = BTreeMap<ResourceKey, Arc<Resource>>;
+pub(super) use crate::cluster::follow::{Objects, changes};
 
 /// Reads a step's `Policies`; and says what is wrong with them.
 pub(super) fn read(list: &[Value]) -> (Vec<Resource>, Vec<String>) {
@@ -236,16 +234,4 @@ fn workload(pod: &Pod, ports: &[ContainerPort], family: Family, node: &str) -> R
     } else {
         Err(with_problems("ports", &converted.problems))
     }
-}
-
-/// The changes that lead from one state to another: first what goes, then what comes or is different.
-pub(super) fn changes(old: &Objects, new: &Objects) -> Vec<Update> {
-    let gone = old.keys().filter(|k| !new.contains_key(*k));
-    let set = new.iter().filter(|(k, r)| old.get(*k) != Some(*r));
-    gone.map(|k| Update::gone(k.clone()))
-        .chain(set.map(|(k, r)| Update {
-            key: k.clone(),
-            value: Some(r.clone()),
-        }))
-        .collect()
 }

@@ -103,7 +103,7 @@ pub(super) fn after_ipv4_header(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// CRC32c, bit by bit: probes are few and short.
-fn crc32c(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
         crc ^= u32::from(*byte);

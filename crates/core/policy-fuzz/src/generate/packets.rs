@@ -24,10 +24,19 @@ fn address(rng: &mut Rng, place: Place, family: Family) -> IpAddr {
         Place::Host => rng
             .pick(&[["172.16.0.1", "fd16::1"], ["172.16.1.1", "fd16:1::1"]].map(|t| t[number])[..])
             .to_owned(),
-        Place::Link(_) if rng.percent(35) => pod_address(LOCAL + rng.below(4))[number].clone(),
-        Place::Link(_) => {
+        // Who lives behind which link; so a packet has one way, and a kernel with routes sends it that way.
+        Place::Link(name) if rng.percent(35) => {
+            let first = LOCAL + if name == "eth0" { 0 } else { 2 };
+            pod_address(first + rng.below(2))[number].clone()
+        }
+        Place::Link(name) => {
             let half = OUTSIDE.len() / 2;
-            OUTSIDE[number * half + rng.below(half)].to_owned()
+            let of = if name == "eth0" {
+                0..half - 1
+            } else {
+                half - 1..half
+            };
+            OUTSIDE[number * half + of.start + rng.below(of.len())].to_owned()
         }
     };
     text.parse().unwrap_or(match family {
@@ -76,10 +85,11 @@ fn packet(rng: &mut Rng, family: Family, src: IpAddr, dst: IpAddr) -> Packet {
         }
     };
     let (sport, dport) = (port(), port());
+    // Those that can begin something; connection tracking takes errors about nothing for invalid.
     let kinds: &[u8] = if family == Family::V4 {
-        &[3, 8]
+        &[8, 13]
     } else {
-        &[1, 128, 135]
+        &[128, 139, 135]
     };
     Packet {
         src,
@@ -92,7 +102,7 @@ fn packet(rng: &mut Rng, family: Family, src: IpAddr, dst: IpAddr) -> Packet {
 }
 
 /// Whether some policy leaves packets of hosts untracked: nothing is translated where that may be.
-fn has_untracked(case: &Case) -> bool {
+pub(super) fn has_untracked(case: &Case) -> bool {
     case.objects.iter().any(|o| match o {
         Resource::GlobalNetworkPolicy(p) => p.spec.do_not_track,
         _ => false,

@@ -1,94 +1,22 @@
 //! The datastore: a step's objects, and when they are in force.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, bail};
-use caracal_api::{
-    ClusterInformationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec, Kind, NetworkPolicySpec,
-    NetworkSetSpec, NodeBgpSpec, NodeSpec, Object, PolicyType, ProfileSpec, Resource, TierDefaultAction,
-    TierSpec, WorkloadEndpointSpec, default_resource,
-};
-use caracal_convert::WepName;
 use caracal_net::Family;
-use caracal_store::{Preconditions, Store, StoreError, apply};
-use caracal_sys::ProcessId;
 
-use super::network::{NODES, Network, address};
+use super::network::{NODES, Network};
 use super::pods::Pods;
-use crate::cluster::agent::Agent;
-use crate::cluster::node::Site;
-use crate::cluster::process;
-use crate::policy_check::objects::{self, INTERFACE, Objects};
+use crate::cluster::follow::{Endpoints, Followed};
+use crate::policy_check::objects;
 use crate::policy_check::table::Step;
 
-/// How long agents may take to have a step in force.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Between two questions to an agent.
-const PAUSE: Duration = Duration::from_millis(2);
-
-/// The name of the objects that only mark a revision.
-const MARKER: &str = "policy-check.marker";
-
-/// A selector of nothing.
-const NOTHING: &str = "!all()";
-
-/// The annotation by which a marker differs from what it was.
-const ROUND: &str = "policy-check/round";
-
-/// An agent that follows the datastore.
-struct Follower {
-    site: Site,
-    process: ProcessId,
-    agent: Agent,
-}
-
 /// The datastore's state, and the agents that follow it.
-pub(super) struct State {
-    store: Arc<dyn Store>,
-    told: Objects,
-    agents: Vec<Follower>,
-    /// Each agent must have applied this revision of a kind.
-    revisions: BTreeMap<Kind, u64>,
-    round: u64,
-}
+pub(super) struct State(Followed);
 
 impl State {
     /// A datastore with nothing but the nodes.
     pub(super) async fn new(network: &Network) -> anyhow::Result<Self> {
-        let store = network.datastore.connect()?;
-        let ready = ClusterInformationSpec {
-            datastore_ready: Some(true),
-            ..ClusterInformationSpec::default()
-        };
-        apply(store.as_ref(), Object::new("default", ready).into()).await?;
-        let mut agents = Vec::new();
-        for (site, process) in network.sites.iter().zip(&network.agents) {
-            let bgp = NodeBgpSpec {
-                ipv4_address: address(site, Family::V4).to_string(),
-                ipv6_address: address(site, Family::V6).to_string(),
-                ..NodeBgpSpec::default()
-            };
-            let node = NodeSpec {
-                bgp: Some(bgp),
-                ..NodeSpec::default()
-            };
-            apply(store.as_ref(), Object::new(&site.name, node).into()).await?;
-            agents.push(Follower {
-                site: site.clone(),
-                process: *process,
-                agent: Agent::connect(&site.agent_socket()).await?,
-            });
-        }
-        Ok(Self {
-            store,
-            told: Objects::new(),
-            agents,
-            revisions: BTreeMap::new(),
-            round: 0,
-        })
+        let nodes = network.sites.iter().cloned().zip(network.agents.iter().copied());
+        let nodes: Vec<_> = nodes.collect();
+        Ok(Self(Followed::new(&network.datastore, &nodes).await?))
     }
 
     /// Writes what is different in this step and waits until it is in force on every node.
@@ -99,176 +27,16 @@ impl State {
         pods: &Pods,
     ) -> anyhow::Result<()> {
         let new = objects::of_step(step, family, &|pod| pods.node_of(pod));
-        // Kinds whose last change was a deletion: agents report no revision of those.
-        let mut unmarked = BTreeSet::new();
-        for change in objects::changes(&self.told, &new) {
-            let key = change.key;
-            match change.value {
-                None => {
-                    self.delete(&key).await?;
-                    unmarked.insert(key.kind);
-                }
-                Some(resource) => {
-                    self.put((*resource).clone()).await?;
-                    unmarked.remove(&key.kind);
-                }
-            }
-        }
-        self.told = new;
-        self.round += 1;
-        for kind in unmarked {
-            if let Some(marker) = marker(kind, self.round) {
-                self.put(marker).await?;
-            }
-        }
-        let endpoints = step
-            .pods
-            .iter()
-            .map(|pod| (pods.node_of(pod), objects::endpoint(pod, pods.node_of(pod))));
-        let mut by_node: BTreeMap<&str, BTreeSet<(String, String)>> = BTreeMap::new();
-        for (node, id) in endpoints {
+        self.0.write(new).await?;
+        let mut endpoints = Endpoints::new();
+        for pod in &step.pods {
+            let node = pods.node_of(pod);
+            let id = objects::endpoint(pod, node);
             let names = (id.namespace.to_string(), id.name.to_string());
-            by_node.entry(node).or_default().insert(names);
+            endpoints.entry(node.to_owned()).or_default().insert(names);
         }
-        for follower in &mut self.agents {
-            let wanted = by_node.remove(follower.site.name.as_str()).unwrap_or_default();
-            follower.wait(&self.revisions, &wanted).await?;
-        }
-        Ok(())
+        self.0.wait(endpoints).await
     }
-
-    async fn put(&mut self, resource: Resource) -> anyhow::Result<()> {
-        let key = resource.key();
-        let written = apply(self.store.as_ref(), resource)
-            .await
-            .with_context(|| format!("writing {key}"))?;
-        let revision = written.resource().metadata().resource_version.as_deref();
-        let revision: u64 = revision
-            .and_then(|r| r.parse().ok())
-            .with_context(|| format!("the datastore gave {key} no revision that is a number"))?;
-        if is_followed(key.kind) {
-            self.revisions.insert(key.kind, revision);
-        }
-        Ok(())
-    }
-
-    async fn delete(&self, key: &caracal_api::ResourceKey) -> anyhow::Result<()> {
-        match self.store.delete(key, &Preconditions::default()).await {
-            Ok(_) | Err(StoreError::NotFound(_)) => Ok(()),
-            Err(e) => Err(e).with_context(|| format!("deleting {key}")),
-        }
-    }
-}
-
-/// Whether agents follow a kind: staged policies are not for them.
-fn is_followed(kind: Kind) -> bool {
-    marker(kind, 0).is_some()
-}
-
-/// An object that means nothing, of a kind that agents follow. What they have applied once they have applied it is
-/// everything of the kind that was done before it.
-fn marker(kind: Kind, round: u64) -> Option<Resource> {
-    let types = vec![PolicyType::Ingress];
-    let mut marker: Resource = match kind {
-        Kind::Tier => {
-            let spec = TierSpec {
-                order: Some(1e9),
-                default_action: Some(TierDefaultAction::Pass),
-            };
-            Object::new(MARKER, spec).into()
-        }
-        Kind::NetworkPolicy => {
-            let spec = NetworkPolicySpec {
-                selector: NOTHING.to_owned(),
-                types,
-                ..NetworkPolicySpec::default()
-            };
-            Object::namespaced("default", MARKER, spec).into()
-        }
-        Kind::GlobalNetworkPolicy => {
-            let spec = GlobalNetworkPolicySpec {
-                selector: NOTHING.to_owned(),
-                types,
-                ..GlobalNetworkPolicySpec::default()
-            };
-            Object::new(MARKER, spec).into()
-        }
-        Kind::NetworkSet => Object::namespaced("default", MARKER, NetworkSetSpec::default()).into(),
-        Kind::GlobalNetworkSet => Object::new(MARKER, GlobalNetworkSetSpec::default()).into(),
-        Kind::Profile => Object::new(MARKER, ProfileSpec::default()).into(),
-        Kind::WorkloadEndpoint => {
-            // On no node, with no address.
-            let name = WepName::kubernetes(MARKER, MARKER, INTERFACE).to_string();
-            let spec = WorkloadEndpointSpec {
-                orchestrator: caracal_convert::ORCHESTRATOR_KUBERNETES.to_owned(),
-                node: MARKER.to_owned(),
-                pod: MARKER.to_owned(),
-                endpoint: INTERFACE.to_owned(),
-                ..WorkloadEndpointSpec::default()
-            };
-            Object::namespaced("default", name, spec).into()
-        }
-        _ => return None,
-    };
-    default_resource(&mut marker);
-    marker
-        .metadata_mut()
-        .annotations
-        .insert(ROUND.to_owned(), round.to_string());
-    Some(marker)
-}
-
-impl Follower {
-    /// Waits until the agent has these revisions in force, and its endpoints are these and up.
-    async fn wait(
-        &mut self,
-        revisions: &BTreeMap<Kind, u64>,
-        endpoints: &BTreeSet<(String, String)>,
-    ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let lacking = match lacking(&mut self.agent, revisions, endpoints).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(why)) => why,
-                Err(e) => format!("{e:#}"),
-            };
-            let (name, log) = (&self.site.name, self.site.agent_log());
-            if !self.process.is_alive() {
-                bail!("the agent of {name} ended:\n{}", process::tail(&log));
-            }
-            if Instant::now() > deadline {
-                bail!(
-                    "the agent of {name} does not have the step in force after {PATIENCE:?}: {lacking}\n{}",
-                    process::tail(&log)
-                );
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-}
-
-async fn lacking(
-    agent: &mut Agent,
-    revisions: &BTreeMap<Kind, u64>,
-    endpoints: &BTreeSet<(String, String)>,
-) -> anyhow::Result<Option<String>> {
-    let applied = agent.revisions().await?;
-    for (kind, wanted) in revisions {
-        let has = applied.get(kind.as_str()).copied().unwrap_or_default();
-        if has < *wanted {
-            return Ok(Some(format!("{kind} is at revision {has}, not at {wanted}")));
-        }
-    }
-    let found = agent.endpoints().await?;
-    if let Some(e) = found.iter().find(|e| e.state != "up") {
-        return Ok(Some(format!(
-            "endpoint {}/{} is {}: {}",
-            e.namespace, e.name, e.state, e.reason
-        )));
-    }
-    let found: BTreeSet<(String, String)> = found.into_iter().map(|e| (e.namespace, e.name)).collect();
-    let differ = || found.symmetric_difference(endpoints).next();
-    Ok(differ().map(|(namespace, name)| format!("endpoint {namespace}/{name} is not as in the datastore")))
 }
 
 const _: () = assert!(NODES.len() >= 2, "packets must cross a cable");

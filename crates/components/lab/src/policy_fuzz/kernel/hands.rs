@@ -1,0 +1,197 @@
+//! What brings a case into force: an agent that follows a datastore; or, for what the datastores that lie below an
+//! agent's feet here have no objects for (endpoints of services), the agent's engine, compiler and driver alone.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use caracal_api::{FelixConfigurationSpec, Object, Resource};
+use caracal_nft::{Config, Nft};
+use caracal_oracle::{FailsafePort, Host, ToHost};
+use caracal_policy_fuzz::{Case, NODE, desired, rules_config};
+use caracal_rules::Compiler;
+use caracal_sys::{NetNs, ProcessId};
+use caracal_update::InSync;
+use serde_json::{Value, json};
+
+use crate::cluster::agent;
+use crate::cluster::datastore::{Backend, Datastore};
+use crate::cluster::fabric::ensure_netns;
+use crate::cluster::follow::{Endpoints, Followed, Objects};
+use crate::cluster::node::Site;
+use crate::cluster::process;
+use crate::cluster::temporary::Temporary;
+
+/// How often a killed agent is started again, if it cannot start.
+const STARTS: usize = 20;
+
+/// Brings cases into force.
+pub(super) enum Hands {
+    /// A datastore and an agent.
+    Agent(Box<Following>),
+    /// The driver of the kernel's tables.
+    Driver(Box<Nft>),
+}
+
+/// A datastore, and the agent that follows it.
+pub(super) struct Following {
+    runtime: tokio::runtime::Runtime,
+    site: Site,
+    followed: Followed,
+    agent: ProcessId,
+    store: ProcessId,
+}
+
+impl Following {
+    /// Starts both.
+    pub(super) fn start(run: &Temporary, name: &str) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let dir = run.dir();
+        let datastore = Datastore::new(Backend::Embedded, &dir.join("store"));
+        let site = Site {
+            name: NODE.to_owned(),
+            index: 1,
+            dir: dir.join(name),
+            logs: dir.join("logs"),
+            netns: run.netns(name),
+            endpoints: datastore.node_endpoint(),
+        };
+        let log = dir.join("logs/store.log");
+        let store = datastore.start(&ensure_netns(&run.netns("store"))?, &log)?;
+        let (agent, followed) = runtime.block_on(async {
+            datastore.wait(store, &log).await?;
+            let agent = site.start_agent()?;
+            agent::await_in_sync(&site.agent_socket(), agent, &site.agent_log()).await?;
+            let followed = Followed::new(&datastore, &[(site.clone(), agent)]).await?;
+            anyhow::Ok((agent, followed))
+        })?;
+        Ok(Self {
+            runtime,
+            site,
+            followed,
+            agent,
+            store,
+        })
+    }
+
+    /// The programs: the agent before what it follows.
+    pub(super) fn programs(&self) -> [ProcessId; 2] {
+        [self.agent, self.store]
+    }
+
+    /// Kills the agent, does what may be done while there is none, starts another one and waits until it is ready.
+    pub(super) fn restart(&mut self, meanwhile: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        process::end(&[self.agent], false)?;
+        meanwhile()?;
+        let mut tries = 0..STARTS;
+        loop {
+            self.agent = self.site.start_agent()?;
+            let (socket, log) = (self.site.agent_socket(), self.site.agent_log());
+            let ready = agent::await_in_sync(&socket, self.agent, &log);
+            match self.runtime.block_on(ready) {
+                Ok(()) => return self.runtime.block_on(self.followed.replace(0, self.agent)),
+                // The ports of a killed one are free a little later than it is gone.
+                Err(_) if tries.next().is_some() && !self.agent.is_alive() => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Writes a case and waits for nothing.
+    fn write(&mut self, case: &Case) -> anyhow::Result<()> {
+        let objects = objects(case)?;
+        self.runtime.block_on(self.followed.write(objects))
+    }
+
+    fn apply(&mut self, case: &Case) -> anyhow::Result<()> {
+        self.write(case)?;
+        let here = case.objects.iter().filter_map(|o| match o {
+            Resource::WorkloadEndpoint(w) if w.spec.node == NODE => {
+                let key = o.key();
+                Some((key.namespace.to_string(), key.name.to_string()))
+            }
+            _ => None,
+        });
+        let endpoints = Endpoints::from([(NODE.to_owned(), here.collect())]);
+        self.runtime.block_on(self.followed.wait(endpoints))
+    }
+}
+
+impl Hands {
+    /// The driver in a namespace.
+    pub(super) fn driver(host: &NetNs) -> anyhow::Result<Self> {
+        Ok(Self::Driver(Box::new(
+            host.run(|| Nft::open(Config::default()))??,
+        )))
+    }
+
+    /// Whether it knows endpoints of services.
+    pub(super) fn knows_services(&self) -> bool {
+        matches!(self, Self::Driver(_))
+    }
+
+    /// Goes on to another case of the same host; with `kill` an agent is killed in the middle of that, and started again.
+    pub(super) fn change(&mut self, case: &Case, kill: bool) -> anyhow::Result<()> {
+        if let Self::Agent(following) = self
+            && kill
+        {
+            following.write(case)?;
+            following.restart(|| Ok(()))?;
+        }
+        self.apply(case)
+    }
+
+    /// Brings a case into force.
+    pub(super) fn apply(&mut self, case: &Case) -> anyhow::Result<()> {
+        let nft = match self {
+            Self::Agent(following) => return following.apply(case),
+            Self::Driver(nft) => nft,
+        };
+        let mut compiler = Compiler::new(rules_config(&case.host));
+        for (name, addresses) in &case.host.interfaces {
+            compiler.set_interface(name, Some(addresses.clone()));
+        }
+        compiler.apply_all(&desired(case).1);
+        // A case is all there is.
+        let report = nft.start(compiler.full_state(), &InSync::after_complete_snapshot())?;
+        if let Some(problem) = report.problems.first() {
+            bail!("the kernel refused {:?}: {}", problem.object, problem.why);
+        }
+        Ok(())
+    }
+}
+
+/// The objects of a case, with the settings of its host.
+fn objects(case: &Case) -> anyhow::Result<Objects> {
+    let own = case.objects.iter().cloned();
+    let all = own.chain([settings(&case.host)?]);
+    Ok(all.map(|o| (o.key(), Arc::new(o))).collect())
+}
+
+fn settings(host: &Host) -> anyhow::Result<Resource> {
+    let ports = |of: &[FailsafePort]| -> Vec<Value> {
+        let one = |f: &FailsafePort| {
+            let mut value = json!({"protocol": f.proto.to_string().to_lowercase(), "port": f.port});
+            if let Some(net) = f.net {
+                value["net"] = net.to_string().into();
+            }
+            value
+        };
+        of.iter().map(one).collect()
+    };
+    let spec = json!({
+        "defaultEndpointToHostAction": match host.to_host {
+            ToHost::Drop => "Drop",
+            ToHost::Accept => "Accept",
+            ToHost::Return => "Return",
+        },
+        "failsafeInboundHostPorts": ports(&host.failsafe_in),
+        "failsafeOutboundHostPorts": ports(&host.failsafe_out),
+        "allowVXLANPacketsFromWorkloads": true,
+        "allowIPIPPacketsFromWorkloads": true,
+    });
+    let spec: FelixConfigurationSpec = serde_json::from_value(spec).context("the host's settings")?;
+    Ok(Object::new("default", spec).into())
+}

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     dataplane,
+    keepsake::Keepsake,
     metrics::{Resync, resync},
     settings::Settings,
     start::Restart,
@@ -75,6 +76,7 @@ pub(crate) struct Calc {
     /// Why the datastore is away, if it is.
     away: Option<String>,
     trials: OnTrial,
+    keepsake: Keepsake,
 }
 
 impl Calc {
@@ -84,6 +86,7 @@ impl Calc {
         status: Arc<Status>,
         health: Reporter,
         restart: Restart,
+        keepsake: Keepsake,
     ) -> Self {
         let census = settings.config().prometheus_metrics_enabled.then(Census::default);
         Self {
@@ -102,6 +105,7 @@ impl Calc {
             census,
             away: None,
             trials: OnTrial::default(),
+            keepsake,
         }
     }
 
@@ -120,13 +124,15 @@ impl Calc {
             tokio::select! {
                 biased;
                 () = shutdown.wait() => return Ok(()),
-                () = self.trials.tick() => dirty |= self.end_trials(),
+                () = self.trials.tick(self.keepsake.is_needed()) => dirty |= self.end_trials(),
                 event = events.recv() => {
                     let Some(event) = event else { return Err("the feed of updates ended".into()) };
+                    self.keepsake.before(&event).await;
                     let start = Instant::now();
                     self.take(event);
                     // What is there already belongs to the same batch.
                     while let Ok(more) = events.try_recv() {
+                        self.keepsake.before(&more).await;
                         self.take(more);
                     }
                     metrics::histogram!("felix_calc_graph_update_time_seconds")

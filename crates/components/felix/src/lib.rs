@@ -13,6 +13,7 @@ mod agent;
 mod calc;
 mod cli;
 mod dataplane;
+mod keepsake;
 mod metrics;
 mod settings;
 mod start;

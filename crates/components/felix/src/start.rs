@@ -20,7 +20,14 @@ use caracal_store::{Backoff, Store, StoreError};
 use caracal_syncer::{Stream, Syncer};
 use tokio::sync::mpsc;
 
-use crate::{agent, calc::Calc, dataplane, settings::Settings, status::Status};
+use crate::{
+    agent,
+    calc::Calc,
+    dataplane,
+    keepsake::{self, Keepsake},
+    settings::Settings,
+    status::Status,
+};
 
 /// A part that has not shown itself for this long is dead.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -61,7 +68,7 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
         "another agent is running on this node: it answers at {}",
         local.agent_socket
     );
-    let store = connect(&local, datastore)?;
+    let mut store = connect(&local, datastore)?;
     tracing::info!(node = %settings.node(), datastore = store.describe(), "starting");
     let shutdown = Shutdown::new();
     let health = Health::new();
@@ -74,9 +81,20 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
     }
     let waiting = health.register("Datastore", None);
     waiting.report(false, "not read yet");
-    tokio::select! {
-        outcome = load(&mut settings, store.as_ref()) => outcome?,
+    let node = settings.node().clone();
+    let mut away = None;
+    let in_place = tokio::select! {
+        outcome = load(&mut settings, store.as_ref()) => outcome.map(|()| None)?,
+        kept = keepsake::overdue(&node) => Some(kept),
         () = shutdown.wait() => return finish(tasks).await.map(|()| End::Asked),
+    };
+    if let Some(kept) = in_place {
+        tracing::warn!(
+            "the datastore is away and an object was not confirmed in time: going back to what was before, from \
+             what was written down, until the datastore returns"
+        );
+        settings.load(kept.as_ref()).await?;
+        away = Some(std::mem::replace(&mut store, kept));
     }
     waiting.report(true, "configuration read");
     let config = settings.config();
@@ -99,6 +117,12 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
         wanted: Arc::default(),
         shutdown,
     };
+    if let Some(store) = away {
+        let restart = restart.clone();
+        tasks.spawn("the way back to the datastore", async move {
+            returned(store, restart).await
+        });
+    }
     wire(&mut tasks, settings, store, &health, &restart)?;
     finish(tasks).await?;
     Ok(if restart.wanted.load(Ordering::Relaxed) {
@@ -134,6 +158,7 @@ fn wire(
         end.await
             .unwrap_or_else(|_| Err("its thread panicked".to_owned()))
     });
+    let keepsake = Keepsake::new(store.clone(), node.clone());
     let (syncer, events) = Syncer::new(store, Stream::Felix.sources(None));
     let stop = shutdown.clone();
     tasks.spawn("syncer", async move {
@@ -148,6 +173,7 @@ fn wire(
         status.clone(),
         health.register("CalculationGraph", None),
         restart.clone(),
+        keepsake,
     );
     let stop = shutdown.clone();
     tasks.spawn("calculation", calc.run(events, handle, stop));
@@ -228,6 +254,20 @@ async fn load(settings: &mut Settings, store: &dyn Store) -> anyhow::Result<()> 
     let fatal = settings.fatal();
     anyhow::ensure!(fatal.is_empty(), "{}", fatal.join("\n"));
     Ok(())
+}
+
+/// Waits until the datastore can be used, to start anew with it.
+async fn returned(store: Arc<dyn Store>, restart: Restart) -> Result<(), String> {
+    let mut backoff = Backoff::default();
+    loop {
+        tokio::select! {
+            () = restart.shutdown.wait() => return Ok(()),
+            () = tokio::time::sleep(backoff.wait()) => {}
+        }
+        if matches!(ready(store.as_ref()).await, Ok(true)) {
+            restart.request("the datastore is back");
+        }
+    }
 }
 
 async fn ready(store: &dyn Store) -> anyhow::Result<bool> {

@@ -4,10 +4,11 @@
 use std::{
     collections::BTreeSet,
     future::pending,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
-use caracal_api::{ResourceKey, Stamp};
+use caracal_api::ResourceKey;
+use caracal_store::clock;
 use caracal_update::{Trials, Update};
 
 use super::Calc;
@@ -35,24 +36,19 @@ impl Default for OnTrial {
 }
 
 impl OnTrial {
-    /// Waits until the clock is to be looked at; for ever while nothing is on trial.
-    pub(super) async fn tick(&self) {
-        if self.trials.is_empty() {
+    /// Waits until the clock is to be looked at; for ever while nothing is on trial and nothing is `kept` for one.
+    pub(super) async fn tick(&self, kept: bool) {
+        if self.trials.is_empty() && !kept {
             pending::<()>().await;
         }
         tokio::time::sleep_until(self.next.into()).await;
     }
 }
 
-fn now() -> Stamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Stamp::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}
-
 impl Calc {
     /// What is in force of an object that changed, where that is not the object as it is written.
     pub(super) fn judge_trial(&mut self, update: &Update) -> Option<Update> {
-        let judged = self.trials.trials.judge(update, now());
+        let judged = self.trials.trials.judge(update, clock());
         match judged {
             Ok(other) => {
                 if self.trials.bad.remove(&update.key) {
@@ -75,7 +71,10 @@ impl Calc {
     /// Brings into force what the time brought; tells whether that was anything.
     pub(super) fn end_trials(&mut self) -> bool {
         self.trials.next = Instant::now() + LOOK;
-        let due = self.trials.trials.due(now());
+        if self.started {
+            self.keepsake.tidy();
+        }
+        let due = self.trials.trials.due(clock());
         for update in &due {
             tell(update);
             self.policy.apply(update);

@@ -24,7 +24,7 @@ pub(crate) fn cleanup(config: &FelixConfig) -> anyhow::Result<()> {
             socket.display()
         );
     }
-    let steps: [(&str, &dyn Fn() -> anyhow::Result<()>); 6] = [
+    let steps: [(&str, &dyn Fn() -> anyhow::Result<()>); 7] = [
         ("tables", &|| Ok(Nft::open(NftConfig::default())?.cleanup()?)),
         ("tunnel devices", &devices),
         ("routes", &|| routes(config)),
@@ -39,6 +39,7 @@ pub(crate) fn cleanup(config: &FelixConfig) -> anyhow::Result<()> {
             caracal_sys::remove_optional(Path::new(caracal_sys::DEFAULT_MTU_FILE))?;
             Ok(())
         }),
+        ("what was kept of trials", &crate::keepsake::remove),
         ("the agent's socket", &|| {
             caracal_sys::remove_optional(socket)?;
             Ok(())

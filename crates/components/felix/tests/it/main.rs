@@ -8,6 +8,7 @@ mod drift;
 mod enforce;
 mod nodes;
 mod traffic;
+mod trial;
 mod world;
 
 /// Not a test: the agent and the store run as processes of this very program, so that what is tested is what was built.

@@ -39,6 +39,18 @@ pub(crate) fn play_role() {
             let args = ["caracal felix"].iter().chain(&args).map(Into::into).collect();
             std::process::exit(caracal_felix::run(args));
         }
+        Ok("calicoctl") => {
+            let args = ["calicoctl"].iter().chain(&args).map(Into::into).collect();
+            std::process::exit(caracal_calicoctl::run(args));
+        }
+        // As before, and then it hangs.
+        Ok("calicoctl that stays") => {
+            let args = ["calicoctl"].iter().chain(&args).map(Into::into).collect();
+            let _ = caracal_calicoctl::run(args);
+            loop {
+                std::thread::park();
+            }
+        }
         Ok("store") => serve_store(args[0].into(), args[1].into()),
         _ => {}
     }
@@ -213,6 +225,21 @@ impl World {
         self.runtime
             .block_on(self.client.delete(&key, &Preconditions::default()))
             .unwrap_or_else(|e| panic!("{kind} {name}: {e}"));
+    }
+
+    /// Runs `calicoctl` to its end; its exit code.
+    pub(crate) fn calicoctl(&self, args: &str) -> i32 {
+        Process(self.calicoctl_as("calicoctl", args)).wait()
+    }
+
+    /// Runs `calicoctl` in a process that does not end by itself.
+    pub(crate) fn calicoctl_that_stays(&self, args: &str) -> Process {
+        Process(self.calicoctl_as("calicoctl that stays", args))
+    }
+
+    fn calicoctl_as(&self, which: &str, args: &str) -> Child {
+        let endpoint = format!("unix://{}", self.socket().display());
+        role(which, args).env("ETCD_ENDPOINTS", endpoint).spawn().unwrap()
     }
 
     /// Parameters for every node.

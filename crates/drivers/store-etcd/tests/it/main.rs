@@ -10,10 +10,9 @@ mod secure;
 
 use std::sync::Arc;
 
-use caracal_store_embedded::{Engine, Listen, Options, Server};
 use caracal_store_memory::MemoryStore;
 
-use backend::{Memory, Remote};
+use backend::{Embedded, Memory, Remote};
 
 #[tokio::test]
 async fn memory_as_etcd_keeps_the_contract() {
@@ -28,19 +27,6 @@ async fn memory_as_kubernetes_keeps_the_contract() {
 #[tokio::test]
 async fn the_embedded_store_keeps_the_contract() {
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("s.sock");
-    let engine = Engine::open(&dir.path().join("data"), Options::default()).unwrap();
-    let listen = Listen {
-        socket: Some(socket.clone()),
-        tcp: None,
-        tls: None,
-    };
-    let server = Server::bind(engine, listen).await.unwrap();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let served = tokio::spawn(server.serve(async move {
-        let _ = stopped.await;
-    }));
-    conformance::run(Arc::new(Remote::at(&format!("unix://{}", socket.display())))).await;
-    drop(stop);
-    served.await.unwrap().unwrap();
+    let server = Embedded::start(dir.path()).await;
+    conformance::run(Arc::new(Remote::embedded(server))).await;
 }

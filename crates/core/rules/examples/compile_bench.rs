@@ -116,7 +116,10 @@ fn describe(deltas: &PerFamily<Vec<TableDelta>>) -> String {
             TableDelta::PutSet(..) => sets += 1,
             TableDelta::AddElements(_, e) | TableDelta::ReplaceElements(_, e) => elements += e.len(),
             TableDelta::DeleteElements(_, k) => elements += k.len(),
-            TableDelta::RemoveChain(_) | TableDelta::RemoveSet(_) => {}
+            TableDelta::RemoveChain(_)
+            | TableDelta::RemoveSet(_)
+            | TableDelta::PutCounter(_)
+            | TableDelta::RemoveCounter(_) => {}
         }
     }
     format!("{chains} chains with {rules} rules, {sets} sets, {elements} elements")

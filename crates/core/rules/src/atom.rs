@@ -14,8 +14,10 @@ use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
 use crate::{
+    counters,
     ip_sets::IpSets,
-    ir::{Field, KeyType, Match, SetDef, Span, merge_spans},
+    ir::{CounterName, DataType, Field, KeyType, Match, SetDef, Span, merge_spans},
+    list::{Direction, SourceId},
 };
 
 /// A list of values that one field of a packet is held against. The order is that of the tests in a rule.
@@ -76,6 +78,14 @@ impl Dim {
         }
     }
 
+    /// The same for a map that says which counter each value has.
+    pub(crate) fn counters(self) -> SetDef {
+        SetDef {
+            data: Some(DataType::Counter),
+            ..self.def()
+        }
+    }
+
     /// Whether the values stand in the rule itself. Only what is one value is: a range of ports is what people move,
     /// and moving an element is cheaper than moving a rule.
     pub(crate) fn is_inline(self, spans: &[Span]) -> bool {
@@ -123,6 +133,8 @@ pub(crate) struct Atom {
     pub(crate) missing: Option<IpSetId>,
     /// What the rule's owner wrote to it.
     pub(crate) note: Option<Arc<str>>,
+    /// What counts the rule's packets.
+    pub(crate) counter: CounterName,
 }
 
 impl Atom {
@@ -151,15 +163,26 @@ pub(crate) fn sets_of(rule: &Rule) -> impl Iterator<Item = &IpSetId> {
     })
 }
 
-/// The atoms of a list of rules in one family.
-pub(crate) fn atoms(rules: &[Rule], family: Family, sets: &IpSets) -> Vec<Atom> {
+/// The atoms of a policy's or profile's rules of one direction in one family.
+pub(crate) fn atoms(
+    source: &SourceId,
+    direction: Direction,
+    rules: &[Rule],
+    family: Family,
+    sets: &IpSets,
+) -> Vec<Atom> {
     let mut out = Vec::with_capacity(rules.len());
+    let begin = source.counters();
     for (rule, index) in rules.iter().zip(0..) {
         if rule.applies_to(family) {
             let missing = sets_of(rule).find(|id| sets.get(id).is_none());
+            let counter = |action| counters::of_rule(&begin, direction, index, action);
             match missing {
-                Some(id) => out.push(closed(index, id.clone())),
-                None => expand(rule, index, family, sets, &mut out),
+                Some(id) => out.push(closed(index, id.clone(), counter(counters::MISSING))),
+                None => {
+                    let counter = counter(counters::action(rule.action));
+                    expand(rule, (index, counter), family, sets, &mut out);
+                }
             }
         }
     }
@@ -167,7 +190,7 @@ pub(crate) fn atoms(rules: &[Rule], family: Family, sets: &IpSets) -> Vec<Atom> 
 }
 
 /// A rule that names a set that is not there must not let a packet through, nor may the rules behind it.
-fn closed(rule: u32, missing: IpSetId) -> Atom {
+fn closed(rule: u32, missing: IpSetId, counter: CounterName) -> Atom {
     Atom {
         rule,
         part: 0,
@@ -178,6 +201,7 @@ fn closed(rule: u32, missing: IpSetId) -> Atom {
         sets: SmallVec::new(),
         missing: Some(missing),
         note: None,
+        counter,
     }
 }
 
@@ -189,7 +213,13 @@ struct Draft {
     sets: SmallVec<[IpSetId; 1]>,
 }
 
-fn expand(rule: &Rule, index: u32, family: Family, sets: &IpSets, out: &mut Vec<Atom>) {
+fn expand(
+    rule: &Rule,
+    (index, counter): (u32, CounterName),
+    family: Family,
+    sets: &IpSets,
+    out: &mut Vec<Atom>,
+) {
     let icmp = match family {
         Family::V4 => Proto::ICMP,
         Family::V6 => Proto::ICMPV6,
@@ -221,7 +251,7 @@ fn expand(rule: &Rule, index: u32, family: Family, sets: &IpSets, out: &mut Vec<
             drafts = with_side(drafts, side, is_source, family, sets);
         }
         for draft in drafts {
-            out.push(draft.finish(index, part, rule.action, note.clone()));
+            out.push(draft.finish((index, part), rule.action, note.clone(), counter.clone()));
             part += 1;
         }
     }
@@ -359,7 +389,13 @@ impl Draft {
         }
     }
 
-    fn finish(mut self, rule: u32, part: u32, action: Action, note: Option<Arc<str>>) -> Atom {
+    fn finish(
+        mut self,
+        (rule, part): (u32, u32),
+        action: Action,
+        note: Option<Arc<str>>,
+        counter: CounterName,
+    ) -> Atom {
         self.dims.sort_by_key(|(dim, _)| *dim);
         self.sets.sort();
         self.sets.dedup();
@@ -378,6 +414,7 @@ impl Draft {
             sets: self.sets,
             missing: None,
             note,
+            counter,
         }
     }
 }

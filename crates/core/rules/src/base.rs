@@ -12,10 +12,12 @@ use caracal_net::{Family, PortRange, Proto};
 
 use crate::{
     config::{DenyAction, HostAction, RulesConfig},
+    counters,
     ir::{
         BaseChain, Chain, ChainKind, ChainName, CtState, Element, FibKey, Field, Hook, IfName, Key, KeyType,
-        Match, Policy, RejectWith, Rule, Set, SetDef, SetName, Span, Statement, Verdict,
+        LogTo, Match, Policy, RejectWith, Rule, Set, SetDef, SetName, Span, Statement, Verdict,
     },
+    list::Direction,
     slot::Slot,
 };
 
@@ -29,6 +31,9 @@ const VXLAN_HOSTS: &str = "vxlan-hosts";
 const NEIGHBOURS: &str = "icmp-neighbours";
 const MORE_SOURCES: &str = "wl-more-sources";
 const IPIP: Proto = Proto(4);
+
+/// Bytes of a denied packet that a listener gets: the longest IPv4 header and TCP's, or IPv6's with some extensions.
+const HEADERS: u32 = 120;
 
 /// What the static part depends on beside the configuration.
 #[derive(Debug, Default)]
@@ -72,6 +77,18 @@ pub(crate) fn deny(config: &RulesConfig) -> Statement {
         DenyAction::Drop => Statement::DROP,
         DenyAction::Reject => Statement::Reject(RejectWith::PortUnreachable),
     }
+}
+
+/// Tells whoever listens of a denied packet.
+pub(crate) fn told(config: &RulesConfig, prefix: &str) -> Option<Statement> {
+    let to = LogTo::Group {
+        group: config.denied_group?,
+        snaplen: HEADERS,
+    };
+    Some(Statement::Log {
+        to,
+        prefix: prefix.into(),
+    })
 }
 
 /// The element of a workloads' dispatch map for interfaces that no endpoint has.
@@ -138,9 +155,24 @@ impl Builder<'_> {
     }
 
     /// One rule per prefix of workload interfaces' names.
-    fn per_prefix(&self, field: Field, then: &Statement, comment: &str) -> impl Iterator<Item = Rule> {
-        let rule = |p: &IfName| Rule::new([Match::is(field, *p)], [then.clone()], comment);
-        self.prefixes.iter().map(rule).collect::<Vec<_>>().into_iter()
+    fn per_prefix(&self, field: Field, then: &Statement, comment: &str) -> Vec<Rule> {
+        self.each_prefix(field, std::slice::from_ref(then), comment)
+    }
+
+    fn each_prefix(&self, field: Field, then: &[Statement], comment: &str) -> Vec<Rule> {
+        let rule = |p: &IfName| Rule::new([Match::is(field, *p)], then, comment);
+        self.prefixes.iter().map(rule).collect()
+    }
+
+    /// Counts a packet that a wall stops, tells whoever listens, and stops it.
+    fn wall(&self, name: &str, direction: Direction, how: Statement) -> Vec<Statement> {
+        let counter = counters::of_wall(name, direction);
+        let told = told(self.config, counter.as_str());
+        [Statement::Count(counter)]
+            .into_iter()
+            .chain(told)
+            .chain([how])
+            .collect()
     }
 
     /// Where an interface's packets find their list.
@@ -235,7 +267,7 @@ impl Builder<'_> {
         }
         rules.push(Rule::new(
             [Match::NoReversePath(FibKey::Iif)],
-            [Statement::DROP],
+            self.wall("spoofed", Direction::From, Statement::DROP),
             "source that is not the workload's",
         ));
         self.chain(SOURCE, rules);
@@ -264,14 +296,14 @@ impl Builder<'_> {
         if !self.config.allow_vxlan_from_workloads {
             rules.push(Rule::new(
                 self.vxlan_port(),
-                [deny.clone()],
+                self.wall("vxlan", Direction::From, deny.clone()),
                 "VXLAN from a workload",
             ));
         }
         if !self.config.allow_ipip_from_workloads {
             rules.push(Rule::new(
                 [Match::is(Field::Proto, IPIP)],
-                [deny],
+                self.wall("ipip", Direction::From, deny),
                 "IP-in-IP from a workload",
             ));
         }
@@ -309,7 +341,8 @@ impl Builder<'_> {
                 field: Field::Daddr,
                 not: false,
             });
-            let stranger = Rule::new(matches.clone(), [Statement::DROP], "VXLAN from a stranger");
+            let stop = self.wall("vxlan-stranger", Direction::To, Statement::DROP);
+            let stranger = Rule::new(matches.clone(), stop, "VXLAN from a stranger");
             matches.push(Match::in_set([Field::Saddr], VXLAN_HOSTS));
             rules.push(Rule::new(matches, [Statement::ACCEPT], "VXLAN from a node"));
             rules.push(stranger);
@@ -338,27 +371,32 @@ impl Builder<'_> {
         }
         rules.push(self.dispatch(Slot::FromWorkload));
         let end = match self.config.endpoint_to_host {
-            HostAction::Drop => Some(deny(self.config)),
-            HostAction::Accept => Some(Statement::ACCEPT),
+            HostAction::Drop => Some(self.wall("to-host", Direction::From, deny(self.config))),
+            HostAction::Accept => Some(vec![Statement::ACCEPT]),
             HostAction::Return => None,
         };
-        rules.extend(end.map(|s| Rule::new([], [s], "default endpoint to host action")));
+        rules.extend(end.map(|s| Rule::new([], s, "default endpoint to host action")));
         self.chain(TO_HOST, rules);
     }
 
     /// Chains that close what no endpoint opens. They stay when the agent dies.
     fn walls(&mut self) {
         let deny = deny(self.config);
-        for (chain, field) in [(UNKNOWN_FROM, Field::Iif), (UNKNOWN_TO, Field::Oif)] {
-            let rules = self
-                .per_prefix(field, &deny, "no endpoint has this interface")
-                .collect();
+        for (chain, field, direction) in [
+            (UNKNOWN_FROM, Field::Iif, Direction::From),
+            (UNKNOWN_TO, Field::Oif, Direction::To),
+        ] {
+            let stop = self.wall("unknown-interface", direction, deny.clone());
+            let rules = self.each_prefix(field, &stop, "no endpoint has this interface");
             self.chain(chain, rules);
         }
         if self.config.drop_invalid {
-            let mut rules: Vec<Rule> = [Field::Iif, Field::Oif]
+            let mut rules: Vec<Rule> = [(Field::Iif, Direction::From), (Field::Oif, Direction::To)]
                 .into_iter()
-                .flat_map(|f| self.per_prefix(f, &Statement::DROP, "packets of no connection"))
+                .flat_map(|(field, direction)| {
+                    let stop = self.wall("invalid", direction, Statement::DROP);
+                    self.each_prefix(field, &stop, "packets of no connection")
+                })
                 .collect();
             rules.extend(self.invalid_at_hosts());
             self.chain(INVALID, rules);

@@ -9,7 +9,8 @@ use crate::{
     atom::Atom,
     base,
     config::RulesConfig,
-    ir::{LogTo, Match, Rule, Set, SetName, Statement},
+    counters,
+    ir::{CounterName, LogTo, Match, Rule, Set, SetName, Statement},
     list::{List, PROFILES_IN_A_ROW, Purpose, Segment, SourceId, profiles_list},
     merge::{Piece, merge},
     names,
@@ -138,7 +139,10 @@ impl<'a> Writer<'a> {
         let Some(atoms) = atoms else {
             self.flush();
             let comment = format!("{} is missing", source.label());
-            self.out.rules.push(Rule::new([], [self.deny()], comment));
+            let counter = counters::of_missing(&source.counters(), self.list.role.direction);
+            self.out
+                .rules
+                .push(Rule::new([], self.denied(counter, ""), comment));
             return false;
         };
         for atom in atoms {
@@ -166,12 +170,20 @@ impl<'a> Writer<'a> {
             Segment::Tier(tier, _) => format!("end of tier {}", names::shortened(tier.as_str(), 80)),
             Segment::Profiles | Segment::Groups(_) | Segment::Empty => "no profile allowed it".into(),
         };
+        let direction = self.list.role.direction;
         let (then, comment) = match (end, &self.list.segment) {
-            (TierDefaultAction::Deny, _) => (self.deny(), name),
-            (TierDefaultAction::Pass, Segment::Tier(..)) => (self.go_on(), format!("{name}: pass")),
-            (TierDefaultAction::Pass, _) => (self.go_on(), "next profile".into()),
+            (TierDefaultAction::Deny, Segment::Tier(tier, _)) => {
+                let counter = counters::of_tier(tier, direction, Action::Deny);
+                (self.denied(counter, ""), name)
+            }
+            (TierDefaultAction::Deny, _) => (self.denied(counters::of_no_profile(direction), ""), name),
+            (TierDefaultAction::Pass, Segment::Tier(tier, _)) => {
+                let counter = Statement::Count(counters::of_tier(tier, direction, Action::Pass));
+                (vec![counter, self.go_on()], format!("{name}: pass"))
+            }
+            (TierDefaultAction::Pass, _) => (vec![self.go_on()], "next profile".into()),
         };
-        self.out.rules.push(Rule::new([], [then], comment));
+        self.out.rules.push(Rule::new([], then, comment));
     }
 
     fn go_on(&mut self) -> Statement {
@@ -192,6 +204,17 @@ impl<'a> Writer<'a> {
         } else {
             Statement::DROP
         }
+    }
+
+    /// Counts a packet, tells whoever listens, and denies it. The line begins with the counter's name.
+    fn denied(&self, counter: CounterName, more: &str) -> Vec<Statement> {
+        let told = self.told(&counter, more);
+        let told = std::iter::once(Statement::Count(counter)).chain(told);
+        told.chain([self.deny()]).collect()
+    }
+
+    fn told(&self, counter: &CounterName, more: &str) -> Option<Statement> {
+        base::told(self.config, &format!("{counter}{more}"))
     }
 
     fn verdict(&mut self, action: Action) -> Vec<Statement> {
@@ -220,9 +243,11 @@ impl<'a> Writer<'a> {
                 n => format!(" +{}", n - 1),
             };
             let comment = comment(m.first) + &more;
-            self.out
-                .rules
-                .push(Rule::new(m.matches, verdict.clone(), comment));
+            let denies = first.atom.action == Action::Deny;
+            let told = self.told(&m.first.atom.counter, &more).filter(|_| denies);
+            let count = m.counter.map(Statement::Count);
+            let statements: Vec<_> = count.into_iter().chain(told).chain(verdict.clone()).collect();
+            self.out.rules.push(Rule::new(m.matches, statements, comment));
             self.out.sets.extend(m.sets);
         }
     }
@@ -247,7 +272,9 @@ impl<'a> Writer<'a> {
             over: false,
         });
         let to = LogTo::Kernel(LOG_LEVEL);
-        let statements: Vec<Statement> = rate.into_iter().chain([Statement::Log { to, prefix }]).collect();
+        let count = Statement::Count(piece.atom.counter.clone());
+        let log = Statement::Log { to, prefix };
+        let statements: Vec<Statement> = [count].into_iter().chain(rate).chain([log]).collect();
         self.out.ip_sets.extend(piece.atom.sets.iter().cloned());
         for m in merge(&[piece], self.list, &mut self.taken) {
             self.out

@@ -1,3 +1,5 @@
+mod ask;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,

@@ -79,6 +79,9 @@ pub struct RulesConfig {
     pub log_prefix: Arc<str>,
     /// Bound on the lines of one rule.
     pub log_rate: Option<LogRate>,
+    /// The netlink log group that is told of each denied packet; nobody need listen. Absent where the kernel has no such
+    /// log.
+    pub denied_group: Option<u16>,
     /// A bit of the packet mark that is ours while a packet is judged; only lists of many tiers and host endpoints
     /// use it.
     pub allowed_mark: u32,
@@ -105,6 +108,7 @@ impl Default for RulesConfig {
             nat_fully_random: true,
             log_prefix: "calico-packet".into(),
             log_rate: None,
+            denied_group: None,
             allowed_mark: 0x0001_0000,
             failsafe_in: Vec::new(),
             failsafe_out: Vec::new(),

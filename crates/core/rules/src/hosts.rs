@@ -36,6 +36,10 @@ impl Hosts {
         self.stale |= self.endpoints.remove(name).is_some();
     }
 
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<HostEndpoint>> {
+        self.endpoints.get(name)
+    }
+
     pub(crate) fn set_interface(&mut self, name: IfName, addresses: Option<BTreeSet<IpAddr>>) {
         let now = addresses.clone();
         let before = match addresses {

@@ -1,6 +1,9 @@
 //! The replica of the IP sets, and what of them the kernel holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use caracal_desired::{IpSet, IpSetKind, IpSetMember};
 use caracal_ids::IpSetId;
@@ -191,6 +194,20 @@ impl Replica {
             }
             Shape::Addresses | Shape::Ports => self.of_family(family).map(|m| plain(key(m))).collect(),
         }
+    }
+
+    /// What the members are.
+    pub(crate) fn kind(&self) -> IpSetKind {
+        self.kind
+    }
+
+    /// The members that hold one of two addresses.
+    pub(crate) fn holding(&self, either: [IpAddr; 2]) -> impl Iterator<Item = IpSetMember> {
+        let holds = move |m: &&IpSetMember| match m {
+            IpSetMember::Net(c) => either.iter().any(|a| c.contains(*a)),
+            IpSetMember::IpPort(a, ..) => either.contains(a),
+        };
+        self.members.iter().filter(holds).copied()
     }
 
     /// Nobody needs the kernel's set any more.

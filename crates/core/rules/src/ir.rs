@@ -15,7 +15,7 @@ mod table;
 
 pub use key::{Data, Element, Elements, Field, Key, KeyType, Span};
 pub use merge::{CidrUnion, UnionChange, merge_spans};
-pub use name::{ChainName, IfName, LongName, SetName};
+pub use name::{ChainName, CounterName, IfName, LongName, SetName};
 pub use render::render;
 pub use rule::{
     CtState, CtStatus, FibKey, LogTo, Match, NatTo, Per, PktType, RejectWith, Rule, Statement, Verdict,

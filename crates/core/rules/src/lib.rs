@@ -14,6 +14,7 @@ mod base;
 mod chain;
 mod compiler;
 mod config;
+mod counters;
 mod hosts;
 mod ip_sets;
 pub mod ir;
@@ -22,12 +23,14 @@ mod merge;
 pub mod model;
 mod names;
 mod out;
+mod owned;
 mod slot;
 mod source;
 mod table;
 
 pub use compiler::Compiler;
 pub use config::{DenyAction, Failsafe, HostAction, LogRate, RulesConfig};
+pub use counters::{Counted, What};
 
 /// A hash map whose order nothing depends on.
 type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;

@@ -27,6 +27,14 @@ impl Direction {
             Self::To => "tw",
         }
     }
+
+    /// The same in names of counters.
+    pub(crate) fn side(self) -> &'static str {
+        match self {
+            Self::From => "out",
+            Self::To => "in",
+        }
+    }
 }
 
 /// Whose list it is, and for which of its packets.
@@ -108,6 +116,14 @@ impl SourceId {
         match self {
             Self::Policy(id) => names::policy_label(id),
             Self::Profile(name) => names::shortened(&format!("profile/{name}"), 100),
+        }
+    }
+
+    /// The beginning of the names of its counters.
+    pub(crate) fn counters(&self) -> String {
+        match self {
+            Self::Policy(id) => names::of_counters(&self.label(), &names::whole_label(id)),
+            Self::Profile(name) => names::of_counters(&self.label(), &format!("profile/{name}")),
         }
     }
 

@@ -1,5 +1,8 @@
 //! Rules of one verdict that stand side by side, merged: those equal but for one list of values become one rule, and
 //! the values one set. Within such a run the order does not matter, so the first match means the same as before.
+//!
+//! Each value of a merged rule counts for the first rule that has it. So rules merge along one list of values only: of
+//! a product of two lists no element would say whose packet it was.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -8,9 +11,10 @@ use smallvec::SmallVec;
 
 use crate::{
     atom::{Atom, Dim, Values, hash},
-    ir::{Element, Elements, Key, Match, Set, SetName},
+    ir::{CounterName, Element, Elements, Key, Match, Set, SetDef, SetName},
     list::{List, SourceId},
     names::Digest,
+    owned::{Owned, owned_spans},
 };
 
 /// An atom and the policy or profile it is of.
@@ -25,7 +29,12 @@ struct Group<'a> {
     first: Piece<'a>,
     count: usize,
     dims: SmallVec<[Cow<'a, Values>; 2]>,
+    /// Where rules differed in one list of values: which, and the values with their rules, in order.
+    merged: Option<(Dim, Vec<Part<'a>>)>,
 }
+
+/// Values, and what counts their packets.
+type Part<'a> = (Cow<'a, Values>, &'a CounterName);
 
 /// What a group becomes: conditions, the sets they look into, and what it is for.
 pub(crate) struct Merged<'a> {
@@ -33,6 +42,8 @@ pub(crate) struct Merged<'a> {
     pub(crate) sets: Vec<(SetName, Set)>,
     pub(crate) first: Piece<'a>,
     pub(crate) count: usize,
+    /// What counts its packets; nothing where the conditions do.
+    pub(crate) counter: Option<CounterName>,
 }
 
 impl<'a> Group<'a> {
@@ -41,7 +52,13 @@ impl<'a> Group<'a> {
             first: piece,
             count: 1,
             dims: piece.atom.dims.iter().map(Cow::Borrowed).collect(),
+            merged: None,
         }
+    }
+
+    /// Whether it may merge along a dimension.
+    fn merges_along(&self, dim: Dim) -> bool {
+        self.merged.as_ref().is_none_or(|(d, _)| *d == dim)
     }
 
     fn values(&self, dim: Dim) -> Option<&Cow<'a, Values>> {
@@ -64,6 +81,50 @@ impl<'a> Group<'a> {
     }
 }
 
+/// What counts the packets of a group.
+enum Counts<'a> {
+    /// One counter.
+    One(&'a CounterName),
+    /// Each value of a dimension has its own.
+    Each(Dim, Vec<Owned<'a>>),
+}
+
+impl<'a> Counts<'a> {
+    fn one(&self) -> Option<CounterName> {
+        match self {
+            Self::One(counter) => Some((*counter).clone()),
+            Self::Each(..) => None,
+        }
+    }
+
+    fn along(&self, dim: Dim) -> Option<&[Owned<'a>]> {
+        match self {
+            Self::Each(d, values) if *d == dim => Some(values),
+            _ => None,
+        }
+    }
+
+    fn is_along(&self, dim: Dim) -> bool {
+        self.along(dim).is_some()
+    }
+}
+
+impl<'a> Group<'a> {
+    fn counted(&self) -> Counts<'a> {
+        let first = &self.first.atom.counter;
+        let Some((dim, parts)) = &self.merged else {
+            return Counts::One(first);
+        };
+        let parts = parts.iter().map(|(values, counter)| (&*values.spans, *counter));
+        let owned = owned_spans(parts);
+        match owned.split_first() {
+            Some((one, rest)) if rest.iter().all(|o| o.owner == one.owner) => Counts::One(one.owner),
+            Some(_) => Counts::Each(*dim, owned),
+            None => Counts::One(first),
+        }
+    }
+}
+
 /// Merges one run. The result is a function of the run alone.
 pub(crate) fn merge<'a>(run: &[Piece<'a>], list: &List, taken: &mut HashSet<SetName>) -> Vec<Merged<'a>> {
     let mut groups: Vec<Group<'a>> = run.iter().map(|p| Group::of(*p)).collect();
@@ -80,10 +141,10 @@ pub(crate) fn merge<'a>(run: &[Piece<'a>], list: &List, taken: &mut HashSet<SetN
 fn pass<'a>(groups: Vec<Group<'a>>, dim: Option<Dim>) -> Vec<Group<'a>> {
     let mut out: Vec<Group<'a>> = Vec::with_capacity(groups.len());
     let mut hashes: Vec<u64> = Vec::with_capacity(groups.len());
-    let mut more: Vec<Vec<Cow<'a, Values>>> = Vec::with_capacity(groups.len());
+    let mut more: Vec<Vec<Part<'a>>> = Vec::with_capacity(groups.len());
     let mut table: HashTable<usize> = HashTable::with_capacity(groups.len());
     for group in groups {
-        let values = dim.and_then(|d| group.values(d).cloned());
+        let values = dim.and_then(|d| group.values(d).filter(|_| group.merges_along(d)).cloned());
         if dim.is_some() && values.is_none() {
             out.push(group);
             hashes.push(0);
@@ -94,7 +155,7 @@ fn pass<'a>(groups: Vec<Group<'a>>, dim: Option<Dim>) -> Vec<Group<'a>> {
         match table.find(h, |i| out[*i].equal_without(&group, dim)) {
             Some(i) => {
                 out[*i].count += group.count;
-                more[*i].extend(values);
+                more[*i].extend(values.map(|v| (v, &group.first.atom.counter)));
             }
             None => {
                 table.insert_unique(h, out.len(), |i| hashes[*i]);
@@ -107,9 +168,11 @@ fn pass<'a>(groups: Vec<Group<'a>>, dim: Option<Dim>) -> Vec<Group<'a>> {
     for (group, more) in out.iter_mut().zip(more) {
         let own = group.dims.iter_mut().find(|v| Some(v.dim) == dim);
         if let Some(own) = own.filter(|_| !more.is_empty()) {
-            let parts = std::iter::once(&*own).chain(&more);
-            let spans = parts.flat_map(|v| v.spans.iter().copied()).collect();
+            let mut parts = vec![(own.clone(), &group.first.atom.counter)];
+            parts.extend(more);
+            let spans = parts.iter().flat_map(|(v, _)| v.spans.iter().copied()).collect();
             *own = Cow::Owned(Values::new(own.dim, spans));
+            group.merged = Some((own.dim, parts));
         }
     }
     out
@@ -118,39 +181,56 @@ fn pass<'a>(groups: Vec<Group<'a>>, dim: Option<Dim>) -> Vec<Group<'a>> {
 fn finish<'a>(group: &Group<'a>, list: &List, taken: &mut HashSet<SetName>) -> Merged<'a> {
     let atom = group.first.atom;
     let mut matches = atom.fixed.head.to_vec();
+    let counted = group.counted();
     let (inline, listed): (SmallVec<[&Values; 2]>, SmallVec<[&Values; 2]>) = group
         .dims
         .iter()
         .map(|v| &**v)
-        .partition(|v| v.dim.is_inline(&v.spans));
+        .partition(|v| v.dim.is_inline(&v.spans) && !counted.is_along(v.dim));
     matches.extend(inline.iter().map(|v| Match::Is {
         field: v.dim.field(),
         not: v.dim.is_negated(),
         span: v.spans[0],
     }));
     let mut sets = Vec::with_capacity(listed.len());
+    let mut last = None;
     for v in &listed {
-        let name = set_name(group, v.dim, &inline, listed.len(), list, taken);
-        matches.push(Match::InSet {
-            fields: vec![v.dim.field()],
-            not: v.dim.is_negated(),
-            set: name.clone(),
-        });
-        let elements: Elements = v.spans.iter().map(|s| (Key::One(*s), Element::plain())).collect();
+        let values = counted.along(v.dim);
+        let name = set_name(group, v.dim, values.is_some(), &inline, listed.len(), list, taken);
+        let fields = vec![v.dim.field()];
+        let (elements, def): (Elements, SetDef) = match values {
+            Some(values) => {
+                let map = name.clone();
+                last = Some(Match::Counted { fields, map });
+                let element = |o: &Owned<'_>| (Key::One(o.span), Element::counter(o.owner.clone()));
+                (values.iter().map(element).collect(), v.dim.counters())
+            }
+            None => {
+                matches.push(Match::InSet {
+                    fields,
+                    not: v.dim.is_negated(),
+                    set: name.clone(),
+                });
+                let plain = |s: &crate::ir::Span| (Key::One(*s), Element::plain());
+                (v.spans.iter().map(plain).collect(), v.dim.def())
+            }
+        };
         let for_whom = if group.count == 1 {
             format!("of {}", group.first.source.label())
         } else {
             format!("of chain {}", list.name)
         };
-        let def = v.dim.def().commented(for_whom);
+        let def = def.commented(for_whom);
         sets.push((name, Set { def, elements }));
     }
     matches.extend(atom.fixed.tail.iter().cloned());
+    matches.extend(last);
     Merged {
         matches,
         sets,
         first: group.first,
         count: group.count,
+        counter: counted.one(),
     }
 }
 
@@ -160,6 +240,7 @@ fn finish<'a>(group: &Group<'a>, list: &List, taken: &mut HashSet<SetName>) -> M
 fn set_name(
     group: &Group<'_>,
     dim: Dim,
+    counts: bool,
     inline: &[&Values],
     lists: usize,
     list: &List,
@@ -185,7 +266,8 @@ fn set_name(
     if group.count > 1 && lists > 1 {
         digest.add(group.first.source.digest().text());
     }
-    let name = SetName::new(format!("{}-{}", dim.word(), digest.text()));
+    let kind = if counts { "n." } else { "" };
+    let name = SetName::new(format!("{kind}{}-{}", dim.word(), digest.text()));
     if taken.insert(name.clone()) {
         return name;
     }

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use caracal_net::{Family, Proto};
 
 use crate::ir::{
-    Chain, CtState, CtStatus, Data, Field, Hook, Key, Match, Policy, Rule, Span, Statement, TableState,
-    Verdict,
+    Chain, CtState, CtStatus, Data, DataType, Element, Field, Hook, Key, Match, Policy, Rule, Span,
+    Statement, TableState, Verdict,
 };
 
 pub use journey::{Trip, Way, journey};
@@ -141,7 +141,7 @@ pub fn pass(table: &TableState, hook: Hook, priority: i32, seen: &Seen) -> Fate 
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn fault(&mut self, rule: &Rule, what: impl std::fmt::Display) {
         self.faults
             .push(format!("{what} in rule {:?}: {rule:?}", rule.comment));
@@ -189,6 +189,7 @@ impl Run<'_> {
                     return Some(Flow::End(true, rule.comment.clone()));
                 }
                 Statement::Log { .. } | Statement::NoTrack => self.effects.push(statement.clone()),
+                Statement::Count(_) => self.effects.push(statement.clone()),
                 Statement::Limit { .. } | Statement::Counter => {}
                 Statement::SetMark { mask, value } => self.mark = self.mark & !mask | value,
                 Statement::SetMarkFromMap { .. }
@@ -232,6 +233,7 @@ impl Run<'_> {
                 self.inside(*field, span).is_some_and(|inside| inside != *not)
             }
             Match::InSet { fields, not, set } => self.in_set(fields, set.as_str(), rule) != *not,
+            Match::Counted { fields, map } => self.counted(fields, map.as_str(), rule),
             Match::CtState { any, not } => (seen.state.0 & any.0 != 0) != *not,
             Match::CtStatus { any, not } => (seen.status.0 & any.0 != 0) != *not,
             Match::Mark { mask, value, not } => (self.mark & mask == *value) != *not,
@@ -252,12 +254,44 @@ impl Run<'_> {
     }
 
     fn in_set(&mut self, fields: &[Field], name: &str, rule: &Rule) -> bool {
-        let Some(set) = self.table.sets.get(name) else {
+        self.find(fields, name, rule, None).is_some()
+    }
+
+    fn counted(&mut self, fields: &[Field], map: &str, rule: &Rule) -> bool {
+        if !matches!(rule.matches.last(), Some(Match::Counted { .. })) {
+            self.fault(rule, "a packet is counted that the rule may not match");
+        }
+        match self
+            .find(fields, map, rule, Some(&DataType::Counter))
+            .map(Element::data)
+        {
+            Some(Some(Data::Counter(name))) => {
+                self.effects.push(Statement::Count(name.clone()));
+                true
+            }
+            Some(other) => {
+                self.fault(rule, format!("{map} gives {other:?}"));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The element of a set, or of a map of this kind.
+    fn find(
+        &mut self,
+        fields: &[Field],
+        name: &str,
+        rule: &Rule,
+        kind: Option<&DataType>,
+    ) -> Option<&'a Element> {
+        let table = self.table;
+        let Some(set) = table.sets.get(name) else {
             self.fault(rule, format!("no set {name}"));
-            return false;
+            return None;
         };
-        if set.def.data.is_some() {
-            self.fault(rule, format!("map {name} used as a set"));
+        if set.def.data.as_ref() != kind {
+            self.fault(rule, format!("{name} is of another kind"));
         }
         if !fields
             .iter()
@@ -278,7 +312,10 @@ impl Run<'_> {
                 self.fault(rule, format!("range {key} in hash set {name}"));
             }
         }
-        set.elements.keys().any(|k| self.key_matches(fields, k))
+        let mut elements = set.elements.iter();
+        elements
+            .find(|(k, _)| self.key_matches(fields, k))
+            .map(|(_, e)| e)
     }
 
     /// The kernel reads ports and ICMP types where they would be, whatever is there.

@@ -72,6 +72,11 @@ pub(crate) fn of_set_id(id: &str) -> String {
 
 /// How people call a policy: short kind, namespace, name.
 pub(crate) fn policy_label(id: &PolicyId) -> String {
+    shortened(&whole_label(id), COMMENT_MAX)
+}
+
+/// The same, however long.
+pub(crate) fn whole_label(id: &PolicyId) -> String {
     let kind = match id.kind {
         PolicyKind::NetworkPolicy => "np",
         PolicyKind::GlobalNetworkPolicy => "gnp",
@@ -82,7 +87,18 @@ pub(crate) fn policy_label(id: &PolicyId) -> String {
         PolicyKind::StagedKubernetesNetworkPolicy => "sknp",
     };
     let slash = if id.namespace.is_empty() { "" } else { "/" };
-    shortened(&format!("{kind}/{}{slash}{}", id.namespace, id.name), COMMENT_MAX)
+    format!("{kind}/{}{slash}{}", id.namespace, id.name)
+}
+
+/// The beginning of the names of a policy's or profile's counters: its label where that says all, and always another one
+/// for another policy.
+pub(crate) fn of_counters(label: &str, whole: &str) -> String {
+    let safe = |c| plain(c) || matches!(c, '.' | '/');
+    if label == whole && label.chars().all(safe) {
+        return label.to_owned();
+    }
+    let kind = label.split('/').next().unwrap_or_default();
+    format!("{kind}/..{}", Digest::default().part(whole).text())
 }
 
 /// The text, cut in the middle if it is longer than `max` bytes.

@@ -5,21 +5,25 @@ use crate::ir::{Element, Key, Set, SetName, TableDelta};
 /// Deltas in an order in which what is referred to exists.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
+    pub(crate) counters: Vec<TableDelta>,
     pub(crate) sets: Vec<TableDelta>,
     pub(crate) chains: Vec<TableDelta>,
     pub(crate) elements: Vec<TableDelta>,
     pub(crate) chains_gone: Vec<TableDelta>,
     pub(crate) sets_gone: Vec<TableDelta>,
+    pub(crate) counters_gone: Vec<TableDelta>,
 }
 
 impl Out {
     pub(crate) fn deltas(self) -> Vec<TableDelta> {
         let parts = [
+            self.counters,
             self.sets,
             self.chains,
             self.elements,
             self.chains_gone,
             self.sets_gone,
+            self.counters_gone,
         ];
         parts.into_iter().flatten().collect()
     }

@@ -22,7 +22,7 @@ pub(crate) enum Rules {
 }
 
 impl Rules {
-    fn of(&self, direction: Direction) -> &[Rule] {
+    pub(crate) fn of(&self, direction: Direction) -> &[Rule] {
         match (self, direction) {
             (Self::Policy(p), Direction::From) => &p.egress,
             (Self::Policy(p), Direction::To) => &p.ingress,
@@ -65,6 +65,10 @@ impl Sources {
         self.sources.insert(id.clone(), rules);
     }
 
+    pub(crate) fn get(&self, id: &SourceId) -> Option<&Rules> {
+        self.sources.get(id)
+    }
+
     pub(crate) fn remove(&mut self, id: &SourceId) {
         let Some(old) = self.sources.remove(id) else {
             return;
@@ -99,7 +103,7 @@ impl Sources {
         let rules = self.sources.get(id)?.of(direction);
         let slot = &mut self.cache.entry_ref(id).or_default().get_mut(family)[direction as usize];
         let made = slot.get_or_insert_with(|| {
-            let made = atoms(rules, family, sets);
+            let made = atoms(id, direction, rules, family, sets);
             self.made += made.len();
             made.into()
         });

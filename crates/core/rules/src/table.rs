@@ -15,8 +15,8 @@ use crate::{
     config::RulesConfig,
     ip_sets::IpSets,
     ir::{
-        Chain, ChainName, Element, Elements, IfName, Key, Rule, Set, SetName, Span, TableDelta, TableState,
-        Verdict,
+        Chain, ChainName, CounterName, Data, DataType, Element, Elements, IfName, Key, Rule, Set, SetName,
+        Span, TableDelta, TableState, Verdict,
     },
     list::{List, SourceId},
     out::{Out, push_elements, write_set},
@@ -62,6 +62,7 @@ pub(crate) struct Table {
     users: Map<SourceId, HashSet<ChainName>>,
     own: Map<SetName, Own>,
     ip_refs: Map<IpSetId, usize>,
+    counters: Counters,
     bindings: BTreeMap<At, Binding>,
     // as of the last flush
     ip_written: Map<IpSetId, SetName>,
@@ -73,6 +74,63 @@ pub(crate) struct Table {
     rules_before: BTreeMap<ChainName, Option<Vec<Rule>>>,
     sets_before: BTreeMap<SetName, Option<Set>>,
     bindings_before: BTreeMap<At, Option<Binding>>,
+}
+
+/// Who counts: rules and elements as of the last flush.
+#[derive(Debug, Default)]
+struct Counters {
+    refs: Map<CounterName, u32>,
+    // whether it was there before this flush
+    before: BTreeMap<CounterName, bool>,
+}
+
+impl Counters {
+    /// What counts now, and what did before.
+    fn recount<'a>(
+        &mut self,
+        now: impl Iterator<Item = &'a CounterName>,
+        before: impl Iterator<Item = &'a CounterName>,
+    ) {
+        for name in now {
+            let refs = self.refs.entry_ref(name).or_insert(0);
+            if *refs == 0 {
+                self.before.entry(name.clone()).or_insert(false);
+            }
+            *refs += 1;
+        }
+        for name in before {
+            if let Some(refs) = self.refs.get_mut(name) {
+                *refs -= 1;
+                if *refs == 0 {
+                    self.refs.remove(name);
+                    self.before.entry(name.clone()).or_insert(true);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, out: &mut Out) {
+        for (name, was_there) in std::mem::take(&mut self.before) {
+            match (was_there, self.refs.contains_key(&name)) {
+                (false, true) => out.counters.push(TableDelta::PutCounter(name)),
+                (true, false) => out.counters_gone.push(TableDelta::RemoveCounter(name)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn of_rules(rules: &[Rule]) -> impl Iterator<Item = &CounterName> {
+    rules.iter().flat_map(Rule::counters)
+}
+
+fn of_set(set: &Set) -> impl Iterator<Item = &CounterName> {
+    let counts = set.def.data == Some(DataType::Counter);
+    let elements = set.elements.values().filter(move |_| counts);
+    elements.filter_map(|e| match e.data() {
+        Some(Data::Counter(name)) => Some(name),
+        _ => None,
+    })
 }
 
 impl Table {
@@ -92,6 +150,7 @@ impl Table {
             rules_before: BTreeMap::new(),
             sets_before: BTreeMap::new(),
             bindings_before: BTreeMap::new(),
+            counters: Counters::default(),
         }
     }
 
@@ -110,6 +169,11 @@ impl Table {
         if old.is_some() || self.bindings.contains_key(&at) {
             self.bindings_before.entry(at).or_insert(old);
         }
+    }
+
+    /// The lists that some interface has, or that another one leads to.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = &List> {
+        self.lists.values().filter(|l| l.refs > 0).map(|l| &*l.list)
     }
 
     /// Whether any interface has a list at a place.
@@ -160,6 +224,7 @@ impl Table {
             self.write_ip_set(&id, ip_sets, &mut out);
         }
         self.write_bindings(&mut out);
+        self.counters.write(&mut out);
         out.deltas()
     }
 
@@ -168,6 +233,7 @@ impl Table {
         let mut state = TableState {
             chains: self.base.chains.clone(),
             sets: self.base.sets.clone(),
+            counters: self.counters.refs.keys().cloned().collect(),
         };
         let lists = self.lists.iter();
         state
@@ -318,6 +384,12 @@ impl Table {
     fn write_base(&mut self, new: Option<Base>, out: &mut Out) {
         let Some(new) = new else { return };
         let old = std::mem::replace(&mut self.base, new);
+        let rules = |b: &'_ Base| -> Vec<CounterName> {
+            let rules = b.chains.values().flat_map(|c| of_rules(&c.rules));
+            rules.cloned().collect()
+        };
+        self.counters
+            .recount(rules(&self.base).iter(), rules(&old).iter());
         for slot in self.base.maps.difference(&old.maps) {
             out.sets.push(TableDelta::PutSet(slot.map().into(), slot.def()));
             let unknown: Vec<_> = base::unknown(*slot).into_iter().collect();
@@ -346,6 +418,9 @@ impl Table {
 
     fn write_chains(&mut self, out: &mut Out) {
         for (name, before) in std::mem::take(&mut self.rules_before) {
+            let now = self.lists.get(&name).map_or(&[][..], |l| &l.rules);
+            let rules_before = before.as_deref().unwrap_or_default();
+            self.counters.recount(of_rules(now), of_rules(rules_before));
             match (self.lists.get(&name), before) {
                 (Some(live), before) if before.as_ref() != Some(&live.rules) => {
                     let chain = Chain::regular(live.rules.clone());
@@ -361,6 +436,8 @@ impl Table {
         for (name, before) in std::mem::take(&mut self.sets_before) {
             let now = self.own.get(&name).map(|o| &o.set);
             write_set(&name, before.as_ref(), now, out);
+            let counting = now.into_iter().flat_map(of_set);
+            self.counters.recount(counting, before.iter().flat_map(of_set));
         }
     }
 

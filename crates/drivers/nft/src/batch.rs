@@ -2,11 +2,11 @@ use std::fmt;
 
 use caracal_net::Family;
 use caracal_netlink::{MessageWriter, flags};
-use caracal_rules::ir::{BaseChain, ChainName, SetDef, SetName};
+use caracal_rules::ir::{BaseChain, ChainName, CounterName, SetDef, SetName};
 
 use crate::{
     encode::{EncodedRule, WireElement, af, begin, put_chain, put_set, table_userdata},
-    numbers::{BATCH_BEGIN, BATCH_END, SUBSYSTEM, elem, msg, rule, table},
+    numbers::{BATCH_BEGIN, BATCH_END, SUBSYSTEM, elem, msg, object, rule, table},
 };
 
 /// Elements of one message stay below this, for an attribute cannot be longer than 64 KiB.
@@ -25,6 +25,8 @@ pub enum Object {
     Set(SetName),
     /// Elements of a set or map.
     Elements(SetName),
+    /// A counter.
+    Counter(CounterName),
 }
 
 impl fmt::Display for Object {
@@ -35,6 +37,7 @@ impl fmt::Display for Object {
             Self::Rule(chain, place) => write!(f, "rule {} of chain {chain}", place + 1),
             Self::Set(name) => write!(f, "set {name}"),
             Self::Elements(name) => write!(f, "elements of set {name}"),
+            Self::Counter(name) => write!(f, "counter {name}"),
         }
     }
 }
@@ -142,12 +145,12 @@ impl Batch {
         &self.buf
     }
 
-    pub(crate) fn put_table(&mut self, at: At<'_>, layout: u32) {
+    pub(crate) fn put_table(&mut self, at: At<'_>, layout: u32, since: u64) {
         let object = Object::Table(at.table.into());
         let mut m = self.next(at, msg::NEW_TABLE, flags::CREATE | flags::EXCL, object);
         m.attrs()
             .str(table::NAME, at.table)
-            .bytes(table::USERDATA, &table_userdata(layout));
+            .bytes(table::USERDATA, &table_userdata(layout, since));
     }
 
     pub(crate) fn del_table(&mut self, at: At<'_>) {
@@ -230,6 +233,27 @@ impl Batch {
         m.attrs()
             .str(elem::LIST_TABLE, at.table)
             .str(elem::LIST_SET, name.as_str());
+    }
+
+    /// Makes a counter that begins with so many packets and bytes.
+    pub(crate) fn put_counter(&mut self, at: At<'_>, name: &CounterName, (packets, bytes): (u64, u64)) {
+        let about = Object::Counter(name.clone());
+        let mut m = self.next(at, msg::NEW_OBJ, flags::CREATE | flags::EXCL, about);
+        let mut w = m.attrs();
+        w.str(object::TABLE, at.table)
+            .str(object::NAME, name.as_str())
+            .be32(object::TYPE, object::COUNTER);
+        w.nest(object::DATA, |w| {
+            w.be64(object::BYTES, bytes).be64(object::PACKETS, packets);
+        });
+    }
+
+    pub(crate) fn del_counter(&mut self, at: At<'_>, name: &CounterName) {
+        let mut m = self.next(at, msg::DEL_OBJ, 0, Object::Counter(name.clone()));
+        m.attrs()
+            .str(object::TABLE, at.table)
+            .str(object::NAME, name.as_str())
+            .be32(object::TYPE, object::COUNTER);
     }
 
     pub(crate) fn put_elements(&mut self, at: At<'_>, set: &SetName, elements: &[WireElement]) {

@@ -1,17 +1,17 @@
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     time::{Duration, Instant},
 };
 
 use caracal_net::{Family, PerFamily};
 use caracal_netlink::Wait;
-use caracal_rules::ir::{TableDelta, TableState};
+use caracal_rules::ir::{ChainName, CounterName, LogTo, Rule, Statement, TableDelta, TableState};
 use caracal_update::InSync;
 
 use crate::{
     Config, Error, NetlinkTx, NftTx, Problem, Report,
-    batch::{At, Batch, Object},
+    batch::{At, Batch, Object, Place},
     load::{self, LoadError, NAMES},
     monitor::Monitor,
     readback,
@@ -269,13 +269,64 @@ impl<T: NftTx> Nft<T> {
         self.states.get(family).table.as_deref()
     }
 
+    /// Whether the kernel takes rules that tell a netlink log group of packets. Nothing is left of the question.
+    pub fn can_log_to(&mut self, group: u16) -> bool {
+        let at = At {
+            family: Family::V4,
+            table: "caracal-probe",
+        };
+        let log = Statement::Log {
+            to: LogTo::Group { group, snaplen: 1 },
+            prefix: "".into(),
+        };
+        let Ok(rule) = crate::encode::encode_rule(&Rule::new([], [log], ""), at.family, &BTreeMap::new())
+        else {
+            return false;
+        };
+        let (chain, mut batch) = (ChainName::from("probe"), Batch::default());
+        batch.put_table(at, 0, 0);
+        batch.put_chain(at, &chain, None);
+        batch.put_rule(at, &chain, 0, &rule, Place::End, false);
+        batch.del_table(at);
+        load::send(&mut self.tx, batch, &mut Report::default()).is_ok()
+    }
+
+    /// Since when the counters of a family count, seconds of Unix time.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    pub fn since(&mut self, family: Family) -> Result<Option<u64>, Error> {
+        let Some(table) = self.states.get(family).table.clone() else {
+            return Ok(None);
+        };
+        let tables = readback::tables(&mut self.tx, family)?;
+        Ok(tables.into_iter().find(|t| t.name == table).and_then(|t| t.since))
+    }
+
+    /// Packets and bytes of every named counter of a family.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    pub fn counters(&mut self, family: Family) -> Result<Vec<(CounterName, (u64, u64))>, Error> {
+        match self.states.get(family).table.clone() {
+            Some(table) => readback::counters(
+                &mut self.tx,
+                At {
+                    family,
+                    table: &table,
+                },
+            ),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Packets and bytes of the first counter of each rule of a chain, in order; `None` for a rule without one.
     ///
     /// # Errors
     /// When the kernel cannot be read.
-    pub fn counters(&mut self, family: Family, chain: &str) -> Result<Vec<Option<(u64, u64)>>, Error> {
+    pub fn rule_counters(&mut self, family: Family, chain: &str) -> Result<Vec<Option<(u64, u64)>>, Error> {
         match self.states.get(family).table.clone() {
-            Some(table) => readback::counters(
+            Some(table) => readback::rule_counters(
                 &mut self.tx,
                 At {
                     family,

@@ -72,16 +72,25 @@ pub(crate) fn comment_bytes(text: &str) -> Vec<u8> {
 }
 
 const TABLE_COMMENT: u8 = 0;
+/// A type that `nft` does not know and leaves alone.
+const TABLE_SINCE: u8 = 0xca;
 
 /// What our table says about itself.
-pub(crate) fn table_userdata(layout: u32) -> Vec<u8> {
+pub(crate) fn table_userdata(layout: u32, since: u64) -> Vec<u8> {
     let mut out = Vec::new();
     push_tlv(
         &mut out,
         TABLE_COMMENT,
         &comment_bytes(&format!("caracal, layout {layout}")),
     );
+    push_tlv(&mut out, TABLE_SINCE, &since.to_le_bytes());
     out
+}
+
+/// Since when the counters of a table of ours count, seconds of Unix time.
+pub(crate) fn since_of(attrs: Attrs<'_>) -> Option<u64> {
+    let since = find_tlv(attrs.find(table::USERDATA)?.value, TABLE_SINCE)?;
+    Some(u64::from_le_bytes(since.try_into().ok()?))
 }
 
 /// The layout a table of ours was written with.

@@ -38,6 +38,10 @@ pub use encode::EncodeError;
 pub use reader::{LiveRule, Reader, SetDifference};
 pub use tx::{Echo, NetlinkTx, NftTx, TxError};
 
+/// The rules' layout, as `docs/design/ruleset.md` tells it. It goes up with each change after which a table of the
+/// version before cannot be compared any more; such a table is replaced as a whole, without a gap.
+pub const LAYOUT: u32 = 2;
+
 /// What the driver is told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -53,7 +57,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            layout: 1,
+            layout: LAYOUT,
             listen_buffer: 8 * 1024 * 1024,
             workloads: IfName::starting_with("cali").into_iter().collect(),
         }

@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 
 use caracal_net::Family;
-use caracal_rules::ir::{Chain, ChainName, SetName};
+use caracal_rules::ir::{Chain, ChainName, CounterName, SetName};
 
 use crate::{
     Error, NftTx, Report,
     batch::{At, Batch, Place},
     encode::{WireElement, check_def, def_hash},
-    readback::{self, KnownRule},
+    readback::{self, Count, KnownRule},
     state::{FamilyState, KnownChain},
     tx::TxError,
     wanted::Problems,
@@ -112,6 +112,8 @@ struct Loaded {
     problems: Problems,
     maps: Vec<SetName>,
     old: Vec<String>,
+    /// What the table in force has counted.
+    counted: BTreeMap<CounterName, Count>,
 }
 
 /// Writes the tables of these families anew. `between` runs between batches.
@@ -135,6 +137,11 @@ pub(crate) fn load<T: NftTx>(
             family: state.family,
             table: loaded.table,
         };
+        for name in &state.desired.counters {
+            let count = loaded.counted.get(name).copied().unwrap_or_default();
+            w.batch.put_counter(at, name, count);
+            w.step()?;
+        }
         put_sets(&mut w, state, &mut loaded, at)?;
         let chains: Vec<(&ChainName, &Chain)> = state.desired.chains.iter().collect();
         for (name, chain) in chains.iter().filter(|(_, c)| c.base.is_none()) {
@@ -179,16 +186,17 @@ pub(crate) fn load<T: NftTx>(
         state.table = Some(loaded.table.to_owned());
         state.chains = loaded.chains.into_iter().collect();
         state.sets = loaded.sets.into_iter().collect();
+        state.counters.clone_from(&state.desired.counters);
         state.problems = loaded.problems.into_iter().collect();
     }
     Ok(())
 }
 
 fn begin<T: NftTx>(w: &mut Writer<'_, T>, state: &FamilyState, layout: u32) -> Result<Loaded, LoadError> {
-    let found: Vec<String> = readback::tables(w.tx, state.family)?
-        .into_iter()
-        .map(|t| t.name)
-        .collect();
+    let found = readback::tables(w.tx, state.family)?;
+    let before = found.iter().find(|t| state.table.as_ref() == Some(&t.name));
+    let since = before.and_then(|t| t.since).unwrap_or_else(now);
+    let found: Vec<String> = found.into_iter().map(|t| t.name).collect();
     let free = NAMES.into_iter().find(|n| !found.iter().any(|f| f == n));
     let not_ours = |n: &&str| state.table.as_deref() != Some(*n);
     let table = free
@@ -201,8 +209,18 @@ fn begin<T: NftTx>(w: &mut Writer<'_, T>, state: &FamilyState, layout: u32) -> R
     if found.iter().any(|f| f == table) {
         w.batch.del_table(at);
     }
-    w.batch.put_table(at, layout);
+    w.batch.put_table(at, layout, since);
     let replaced = |n: &String| *n != table && (NAMES.contains(&n.as_str()) || n == REPLACED);
+    // What packets count in the old table from here on until the new one is in force is not carried over.
+    let counted = match state.table.as_ref().filter(|t| found.contains(*t)) {
+        Some(name) => {
+            let (family, table) = (state.family, name.as_str());
+            readback::counters(w.tx, At { family, table })?
+                .into_iter()
+                .collect()
+        }
+        None => BTreeMap::new(),
+    };
     let old = found.into_iter().filter(replaced).collect();
     Ok(Loaded {
         table,
@@ -211,7 +229,14 @@ fn begin<T: NftTx>(w: &mut Writer<'_, T>, state: &FamilyState, layout: u32) -> R
         problems: Problems::new(),
         maps: Vec::new(),
         old,
+        counted,
     })
+}
+
+/// Seconds of Unix time.
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_secs())
 }
 
 fn put_sets<T: NftTx>(

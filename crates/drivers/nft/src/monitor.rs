@@ -2,12 +2,12 @@
 
 use caracal_net::Family;
 use caracal_netlink::{Message, Messages, Protocol, Received, Socket, Wait};
-use caracal_rules::ir::{ChainName, SetName};
+use caracal_rules::ir::{ChainName, CounterName, SetName};
 
 use crate::{
     Error,
     batch::Object,
-    numbers::{GROUP, SUBSYSTEM, chain, elem, generation, msg, rule, set, table},
+    numbers::{GROUP, SUBSYSTEM, chain, elem, generation, msg, object, rule, set, table},
 };
 
 /// What was noticed.
@@ -120,6 +120,10 @@ fn foreign(m: &Message<'_>) -> Option<Noticed> {
         msg::NEW_ELEM | msg::DEL_ELEM => (
             text(elem::LIST_TABLE)?,
             Object::Elements(SetName::from(text(elem::LIST_SET)?)),
+        ),
+        msg::NEW_OBJ | msg::DEL_OBJ => (
+            text(object::TABLE)?,
+            Object::Counter(CounterName::from(text(object::NAME)?)),
         ),
         _ => return None,
     };

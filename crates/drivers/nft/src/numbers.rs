@@ -25,6 +25,9 @@ pub(crate) mod msg {
     pub(crate) const DEL_ELEM: u16 = 14;
     pub(crate) const NEW_GEN: u16 = 15;
     pub(crate) const GET_GEN: u16 = 16;
+    pub(crate) const NEW_OBJ: u16 = 18;
+    pub(crate) const GET_OBJ: u16 = 19;
+    pub(crate) const DEL_OBJ: u16 = 20;
 }
 
 pub(crate) mod table {
@@ -62,6 +65,7 @@ pub(crate) mod set {
     pub(crate) const DESC: u16 = 9;
     pub(crate) const ID: u16 = 10;
     pub(crate) const USERDATA: u16 = 13;
+    pub(crate) const OBJ_TYPE: u16 = 15;
     pub(crate) const EXPR: u16 = 17;
 
     pub(crate) const DESC_SIZE: u16 = 1;
@@ -70,7 +74,21 @@ pub(crate) mod set {
 
     pub(crate) const F_INTERVAL: u32 = 0x4;
     pub(crate) const F_MAP: u32 = 0x8;
+    pub(crate) const F_OBJECT: u32 = 0x40;
     pub(crate) const F_CONCAT: u32 = 0x80;
+}
+
+/// Named objects; ours are counters.
+pub(crate) mod object {
+    pub(crate) const TABLE: u16 = 1;
+    pub(crate) const NAME: u16 = 2;
+    pub(crate) const TYPE: u16 = 3;
+    pub(crate) const DATA: u16 = 4;
+
+    pub(crate) const COUNTER: u32 = 1;
+
+    pub(crate) const BYTES: u16 = 1;
+    pub(crate) const PACKETS: u16 = 2;
 }
 
 pub(crate) mod elem {
@@ -81,6 +99,7 @@ pub(crate) mod elem {
     pub(crate) const DATA: u16 = 2;
     pub(crate) const FLAGS: u16 = 3;
     pub(crate) const USERDATA: u16 = 6;
+    pub(crate) const OBJREF: u16 = 9;
     pub(crate) const KEY_END: u16 = 10;
 
     pub(crate) const F_END: u32 = 1;

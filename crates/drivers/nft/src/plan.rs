@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use caracal_rules::ir::{BaseChain, ChainName, DataType, SetName};
+use caracal_rules::ir::{BaseChain, ChainName, CounterName, DataType, SetName};
 
 mod sets;
 
@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     gone_sets: Vec<SetName>,
     redefined: BTreeSet<SetName>,
     changes: BTreeMap<SetName, SetChange>,
+    new_counters: Vec<CounterName>,
+    gone_counters: Vec<CounterName>,
     problems: Problems,
 }
 
@@ -77,6 +79,7 @@ impl FamilyState {
         if !plan.redefined.is_empty() || !plan.chains.iter().any(is_new) {
             return new;
         }
+        new.new_counters = std::mem::take(&mut plan.new_counters);
         (new.chains, plan.chains) = std::mem::take(&mut plan.chains).into_iter().partition(is_new);
         for (name, elements) in std::mem::take(&mut plan.new_sets) {
             if self.leads_to_chains(&name) {
@@ -109,6 +112,13 @@ impl FamilyState {
         {
             return Ok(Planned::Reload);
         }
+        (plan.new_counters, plan.gone_counters) = self.counter_changes(
+            tx,
+            At {
+                family: self.family,
+                table,
+            },
+        )?;
         self.plan_sets(tx, table, &mut plan)?;
         let touched: Vec<ChainName> = self.touched_chains.iter().cloned().collect();
         let mut flushed = BTreeSet::new();
@@ -224,6 +234,9 @@ impl FamilyState {
             family: self.family,
             table,
         };
+        for name in &plan.new_counters {
+            batch.put_counter(at, name, (0, 0));
+        }
         for chain in plan.chains.iter().filter(|c| c.flush) {
             batch.flush_chain(at, &chain.name);
         }
@@ -268,6 +281,9 @@ impl FamilyState {
         }
         plan.gone_sets.iter().for_each(|name| batch.del_set(at, name));
         plan.gone_chains.iter().for_each(|name| batch.del_chain(at, name));
+        plan.gone_counters
+            .iter()
+            .for_each(|name| batch.del_counter(at, name));
     }
 
     /// Whether a set is a verdict map.
@@ -296,6 +312,10 @@ impl FamilyState {
     }
 
     fn note(&mut self, plan: Plan, echoes: &[Echo]) {
+        self.counters.extend(plan.new_counters);
+        plan.gone_counters.iter().for_each(|name| {
+            self.counters.remove(name);
+        });
         let handles: BTreeMap<u32, u64> = echoes.iter().map(|e| (e.seq, e.handle)).collect();
         for chain in plan.chains {
             let hashes = chain.wanted.rules.iter().map(|r| r.hash);

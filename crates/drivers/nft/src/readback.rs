@@ -2,16 +2,16 @@
 
 use caracal_net::Family;
 use caracal_netlink::{Attrs, Message, Request};
-use caracal_rules::ir::{BaseChain, ChainName, SetName};
+use caracal_rules::ir::{BaseChain, ChainName, CounterName, SetName};
 
 use crate::{
     Error, NftTx,
     batch::At,
     encode::{
         WireElement, af, base_of, counter_of, def_hash_of, layout_of, read_elements, rule_comment_of,
-        rule_hash_of,
+        rule_hash_of, since_of,
     },
-    numbers::{SUBSYSTEM, chain, elem, msg, rule, set, table},
+    numbers::{SUBSYSTEM, chain, elem, msg, object, rule, set, table},
 };
 
 /// A table in the kernel.
@@ -20,6 +20,8 @@ pub(crate) struct FoundTable {
     pub(crate) name: String,
     /// Of a table of ours.
     pub(crate) layout: Option<u32>,
+    /// Since when a table of ours counts.
+    pub(crate) since: Option<u64>,
 }
 
 /// A rule in the kernel.
@@ -53,6 +55,7 @@ pub(crate) fn tables(tx: &mut impl NftTx, family: Family) -> Result<Vec<FoundTab
         Some(FoundTable {
             name: name_of(attrs, table::NAME)?.to_owned(),
             layout: layout_of(attrs),
+            since: since_of(attrs),
         })
     });
     found.map_err(reading)
@@ -193,8 +196,30 @@ pub(crate) fn elements(tx: &mut impl NftTx, at: At<'_>, name: &SetName) -> Resul
     Ok(found.map_err(reading)?.into_iter().flatten().collect())
 }
 
+/// Packets and bytes.
+pub(crate) type Count = (u64, u64);
+
+/// All counters of a table.
+pub(crate) fn counters(tx: &mut impl NftTx, at: At<'_>) -> Result<Vec<(CounterName, Count)>, Error> {
+    let mut ask = request(msg::GET_OBJ, at.family);
+    ask.attrs()
+        .str(object::TABLE, at.table)
+        .be32(object::TYPE, object::COUNTER);
+    let found = tx.dump(&ask, |m| {
+        let attrs = m.attrs(4);
+        let ours = name_of(attrs, object::TABLE)? == at.table
+            && attrs.find(object::TYPE)?.as_be32()? == object::COUNTER;
+        let value = attrs.find(object::DATA)?.nested();
+        let number = |kind| value.find(kind).and_then(|a| a.as_be64()).unwrap_or(0);
+        let count = (number(object::PACKETS), number(object::BYTES));
+        let name = name_of(attrs, object::NAME)?;
+        ours.then(|| (name.into(), count))
+    });
+    found.map_err(reading)
+}
+
 /// Packets and bytes of each rule's first counter.
-pub(crate) fn counters(
+pub(crate) fn rule_counters(
     tx: &mut impl NftTx,
     at: At<'_>,
     chain: &str,

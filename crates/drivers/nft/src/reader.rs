@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use caracal_net::Family;
-use caracal_rules::ir::{ChainName, Key, Set, SetName};
+use caracal_rules::ir::{ChainName, CounterName, Key, Set, SetName};
 
 use crate::{
     Error, NetlinkTx,
@@ -70,6 +70,23 @@ impl Reader {
             }
         }
         Ok(None)
+    }
+
+    /// Packets and bytes of every counter of a table of ours.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn counters(&mut self, family: Family, table: &str) -> Result<Vec<(CounterName, (u64, u64))>, Error> {
+        readback::counters(&mut self.tx, At { family, table })
+    }
+
+    /// Since when a table of ours counts, seconds of Unix time.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn since(&mut self, family: Family, table: &str) -> Result<Option<u64>, Error> {
+        let tables = readback::tables(&mut self.tx, family)?;
+        Ok(tables.into_iter().find(|t| t.name == table).and_then(|t| t.since))
     }
 
     /// The rules of a chain in order; `None` when there is no such chain.

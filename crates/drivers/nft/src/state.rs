@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use caracal_net::Family;
 use caracal_rules::ir::{
-    BadDelta, BaseChain, ChainName, Element, IfName, Key, Set, SetName, TableDelta, TableState,
+    BadDelta, BaseChain, ChainName, CounterName, Element, IfName, Key, Set, SetName, TableDelta, TableState,
 };
 
 use crate::{
@@ -57,14 +57,19 @@ pub(crate) struct FamilyState {
     pub(crate) chains: BTreeMap<ChainName, KnownChain>,
     /// Sets in the kernel with the hash of their definition.
     pub(crate) sets: BTreeMap<SetName, u64>,
+    /// Counters in the kernel.
+    pub(crate) counters: BTreeSet<CounterName>,
 
     /// Chains that may differ from what is wanted.
     pub(crate) touched_chains: BTreeSet<ChainName>,
     /// Sets that may differ, with the value in the kernel of each element that changed since.
     pub(crate) touched_sets: BTreeMap<SetName, BTreeMap<Key, Option<Element>>>,
+    /// Counters that may be missing, or be there for nothing.
+    pub(crate) touched_counters: BTreeSet<CounterName>,
     /// What must be read again before it is compared.
     pub(crate) stale_chains: BTreeSet<ChainName>,
     pub(crate) stale_sets: BTreeSet<SetName>,
+    pub(crate) stale_counters: bool,
     pub(crate) refused: Refused,
     /// What is in the kernel otherwise than asked for, or not at all, and why.
     pub(crate) problems: BTreeMap<Object, String>,
@@ -79,6 +84,9 @@ impl FamilyState {
             table: None,
             chains: BTreeMap::new(),
             sets: BTreeMap::new(),
+            counters: BTreeSet::new(),
+            touched_counters: BTreeSet::new(),
+            stale_counters: false,
             touched_chains: BTreeSet::new(),
             touched_sets: BTreeMap::new(),
             stale_chains: BTreeSet::new(),
@@ -95,8 +103,10 @@ impl FamilyState {
         }
         !(self.touched_chains.is_empty()
             && self.touched_sets.is_empty()
+            && self.touched_counters.is_empty()
             && self.stale_chains.is_empty()
-            && self.stale_sets.is_empty())
+            && self.stale_sets.is_empty()
+            && !self.stale_counters)
     }
 
     pub(crate) fn is_nothing_wanted(&self) -> bool {
@@ -134,6 +144,9 @@ impl FamilyState {
                     .flat_map(|s| s.elements.keys());
                 let gone: Vec<Key> = old.filter(|k| !new.contains(k)).cloned().collect();
                 self.touch_elements(name, gone.iter().chain(new));
+            }
+            TableDelta::PutCounter(name) | TableDelta::RemoveCounter(name) => {
+                self.touched_counters.insert(name.clone());
             }
         }
         self.desired.apply(delta)
@@ -200,6 +213,33 @@ impl FamilyState {
         for name in sets {
             self.touched_sets.entry(name).or_default();
         }
+        self.touch_counters();
+    }
+
+    fn touch_counters(&mut self) {
+        let differ = self.desired.counters.symmetric_difference(&self.counters);
+        self.touched_counters.extend(differ.cloned());
+    }
+
+    /// Counters that are to come and to go. Reads again what there is, if that is in doubt.
+    pub(crate) fn counter_changes(
+        &mut self,
+        tx: &mut impl NftTx,
+        at: At<'_>,
+    ) -> Result<(Vec<CounterName>, Vec<CounterName>), Error> {
+        if std::mem::take(&mut self.stale_counters) {
+            self.counters = readback::counters(tx, at)?
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect();
+            self.touch_counters();
+        }
+        let wanted = |name: &&CounterName| self.desired.counters.contains(*name);
+        let known = |name: &&CounterName| self.counters.contains(*name);
+        let touched = || self.touched_counters.iter();
+        let new = touched().filter(|n| wanted(n) && !known(n)).cloned().collect();
+        let gone = touched().filter(|n| !wanted(n) && known(n)).cloned().collect();
+        Ok((new, gone))
     }
 
     /// What was refused is tried again with the next change.
@@ -219,6 +259,7 @@ impl FamilyState {
         self.table = None;
         self.chains.clear();
         self.sets.clear();
+        self.counters.clear();
         self.clear_touched();
     }
 
@@ -227,13 +268,15 @@ impl FamilyState {
         self.touched_sets.clear();
         self.stale_chains.clear();
         self.stale_sets.clear();
+        self.touched_counters.clear();
+        self.stale_counters = false;
     }
 
     /// Objects with problems may be well since others changed: they are compared again with the next change.
     pub(crate) fn touch_problems(&mut self) {
         for object in self.problems.keys() {
             match object {
-                Object::Table(_) => {}
+                Object::Table(_) | Object::Counter(_) => {}
                 Object::Chain(name) | Object::Rule(name, _) => {
                     self.touched_chains.insert(name.clone());
                 }
@@ -255,7 +298,7 @@ impl FamilyState {
     /// Problems of an object that is looked at anew.
     pub(crate) fn clear_problems(&mut self, chain: Option<&ChainName>, set: Option<&SetName>) {
         self.problems.retain(|object, _| match object {
-            Object::Table(_) => true,
+            Object::Table(_) | Object::Counter(_) => true,
             Object::Chain(name) | Object::Rule(name, _) => Some(name) != chain,
             Object::Set(name) | Object::Elements(name) => Some(name) != set,
         });
@@ -265,6 +308,7 @@ impl FamilyState {
     pub(crate) fn doubt(&mut self, object: &Object) {
         match object {
             Object::Table(_) => {}
+            Object::Counter(_) => self.stale_counters = true,
             Object::Chain(name) | Object::Rule(name, _) => {
                 self.touched_chains.insert(name.clone());
                 self.stale_chains.insert(name.clone());
@@ -310,7 +354,7 @@ impl FamilyState {
     /// closes the workloads it decides over, and a set is left out, which closes the chains that look into it. False when that leads nowhere.
     pub(crate) fn refuse(&mut self, object: &Object, why: &str) -> bool {
         match object {
-            Object::Table(_) => false,
+            Object::Table(_) | Object::Counter(_) => false,
             Object::Chain(name) => {
                 self.touched_chains.insert(name.clone());
                 self.refused.chains.insert(name.clone(), why.to_owned()).is_none()

@@ -97,12 +97,30 @@ pub async fn serve_metrics(
     handle: PrometheusHandle,
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
+    serve_metrics_and(host, port, handle, || async { String::new() }, shutdown).await
+}
+
+/// The same; `more` is asked for further lines of text each time somebody wants to see the figures.
+///
+/// # Errors
+/// When the address cannot be listened on or the server breaks.
+pub async fn serve_metrics_and<F>(
+    host: &str,
+    port: u16,
+    handle: PrometheusHandle,
+    more: impl Fn() -> F + Clone + Send + Sync + 'static,
+    shutdown: Shutdown,
+) -> Result<(), ServeError>
+where
+    F: Future<Output = String> + Send,
+{
     let render = handle.clone();
     let text = move || async move {
         process::sample();
+        let more = more().await;
         (
             [("content-type", "text/plain; version=0.0.4; charset=utf-8")],
-            render.render(),
+            render.render() + &more,
         )
     };
     let router = Router::new().route("/metrics", get(text));

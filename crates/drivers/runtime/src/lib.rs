@@ -11,7 +11,7 @@ mod shutdown;
 mod supervise;
 
 pub use health::{Health, Reporter};
-pub use http::{ServeError, serve_health, serve_metrics};
+pub use http::{ServeError, serve_health, serve_metrics, serve_metrics_and};
 pub use logging::{LogFormat, init_logging, set_log_severity};
 pub use metrics_exporter_prometheus::PrometheusHandle;
 pub use shutdown::{Shutdown, on_signals};

@@ -84,7 +84,7 @@ fn matches(table: &TableState, rule: &Rule, packet: &Packet) -> bool {
 /// Notes the sets that a rule looks into.
 fn look_up(table: &TableState, rule: &Rule, packet: &Packet, way: &mut Way) {
     for condition in &rule.matches {
-        let Match::InSet { fields, set, .. } = condition else {
+        let (Match::InSet { fields, set, .. } | Match::Counted { fields, map: set }) = condition else {
             continue;
         };
         let says = way.sets.entry(set.clone()).or_default();

@@ -9,6 +9,7 @@ use crate::{
         ChainKind, CtState, CtStatus, Field, Hook, Key, KeyType, Match, Rule, SetDef, SetName, Span,
         Statement,
     },
+    list::Direction,
     slot::Slot,
 };
 
@@ -140,13 +141,19 @@ impl Builder<'_> {
         };
         let comment = "packets of no connection";
         if hosts.everywhere {
-            return vec![Rule::new([], [Statement::DROP], comment)];
+            let stop = self.wall("invalid-at-host", Direction::To, Statement::DROP);
+            return vec![Rule::new([], stop, comment)];
         }
         let def = SetDef::new([KeyType::IfName]).commented("interfaces with a host endpoint");
         let keys: Vec<Key> = hosts.interfaces.iter().map(|i| Key::from(*i)).collect();
         self.set(INTERFACES, def, keys);
-        let rule = |f| Rule::new([Match::in_set([f], INTERFACES)], [Statement::DROP], comment);
-        [Field::Iif, Field::Oif].map(rule).into()
+        let rule = |(field, direction)| {
+            let stop = self.wall("invalid-at-host", direction, Statement::DROP);
+            Rule::new([Match::in_set([field], INTERFACES)], stop, comment)
+        };
+        [(Field::Iif, Direction::To), (Field::Oif, Direction::From)]
+            .map(rule)
+            .into()
     }
 
     /// The chains that only host endpoints need.

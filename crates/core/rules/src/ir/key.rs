@@ -7,7 +7,10 @@ use std::{
 
 use caracal_net::{Cidr, Family, IpRange, PortRange, Proto};
 
-use super::{name::IfName, rule::Verdict};
+use super::{
+    name::{CounterName, IfName},
+    rule::Verdict,
+};
 
 /// What one field of a set's key holds. Addresses and ICMP types are those of the table's family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -242,6 +245,8 @@ pub enum Data {
     Verdict(Verdict),
     /// A value, of one field or several.
     Value(Key),
+    /// A counter.
+    Counter(CounterName),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,6 +276,12 @@ impl Element {
     #[must_use]
     pub fn value(value: impl Into<Key>) -> Self {
         Self::with(Some(Data::Value(value.into())), None)
+    }
+
+    /// An entry of a map of counters.
+    #[must_use]
+    pub fn counter(counter: CounterName) -> Self {
+        Self::with(Some(Data::Counter(counter)), None)
     }
 
     /// With data and comment as given.

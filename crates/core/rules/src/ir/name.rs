@@ -57,6 +57,10 @@ name! {
     /// The name of a set or map; both share one name space within a table.
     SetName
 }
+name! {
+    /// The name of a counter, at most 255 bytes for the kernel.
+    CounterName
+}
 
 /// An interface name, or the beginning of one (`cali*`). Kept inline: maps hold one per endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

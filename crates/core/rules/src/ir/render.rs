@@ -31,6 +31,9 @@ struct Text<'a> {
 impl Text<'_> {
     fn table(&mut self, name: &str, table: &TableState) -> fmt::Result {
         writeln!(self.out, "table {} {name} {{", self.ip())?;
+        for name in &table.counters {
+            writeln!(self.out, "\tcounter {name} {{ }}")?;
+        }
         for (name, set) in &table.sets {
             self.set(name.as_str(), set)?;
         }
@@ -101,6 +104,7 @@ impl Text<'_> {
         match data {
             Some(DataType::Verdict) => self.out.push_str(" : verdict"),
             Some(DataType::Value(types)) => write!(self.out, " : {}", self.types(types))?,
+            Some(DataType::Counter) => self.out.push_str(" : counter"),
             None => {}
         }
         self.out.push('\n');
@@ -127,6 +131,7 @@ impl Text<'_> {
                 match element.data() {
                     Some(Data::Verdict(v)) => write!(self.out, " : {}", verdict(v))?,
                     Some(Data::Value(v)) => write!(self.out, " : {v}")?,
+                    Some(Data::Counter(name)) => write!(self.out, " : {}", quoted(name.as_str()))?,
                     None => {}
                 }
             }
@@ -184,6 +189,7 @@ impl Text<'_> {
                 format!("{} {}{value}", self.field(*field), ne(*not))
             }
             Match::InSet { fields, not, set } => format!("{} {}@{set}", self.fields(fields), ne(*not)),
+            Match::Counted { fields, map } => format!("counter name {} map @{map}", self.fields(fields)),
             Match::Mark { mask, value, not } => masked("meta mark", *mask, *value, *not),
             Match::CtMark { mask, value, not } => masked("ct mark", *mask, *value, *not),
             Match::CtState { any, not } => format!("ct state {}{}", ne(*not), state(*any)),
@@ -214,6 +220,7 @@ impl Text<'_> {
     fn statement(&self, s: &Statement) -> String {
         match s {
             Statement::Counter => "counter".into(),
+            Statement::Count(name) => format!("counter name {}", quoted(name.as_str())),
             Statement::Verdict(v) => verdict(v),
             Statement::VerdictMap { fields, map } => format!("{} vmap @{map}", self.fields(fields)),
             Statement::Reject(RejectWith::TcpReset) => "reject with tcp reset".into(),

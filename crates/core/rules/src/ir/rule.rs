@@ -4,7 +4,7 @@ use caracal_net::PortRange;
 
 use super::{
     key::{Field, Span},
-    name::{ChainName, SetName},
+    name::{ChainName, CounterName, SetName},
 };
 
 /// States of a connection, joined by "or".
@@ -83,6 +83,14 @@ pub enum Match {
         not: bool,
         /// The set.
         set: SetName,
+    },
+    /// The fields together are in a map of counters; the counter found there counts the packet. Must be the last
+    /// condition, or packets are counted that the rule does not match.
+    Counted {
+        /// What is read, in the order of the map's key.
+        fields: Vec<Field>,
+        /// The map.
+        map: SetName,
     },
     /// The packet mark under `mask` is (not) `value`.
     Mark {
@@ -265,6 +273,8 @@ pub struct NatTo {
 pub enum Statement {
     /// Count packets and bytes.
     Counter,
+    /// Count packets and bytes in a counter that others count in too.
+    Count(CounterName),
     /// Decide.
     Verdict(Verdict),
     /// Decide by a verdict map; goes on to the next rule if the map has no entry.
@@ -391,10 +401,18 @@ impl Rule {
     /// The sets and maps that the rule looks into.
     pub fn sets(&self) -> impl Iterator<Item = &SetName> {
         let matched = self.matches.iter().filter_map(|m| match m {
-            Match::InSet { set, .. } => Some(set),
+            Match::InSet { set, .. } | Match::Counted { map: set, .. } => Some(set),
             _ => None,
         });
         matched.chain(self.statements.iter().filter_map(Statement::set))
+    }
+
+    /// The counters that the rule names itself (not those that a map gives).
+    pub fn counters(&self) -> impl Iterator<Item = &CounterName> {
+        self.statements.iter().filter_map(|s| match s {
+            Statement::Count(name) => Some(name),
+            _ => None,
+        })
     }
 
     /// The chains that the rule itself leads to (not those that a map leads to).

@@ -1,8 +1,11 @@
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use super::{
     key::{Element, Elements, Key, KeyType},
-    name::{ChainName, SetName},
+    name::{ChainName, CounterName, SetName},
     rule::Rule,
 };
 
@@ -88,6 +91,8 @@ pub enum DataType {
     Verdict,
     /// Values of these fields.
     Value(Vec<KeyType>),
+    /// Counters.
+    Counter,
 }
 
 /// What a set or map is, without its elements. A change of it makes a new set.
@@ -124,6 +129,14 @@ impl SetDef {
     pub fn verdict_map(key: impl Into<Vec<KeyType>>) -> Self {
         Self {
             data: Some(DataType::Verdict),
+            ..Self::new(key)
+        }
+    }
+
+    /// A map from single values to counters.
+    pub fn counter_map(key: impl Into<Vec<KeyType>>) -> Self {
+        Self {
+            data: Some(DataType::Counter),
             ..Self::new(key)
         }
     }
@@ -183,6 +196,8 @@ pub struct TableState {
     pub chains: BTreeMap<ChainName, Chain>,
     /// Sets and maps by name.
     pub sets: BTreeMap<SetName, Set>,
+    /// Counters that rules and maps name.
+    pub counters: BTreeSet<CounterName>,
 }
 
 /// A change of one table. The deltas of one change may come in any order of names, but those of one name in order.
@@ -202,6 +217,10 @@ pub enum TableDelta {
     DeleteElements(SetName, Vec<Key>),
     /// The set holds exactly these elements.
     ReplaceElements(SetName, Vec<(Key, Element)>),
+    /// The counter exists; it goes on from where it is.
+    PutCounter(CounterName),
+    /// The counter is gone; nothing happens if it never was.
+    RemoveCounter(CounterName),
 }
 
 /// A delta that does not fit the state it came for.
@@ -255,6 +274,12 @@ impl TableState {
             TableDelta::ReplaceElements(name, elements) => {
                 *self.elements_mut(&name)? = elements.into_iter().collect();
             }
+            TableDelta::PutCounter(name) => {
+                self.counters.insert(name);
+            }
+            TableDelta::RemoveCounter(name) => {
+                self.counters.remove(&name);
+            }
         }
         Ok(())
     }
@@ -287,7 +312,8 @@ impl TableState {
             .chains
             .iter()
             .map(|(name, chain)| TableDelta::PutChain(name.clone(), chain.clone()));
-        sets.chain(chains)
+        let counters = self.counters.iter().cloned().map(TableDelta::PutCounter);
+        counters.chain(sets).chain(chains)
     }
 }
 

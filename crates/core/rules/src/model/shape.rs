@@ -13,11 +13,12 @@ const COMMENT_MAX: usize = 127;
 #[must_use]
 pub fn faults(table: &TableState) -> Vec<String> {
     let mut faults = vec![];
-    let (mut chains, mut sets) = (BTreeSet::new(), BTreeSet::new());
+    let (mut chains, mut sets, mut counters) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for (name, chain) in &table.chains {
         for rule in &chain.rules {
             chains.extend(rule.targets().cloned());
             sets.extend(rule.sets().cloned());
+            counters.extend(rule.counters().cloned());
             if rule.comment.len() > COMMENT_MAX {
                 faults.push(format!("long comment in {name}: {}", rule.comment));
             }
@@ -25,8 +26,12 @@ pub fn faults(table: &TableState) -> Vec<String> {
     }
     for set in table.sets.values() {
         for element in set.elements.values() {
-            if let Some(Data::Verdict(v)) = element.data() {
-                chains.extend(v.target().cloned());
+            match element.data() {
+                Some(Data::Verdict(v)) => chains.extend(v.target().cloned()),
+                Some(Data::Counter(name)) => {
+                    counters.insert(name.clone());
+                }
+                Some(Data::Value(_)) | None => {}
             }
         }
     }
@@ -34,6 +39,10 @@ pub fn faults(table: &TableState) -> Vec<String> {
     faults.extend(missing.map(|c| format!("no chain {c}")));
     let missing = sets.iter().filter(|s| !table.sets.contains_key(*s));
     faults.extend(missing.map(|s| format!("no set {s}")));
+    let missing = counters.difference(&table.counters);
+    faults.extend(missing.map(|c| format!("no counter {c}")));
+    let idle = table.counters.difference(&counters);
+    faults.extend(idle.map(|c| format!("nothing counts in {c}")));
     let is_base = |c: &Chain| c.base.is_some();
     let idle = table
         .chains

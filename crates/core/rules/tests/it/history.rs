@@ -184,6 +184,8 @@ fn fold(table: &mut TableState, deltas: Vec<TableDelta>) -> Result<(), TestCaseE
                 }
             }
             TableDelta::ReplaceElements(..) => {}
+            TableDelta::PutCounter(name) => prop_assert!(!table.counters.contains(name)),
+            TableDelta::RemoveCounter(name) => prop_assert!(table.counters.contains(name)),
         }
         prop_assert_eq!(table.apply(delta), Ok(()));
     }

@@ -6,11 +6,11 @@ use caracal_api::{Action, TierDefaultAction};
 use caracal_desired::{
     Delta, IpSet, IpSetKind, IpSetMember, Policy, Rule, RuleOrigin, TierPolicies, WorkloadEndpoint,
 };
-use caracal_ids::{IpSetId, TierName};
+use caracal_ids::{IpSetId, PolicyId, PolicyKind, TierName};
 use caracal_net::{Cidr, PerFamily, PortRange, Proto};
 use caracal_rules::{
     Compiler, RulesConfig,
-    ir::{ChainName, TableDelta, TableState, render},
+    ir::{ChainName, Data, Element, Key, TableDelta, TableState, render},
 };
 
 use crate::interpreter::faults;
@@ -142,8 +142,8 @@ fn rules_that_differ_in_one_list_become_one() {
     assert_eq!(rules.len(), 3, "{rules:#?}");
     assert!(rules[0].contains("comment \"gnp/p2 rule 0 +99\""), "{rules:#?}");
     assert!(rules[1].contains("comment \"gnp/p2 rule 1 +49\""), "{rules:#?}");
-    assert_eq!(node.elements("dport-").len(), 51);
-    assert_eq!(node.elements("src-"), ["172.16.2.0-172.16.51.255"]);
+    assert_eq!(node.elements("n.dport-").len(), 51);
+    assert_eq!(node.elements("n.src-").len(), 50, "each prefix is counted alone");
 
     let mut change = |rules| only_elements(&node.apply(&[policy(9, rules)]));
     let with = |net, first, last| {
@@ -156,7 +156,7 @@ fn rules_that_differ_in_one_list_become_one() {
     assert_eq!(change(with("172.16.9.0/24", 40_000, 40_010)), 2, "a range moves");
     assert_eq!(
         change(with("172.16.9.0/25", 40_000, 40_010)),
-        3,
+        2,
         "a prefix shrinks"
     );
     assert_eq!(
@@ -176,6 +176,114 @@ fn a_policy_alone_changes_by_elements_too() {
     assert_eq!(node.elements("dport-"), ["200-210"]);
     node.apply(&[policy(2, vec![ports(Action::Allow, 80, 80)])]);
     assert!(node.rules()[0].contains("th dport 80"), "{:?}", node.rules());
+}
+
+/// The counters of a map with their values.
+fn counted(node: &Node, map_starts: &str) -> Vec<String> {
+    let mut maps = node
+        .table
+        .sets
+        .iter()
+        .filter(|(n, _)| n.as_str().starts_with(map_starts));
+    let (_, map) = maps.next().unwrap();
+    assert!(maps.next().is_none(), "one map only");
+    let line = |(key, element): (&Key, &Element)| match element.data() {
+        Some(Data::Counter(name)) => format!("{key} {name}"),
+        other => panic!("{other:?}"),
+    };
+    map.elements.iter().map(line).collect()
+}
+
+#[test]
+fn a_value_counts_for_the_first_rule_that_has_it() {
+    let deltas = [
+        endpoint(0, 2..5),
+        policy(
+            2,
+            vec![ports(Action::Allow, 100, 110), ports(Action::Allow, 200, 200)],
+        ),
+        policy(3, vec![ports(Action::Allow, 105, 120)]),
+        policy(4, vec![ports(Action::Allow, 106, 108)]),
+    ];
+    let mut node = Node::new(&deltas);
+    let expected = [
+        "100-110 gnp/p2.in.0.allow",
+        "111-120 gnp/p3.in.0.allow",
+        "200 gnp/p2.in.1.allow",
+    ];
+    assert_eq!(counted(&node, "n.dport-"), expected);
+    assert!(
+        !node.table.counters.contains("gnp/p4.in.0.allow"),
+        "no packet gets to it"
+    );
+    node.apply(&[policy(3, vec![])]);
+    assert_eq!(
+        counted(&node, "n.dport-"),
+        ["100-110 gnp/p2.in.0.allow", "200 gnp/p2.in.1.allow"]
+    );
+    node.apply(&[policy(2, vec![])]);
+    let rules = node.rules();
+    assert!(
+        rules[0].contains("counter name \"gnp/p4.in.0.allow\""),
+        "{rules:#?}"
+    );
+    let left: Vec<&str> = node.table.counters.iter().map(|c| c.as_str()).collect();
+    assert!(left.iter().all(|c| !c.starts_with("gnp/p2")), "{left:?}");
+}
+
+#[test]
+fn odd_names_have_counters_of_their_own() {
+    let long = "x".repeat(200);
+    let names = ["plain", "no space", "no.space", &long, &format!("{long}y")];
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        let id = PolicyId::global(PolicyKind::GlobalNetworkPolicy, name);
+        let mut workload = endpoint(0, 0..0);
+        if let Delta::Workload(w) = &mut workload {
+            Arc::make_mut(w).tiers[0].ingress = vec![id.clone()];
+        }
+        let policy = Delta::Policy(Arc::new(Policy {
+            id,
+            tier: TierName::default_tier(),
+            ingress: vec![Rule::new(Action::Allow)],
+            egress: vec![],
+            untracked: false,
+            pre_dnat: false,
+        }));
+        let node = Node::new(&[workload, policy]);
+        let counters = node.table.counters.iter().map(|c| c.as_str());
+        let of_policy: Vec<&str> = counters.filter(|c| c.starts_with("gnp/")).collect();
+        assert_eq!(of_policy.len(), 1, "{of_policy:?}");
+        assert!(of_policy[0].len() <= 120, "{of_policy:?}");
+        assert!(
+            of_policy[0]
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "./-_".contains(c)),
+            "nft reads it: {of_policy:?}"
+        );
+        assert!(seen.insert(of_policy[0].to_owned()), "{of_policy:?}");
+    }
+}
+
+#[test]
+fn who_denies_tells_those_who_listen() {
+    let config = RulesConfig {
+        denied_group: Some(7),
+        ..RulesConfig::default()
+    };
+    let mut compiler = Compiler::new(config);
+    compiler.apply_all(&[
+        endpoint(0, 2..3),
+        policy(2, vec![ports(Action::Deny, 1, 1), ports(Action::Deny, 3, 3)]),
+    ]);
+    let text = render(caracal_net::Family::V4, "t", &compiler.full_state().v4);
+    for line in [
+        "log prefix \"gnp/p2.in.0.deny +1\" group 7 snaplen 120 drop",
+        "log prefix \"tier/default.in.deny\" group 7 snaplen 120 drop",
+        "log prefix \"wall/unknown-interface.in.deny\" group 7 snaplen 120 drop",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
 }
 
 #[test]
@@ -205,7 +313,7 @@ fn only_neighbours_of_one_verdict_merge() {
         both("10.0.0.0/8", 2),
         both("11.1.0.0/16", 2),
     ];
-    assert_eq!(one(square), 1);
+    assert_eq!(one(square), 2, "no element of a product would say whose it is");
     assert_eq!(
         one(vec![both("10.0.0.0/8", 1), both("11.1.0.0/16", 2)]),
         2,
@@ -217,7 +325,10 @@ fn only_neighbours_of_one_verdict_merge() {
 fn nothing_is_written_behind_a_rule_that_decides_all() {
     let rules = vec![Rule::new(Action::Allow), ports(Action::Deny, 1, 1)];
     let node = Node::new(&[endpoint(0, 2..4), policy(2, rules), policy(3, vec![])]);
-    assert_eq!(node.rules(), ["return comment \"gnp/p2 rule 0\""]);
+    assert_eq!(
+        node.rules(),
+        ["counter name \"gnp/p2.in.0.allow\" return comment \"gnp/p2 rule 0\""]
+    );
 }
 
 #[test]

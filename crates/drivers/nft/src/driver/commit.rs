@@ -268,6 +268,7 @@ impl<T: NftTx> Nft<T> {
                 libc::ENOENT | libc::EEXIST | libc::EBUSY | libc::ENOTEMPTY | libc::ENFILE
             );
             if may_be_stale && doubted.insert((family, object.clone())) {
+                self.states.get_mut(family).stale_counters = true;
                 self.states.get_mut(family).doubt(&object);
                 learnt = true;
             } else {

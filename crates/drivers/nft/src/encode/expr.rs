@@ -3,7 +3,7 @@
 use caracal_netlink::{AttrWriter, Attrs};
 use caracal_rules::ir::Verdict;
 
-use crate::numbers::{LIST_ELEM, REG, REG_VERDICT, REG_WORDS, data, rule};
+use crate::numbers::{LIST_ELEM, REG, REG_VERDICT, REG_WORDS, data, object, rule};
 
 /// How two values are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,20 @@ impl Exprs {
 
     pub(crate) fn counter(&mut self) {
         self.expr("counter", |_| {});
+    }
+
+    /// Counts in a named counter.
+    pub(crate) fn count(&mut self, name: &str) {
+        self.expr("objref", |w| {
+            w.be32(1, object::COUNTER).str(2, name);
+        });
+    }
+
+    /// Counts in the counter that a map gives; goes on to the next rule if it gives none.
+    pub(crate) fn count_by(&mut self, map: &str, reg: u32) {
+        self.expr("objref", |w| {
+            w.be32(3, reg).str(4, map);
+        });
     }
 
     pub(crate) fn notrack(&mut self) {

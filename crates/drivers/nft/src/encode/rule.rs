@@ -145,6 +145,10 @@ impl Encoder<'_> {
                 self.load_all(fields, set)?;
                 self.out.lookup(set.as_str(), r, *not);
             }
+            Match::Counted { fields, map } => {
+                self.load_all(fields, map)?;
+                self.out.count_by(map.as_str(), r);
+            }
             Match::Mark { mask, value, not } => {
                 self.out.meta_load(meta::MARK, r);
                 self.masked(*mask, *value, *not);
@@ -248,6 +252,7 @@ impl Encoder<'_> {
     fn statement(&mut self, s: &Statement) -> Result<(), EncodeError> {
         match s {
             Statement::Counter => self.out.counter(),
+            Statement::Count(name) => self.out.count(name.as_str()),
             Statement::Verdict(v) => self.out.verdict(v),
             Statement::VerdictMap { fields, map } => self.map(fields, map, crate::numbers::REG_VERDICT)?,
             Statement::Reject(with) => self.reject(*with),

@@ -11,7 +11,7 @@ use super::{
     find_tlv, push_tlv,
     value::{ends, host_order, padded, successor, type_number, width},
 };
-use crate::numbers::{LIST_ELEM, data, elem, set};
+use crate::numbers::{LIST_ELEM, data, elem, object, set};
 
 const UD_KEY_ORDER: u8 = 0;
 const UD_DATA_ORDER: u8 = 1;
@@ -94,7 +94,11 @@ pub(crate) fn put_set(
     let concat = is_concat(def);
     let mut flags = 0;
     flags |= if def.interval { set::F_INTERVAL } else { 0 };
-    flags |= if def.data.is_some() { set::F_MAP } else { 0 };
+    flags |= match def.data {
+        Some(DataType::Counter) => set::F_OBJECT,
+        Some(_) => set::F_MAP,
+        None => 0,
+    };
     flags |= if concat { set::F_CONCAT } else { 0 };
     let len = |types: &[KeyType]| u32::try_from(len_of(types, family)).unwrap_or(u32::MAX);
     let mut userdata = Vec::new();
@@ -114,6 +118,9 @@ pub(crate) fn put_set(
             push_tlv(&mut userdata, UD_DATA_ORDER, &order_of(types));
             w.be32(set::DATA_TYPE, types_number(types, family))
                 .be32(set::DATA_LEN, len(types));
+        }
+        Some(DataType::Counter) => {
+            w.be32(set::OBJ_TYPE, object::COUNTER);
         }
         None => {}
     }
@@ -167,6 +174,8 @@ struct Extra {
     key_end: Vec<u8>,
     /// Attributes inside the data attribute.
     data: Vec<u8>,
+    /// Name of a counter with its zero byte.
+    object: Vec<u8>,
     /// Comment with its zero byte.
     comment: Vec<u8>,
 }
@@ -183,10 +192,9 @@ impl WireElement {
 
     /// Bytes in a message, or a little more.
     pub(crate) fn size(&self) -> usize {
-        let extra = self
-            .extra
-            .as_ref()
-            .map_or(0, |e| e.key_end.len() + e.data.len() + e.comment.len());
+        let extra = self.extra.as_ref().map_or(0, |e| {
+            e.key_end.len() + e.data.len() + e.object.len() + e.comment.len()
+        });
         48 + self.key.len() + extra
     }
 
@@ -196,6 +204,7 @@ impl WireElement {
         let Extra {
             key_end,
             data,
+            object,
             comment,
         } = self.extra.as_deref().unwrap_or(&none);
         w.nest(LIST_ELEM, |w| {
@@ -213,6 +222,9 @@ impl WireElement {
                 w.nest(elem::DATA, |w| {
                     w.raw(data);
                 });
+            }
+            if whole && !object.is_empty() {
+                w.bytes(elem::OBJREF, object);
             }
             if whole && !comment.is_empty() {
                 let mut userdata = Vec::new();
@@ -258,7 +270,7 @@ fn data_attrs(element: &Element, def: &SetDef, family: Family) -> Result<Vec<u8>
     let mut out = Vec::new();
     let mut w = AttrWriter::new(&mut out);
     match (element.data(), &def.data) {
-        (None, None) => {}
+        (None, None) | (Some(Data::Counter(_)), Some(DataType::Counter)) => {}
         (Some(Data::Verdict(v)), Some(DataType::Verdict)) => put_verdict(&mut w, v),
         (Some(Data::Value(value)), Some(DataType::Value(types))) => {
             let (first, last) = joined(value.spans(), types, family, false)?;
@@ -286,9 +298,14 @@ pub(crate) fn wire_elements(
 ) -> Result<SmallVec<[WireElement; 2]>, EncodeError> {
     let data = data_attrs(element, def, family)?;
     let comment = element.comment().map(comment_bytes).unwrap_or_default();
+    let object = match element.data() {
+        Some(Data::Counter(name)) => [name.as_str().as_bytes(), &[0]].concat(),
+        _ => Vec::new(),
+    };
     let mut extra = Extra {
         key_end: Vec::new(),
         data,
+        object,
         comment,
     };
     if *key == Key::Any {
@@ -329,6 +346,10 @@ pub(crate) fn read_elements(attrs: Attrs<'_>, out: &mut Vec<WireElement>) {
         let extra = Extra {
             key_end: value(elem::KEY_END).unwrap_or_default().to_vec(),
             data: attrs.find(elem::DATA).map(read_data).unwrap_or_default(),
+            object: attrs
+                .find(elem::OBJREF)
+                .map(|o| o.value.to_vec())
+                .unwrap_or_default(),
             comment: comment.map(<[u8]>::to_vec).unwrap_or_default(),
         };
         out.push(WireElement::new(

@@ -91,7 +91,7 @@ fn netns_compiled_tables_load_and_change() {
         .start(tables.clone(), &token())
         .expect("the kernel takes it");
     assert_eq!(report.problems, []);
-    let by_driver = ruleset().replace("\tcomment \"caracal, layout 1\"\n", "");
+    let by_driver = ruleset().replace("\tcomment \"caracal, layout 2\"\n", "");
     driver.cleanup().expect("all is ours");
     for (family, table) in tables.iter() {
         script(&render(family, "caracal", table));

@@ -27,7 +27,7 @@ fn settle(driver: &mut Nft) -> Report {
 
 /// A listing without order and without the table's comment.
 fn bare(text: &str) -> Vec<String> {
-    objects(&text.replace("\tcomment \"caracal, layout 1\"\n", ""))
+    objects(&text.replace("\tcomment \"caracal, layout 2\"\n", ""))
 }
 
 /// Does something to our tables and checks that all is as before within a second.

@@ -605,7 +605,7 @@ fn netns_every_shape_is_printed_as_meant() {
 }
 
 const ELEMENTS_V4: &[&str] = &[
-    "table ip caracal {\n\tcomment \"caracal, layout 1\"\n",
+    "table ip caracal {\n\tcomment \"caracal, layout 2\"\n",
     "set nets {\n\t\ttype ipv4_addr\n\t\tflags interval\n\t\tcomment \"pods of ns\"\n\t\telements = { 0.0.0.0/8, 10.0.0.9 comment \"one\",\n\t\t\t     10.1.0.0/16, 255.0.0.0/8 }\n",
     "set members {\n\t\ttype ipv4_addr . inet_proto . inet_service\n\t\telements = { 10.0.0.1 . tcp . 80 }\n",
     "set ranges {\n\t\ttype ipv4_addr . inet_proto . inet_service\n\t\tflags interval\n\t\tcounter\n\t\telements = { 10.2.0.0/16 . udp . 1-5",
@@ -647,6 +647,6 @@ fn netns_the_text_is_what_the_driver_loads() {
     open()
         .start(PerFamily::new(state), &token())
         .expect("every shape is taken");
-    let by_driver = ruleset().replace("\tcomment \"caracal, layout 1\"\n", "");
+    let by_driver = ruleset().replace("\tcomment \"caracal, layout 2\"\n", "");
     assert_eq!(objects(&by_text), objects(&by_driver));
 }

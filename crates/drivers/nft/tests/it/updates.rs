@@ -1,7 +1,7 @@
 //! Changes cost what they touch, and a restart costs nothing.
 
 use caracal_net::{Family, PerFamily, PortRange};
-use caracal_nft::{Config, Nft, Object};
+use caracal_nft::{Config, LAYOUT, Nft, Object};
 use caracal_rules::ir::{
     Chain, ChainName, Element, Field, IfName, Key, KeyType, Match, Rule, Set, SetDef, SetName, Span,
     Statement, TableDelta, TableState, Verdict,
@@ -79,7 +79,7 @@ fn same_as_from_scratch(driver: &Nft) {
     assert_eq!(report.loads, 0);
     second.cleanup().expect("all is ours");
     open().start(wanted, &token()).expect("a load");
-    let bare = |text: String| objects(&text.replace("\tcomment \"caracal, layout 1\"\n", ""));
+    let bare = |text: String| objects(&text.replace("\tcomment \"caracal, layout 2\"\n", ""));
     assert_eq!(bare(ruleset()), bare(before));
 }
 
@@ -129,7 +129,7 @@ fn netns_another_layout_is_replaced_as_a_whole() {
         ruleset()
     );
     let mut next = Nft::open(Config {
-        layout: 2,
+        layout: LAYOUT + 1,
         ..Config::default()
     })
     .expect("root");
@@ -139,16 +139,19 @@ fn netns_another_layout_is_replaced_as_a_whole() {
     let tables = nft(&["list", "tables"]);
     assert_eq!(tables, "table ip caracal-b\n");
     let mut third = Nft::open(Config {
-        layout: 3,
+        layout: LAYOUT + 2,
         ..Config::default()
     })
     .expect("root");
     third.start(v4(small()), &token()).expect("a load");
     assert_eq!(nft(&["list", "tables"]), "table ip caracal\n");
     // A load that was cut off leaves a table without hooks; it is no state of ours.
-    script("table ip caracal-b {\n comment \"caracal, layout 3\"; \n chain x {\n }\n}");
+    script(&format!(
+        "table ip caracal-b {{\n comment \"caracal, layout {}\"; \n chain x {{\n }}\n}}",
+        LAYOUT + 2
+    ));
     let report = Nft::open(Config {
-        layout: 3,
+        layout: LAYOUT + 2,
         ..Config::default()
     })
     .expect("root")

@@ -15,12 +15,20 @@ use caracal_agent_api::{
     },
 };
 use caracal_ids::{NodeName, WorkloadId};
+use caracal_rules::Counted;
 use caracal_runtime::Shutdown;
-use tokio::{net::UnixListener, sync::oneshot};
+use tokio::{
+    net::UnixListener,
+    sync::{broadcast, oneshot},
+};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status as Code};
 
-use crate::status::{State, Status};
+use crate::{
+    counters::Counters,
+    denied::{Denied, Told},
+    status::{State, Status},
+};
 
 /// The longest that one wait may take; a client that wants more asks again.
 const MAX_WAIT: Duration = Duration::from_secs(300);
@@ -34,13 +42,27 @@ pub(crate) struct DumpOrder {
     pub(crate) reply: oneshot::Sender<String>,
 }
 
-/// Asks the owner of the tables for one of them.
-pub(crate) type DumpOrders = tokio::sync::mpsc::Sender<DumpOrder>;
+/// What the owner of the tables is asked.
+pub(crate) enum Order {
+    /// To show a table.
+    Dump(DumpOrder),
+    /// What is counted.
+    Counted(oneshot::Sender<Arc<Vec<Counted>>>),
+    /// To judge a packet.
+    Judge(Box<JudgeRequest>, oneshot::Sender<Result<JudgeReply, String>>),
+    /// To say whose packet was denied and by whom, to those who watch.
+    Denied(Box<Told>, broadcast::Sender<Arc<DeniedPacket>>),
+}
+
+/// The way to the owner of the tables.
+pub(crate) type Orders = tokio::sync::mpsc::Sender<Order>;
 
 struct Service {
     node: NodeName,
     status: Arc<Status>,
-    dumps: DumpOrders,
+    orders: Orders,
+    counters: Counters,
+    denied: Denied,
     shutdown: Shutdown,
 }
 
@@ -136,8 +158,8 @@ impl Agent for Service {
             table => {
                 let (reply, answer) = oneshot::channel();
                 let order = DumpOrder { table, reply };
-                self.dumps
-                    .send(order)
+                self.orders
+                    .send(Order::Dump(order))
                     .await
                     .map_err(|_| Code::unavailable("the agent is ending"))?;
                 answer
@@ -159,22 +181,60 @@ impl Agent for Service {
 
     async fn list_counters(
         &self,
-        _: Request<ListCountersRequest>,
+        request: Request<ListCountersRequest>,
     ) -> Result<Response<ListCountersReply>, Code> {
-        Err(Code::unimplemented("counters"))
+        let reply = self.counters.list(&request.into_inner()).await;
+        reply.map(Response::new).map_err(Code::unavailable)
     }
 
     type WatchDeniedStream = ReceiverStream<Result<DeniedPacket, Code>>;
 
     async fn watch_denied(
         &self,
-        _: Request<WatchDeniedRequest>,
+        request: Request<WatchDeniedRequest>,
     ) -> Result<Response<Self::WatchDeniedStream>, Code> {
-        Err(Code::unimplemented("denied packets"))
+        let wish = request.into_inner();
+        let mut packets = self.denied.watch().map_err(Code::unavailable)?;
+        let (sender, stream) = tokio::sync::mpsc::channel(16);
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            let mut lost = 0;
+            loop {
+                let packet = tokio::select! {
+                    packet = packets.recv() => packet,
+                    () = sender.closed() => return,
+                    () = shutdown.wait() => return,
+                };
+                let mut packet = match packet {
+                    Ok(packet) => DeniedPacket::clone(&packet),
+                    Err(broadcast::error::RecvError::Lagged(n)) => {
+                        lost += n;
+                        continue;
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return,
+                };
+                packet.lost += std::mem::take(&mut lost);
+                let fits = |wish: &str, is: &str| wish.is_empty() || wish == is;
+                if fits(&wish.namespace, &packet.namespace)
+                    && fits(&wish.name, &packet.name)
+                    && sender.send(Ok(packet)).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn judge(&self, _: Request<JudgeRequest>) -> Result<Response<JudgeReply>, Code> {
-        Err(Code::unimplemented("judgements"))
+    async fn judge(&self, request: Request<JudgeRequest>) -> Result<Response<JudgeReply>, Code> {
+        let (reply, answer) = oneshot::channel();
+        let ending = || Code::unavailable("the agent is ending");
+        self.orders
+            .send(Order::Judge(Box::new(request.into_inner()), reply))
+            .await
+            .map_err(|_| ending())?;
+        let reply = answer.await.map_err(|_| ending())?;
+        reply.map(Response::new).map_err(Code::invalid_argument)
     }
 }
 
@@ -191,7 +251,8 @@ pub(crate) async fn serve(
     socket: String,
     node: NodeName,
     status: Arc<Status>,
-    dumps: DumpOrders,
+    orders: Orders,
+    counters: Counters,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let path = Path::new(&socket);
@@ -211,7 +272,9 @@ pub(crate) async fn serve(
     let service = Service {
         node,
         status,
-        dumps,
+        denied: Denied::new(orders.clone()),
+        orders,
+        counters,
         shutdown: shutdown.clone(),
     };
     tonic::transport::Server::builder()

@@ -21,7 +21,7 @@ use caracal_ids::NodeName;
 use caracal_runtime::{Reporter, Shutdown};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{agent::DumpOrder, calc::Batch, status::Status};
+use crate::{agent::Order, calc::Batch, status::Status};
 
 pub(crate) use cleanup::cleanup;
 
@@ -54,7 +54,7 @@ pub(crate) struct Parts {
     pub(crate) config: FelixConfig,
     pub(crate) status: Arc<Status>,
     pub(crate) health: Reporter,
-    pub(crate) dumps: mpsc::Receiver<DumpOrder>,
+    pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) shutdown: Shutdown,
 }
 

@@ -12,7 +12,9 @@
 mod agent;
 mod calc;
 mod cli;
+mod counters;
 mod dataplane;
+mod denied;
 mod keepsake;
 mod metrics;
 mod settings;

@@ -14,15 +14,16 @@ use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_config::{DatastoreType, FelixConfig};
 use caracal_datastore::{EtcdSettings, Material, Settings as DatastoreSettings, Source};
 use caracal_runtime::{
-    Health, Shutdown, Supervisor, TaskEnd, install_metrics, on_signals, serve_health, serve_metrics,
+    Health, Shutdown, Supervisor, TaskEnd, install_metrics, on_signals, serve_health, serve_metrics_and,
 };
 use caracal_store::{Backoff, Store, StoreError};
 use caracal_syncer::{Stream, Syncer};
 use tokio::sync::mpsc;
 
 use crate::{
-    agent,
+    agent::{self, Order, Orders},
     calc::Calc,
+    counters::Counters,
     dataplane,
     keepsake::{self, Keepsake},
     settings::Settings,
@@ -101,15 +102,21 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
     if config.health_enabled && !early {
         spawn_health(&mut tasks, &config, &health, &shutdown);
     }
+    let (orders, asked) = mpsc::channel(256);
+    let counters = Counters::new(orders.clone());
     if config.prometheus_metrics_enabled {
         let handle = install_metrics().map_err(anyhow::Error::msg).context("metrics")?;
         let (host, port) = (
             config.prometheus_metrics_host.clone().unwrap_or_default(),
             config.prometheus_metrics_port,
         );
-        let shutdown = shutdown.clone();
+        let (shutdown, counters) = (shutdown.clone(), counters.clone());
+        let rules = move || {
+            let counters = counters.clone();
+            async move { counters.text().await }
+        };
         tasks.spawn("metrics", async move {
-            serve_metrics(&host, port, handle, shutdown).await
+            serve_metrics_and(&host, port, handle, rules, shutdown).await
         });
     }
     crate::metrics::describe(settings.node().as_str());
@@ -123,7 +130,7 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
             returned(store, restart).await
         });
     }
-    wire(&mut tasks, settings, store, &health, &restart)?;
+    wire(&mut tasks, settings, store, &health, &restart, (counters, orders, asked))?;
     finish(tasks).await?;
     Ok(if restart.wanted.load(Ordering::Relaxed) {
         End::Again
@@ -138,19 +145,19 @@ fn wire(
     store: Arc<dyn Store>,
     health: &Health,
     restart: &Restart,
+    (counters, orders, asked): (Counters, Orders, mpsc::Receiver<Order>),
 ) -> anyhow::Result<()> {
     let shutdown = &restart.shutdown;
     let config = settings.config();
     let node = settings.node().clone();
     let status = Arc::new(Status::default());
     status.set_config(settings.to_json().to_string());
-    let (dumps, dump_orders) = mpsc::channel(4);
     let parts = dataplane::Parts {
         node: node.clone(),
         config: config.clone(),
         status: status.clone(),
         health: health.register("InternalDataplaneMainLoop", Some(PATIENCE)),
-        dumps: dump_orders,
+        orders: asked,
         shutdown: shutdown.clone(),
     };
     let (handle, end) = dataplane::spawn(parts).context("starting the dataplane's thread")?;
@@ -179,7 +186,7 @@ fn wire(
     tasks.spawn("calculation", calc.run(events, handle, stop));
     let stop = shutdown.clone();
     tasks.spawn("agent API", async move {
-        agent::serve(config.agent_socket, node, status, dumps, stop)
+        agent::serve(config.agent_socket, node, status, orders, counters, stop)
             .await
             .map_err(|e| format!("{e:#}"))
     });

@@ -14,6 +14,8 @@ pub(crate) fn interfaces(table: &TableState, problems: &[Problem]) -> BTreeMap<S
         let why = format!("the kernel refused {}: {}", p.object, p.why);
         match &p.object {
             Object::Table(_) => whole = Some(why),
+            // Nothing is decided by counting.
+            Object::Counter(_) => {}
             Object::Chain(chain) | Object::Rule(chain, _) => {
                 bad.insert(chain, why);
             }

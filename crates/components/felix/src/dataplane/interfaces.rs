@@ -101,6 +101,12 @@ impl Interfaces {
         }
     }
 
+    /// The name of the link with this number.
+    pub(crate) fn name_of(&self, index: u32) -> Option<&str> {
+        let mut links = self.links.values();
+        links.find(|l| l.index == index).map(|l| l.name.as_str())
+    }
+
     /// Why a workload's interface cannot carry packets; `Ok` when it can.
     pub(crate) fn usable(&self, name: &str) -> Result<(), String> {
         match self.links.get(name) {

@@ -1,5 +1,6 @@
 //! The dataplane's loop.
 
+mod ask;
 mod publish;
 
 use std::{
@@ -16,7 +17,7 @@ use caracal_ids::WorkloadId;
 use caracal_link::{Groups, Monitor, Rtnl};
 use caracal_net::Family;
 use caracal_nft::{Config as NftConfig, Nft, Wait};
-use caracal_rules::{Compiler, ir::IfName};
+use caracal_rules::{Compiler, Counted, RulesConfig, ir::IfName};
 use caracal_runtime::{Reporter, Shutdown};
 use caracal_update::InSync;
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
@@ -29,8 +30,9 @@ use super::{
     network::Network,
 };
 use crate::{
-    agent::DumpOrder,
+    agent::Order,
     calc::Batch,
+    denied,
     status::{Applied, Status},
 };
 
@@ -79,6 +81,10 @@ struct Worker {
     /// Changes since memory was last given back.
     changes: usize,
     problems: Vec<caracal_nft::Problem>,
+    /// The log group that is told of denied packets, where the kernel has such a log.
+    denied_group: Option<u16>,
+    /// What is counted, in the order of the counters' names; nothing while it may have changed.
+    counted: Option<Arc<Vec<Counted>>>,
 }
 
 /// Runs until the shutdown or until the calculation ends.
@@ -88,7 +94,7 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
         config,
         status,
         health,
-        dumps,
+        orders,
         shutdown,
     } = parts;
     if let Err(e) = prepare_host(config.ipv6_support) {
@@ -103,9 +109,19 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
     };
     let mut monitor = Monitor::open(groups)?;
     monitor.ignore(&rtnl);
+    let mut nft = Nft::open(nft_config(&config))?;
+    let denied_group = Some(denied::GROUP).filter(|group| nft.can_log_to(*group));
+    if denied_group.is_none() {
+        tracing::warn!("this kernel has no netlink log of packets: denied packets cannot be watched");
+    }
     let mut worker = Worker {
-        compiler: Compiler::new(rules_config(&config)),
-        nft: Nft::open(nft_config(&config))?,
+        compiler: Compiler::new(RulesConfig {
+            denied_group,
+            ..rules_config(&config)
+        }),
+        nft,
+        denied_group,
+        counted: None,
         nft_started: false,
         policy_error: None,
         afflicted: BTreeMap::new(),
@@ -142,7 +158,7 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
     worker
         .health
         .report(false, "waiting for the first complete state");
-    worker.serve(batches, dumps, shutdown).await
+    worker.serve(batches, orders, shutdown).await
 }
 
 fn nft_config(config: &FelixConfig) -> NftConfig {
@@ -171,7 +187,7 @@ impl Worker {
     async fn serve(
         &mut self,
         mut batches: mpsc::Receiver<Batch>,
-        mut dumps: mpsc::Receiver<DumpOrder>,
+        mut orders: mpsc::Receiver<Order>,
         shutdown: Shutdown,
     ) -> anyhow::Result<()> {
         let links = watch(self.monitor.as_fd()).context("watching the links")?;
@@ -201,7 +217,7 @@ impl Worker {
                     outcome.context("watching nftables")?;
                     self.follow_tables();
                 }
-                Some(order) = dumps.recv() => self.show(order),
+                Some(order) = orders.recv() => self.answer(order),
                 () = sleep_until(wake.into()) => self.on_time(),
             }
             self.apply();
@@ -271,6 +287,7 @@ impl Worker {
     }
 
     fn take(&mut self, batch: Batch) {
+        self.counted = None;
         metrics::histogram!("felix_int_dataplane_msg_batch_size").record(batch.deltas.len() as f64);
         self.changes = self.changes.saturating_add(batch.deltas.len());
         metrics::counter!("felix_int_dataplane_messages").increment(batch.deltas.len() as u64);
@@ -297,7 +314,10 @@ impl Worker {
         }
         self.applied.revisions.extend(batch.revisions);
         if let Some(config) = batch.config {
-            self.compiler.set_config(rules_config(&config));
+            self.compiler.set_config(RulesConfig {
+                denied_group: self.denied_group,
+                ..rules_config(&config)
+            });
             self.network.configure(&config);
             self.files
                 .set_prefix(config.endpoint_status_path_prefix.as_deref());

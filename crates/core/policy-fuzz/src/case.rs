@@ -1,13 +1,14 @@
 use caracal_api::{Resource, value_to_yaml};
 use caracal_oracle::{Host, Trip};
 use caracal_update::SliceUpdate;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// The node whose packets are judged.
 pub const NODE: &str = "here";
 
 /// A cluster, a host, and packets.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Case {
     /// What it was made of.
     pub seed: u64,

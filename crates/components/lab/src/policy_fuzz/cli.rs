@@ -2,10 +2,13 @@
 
 use std::{
     ffi::OsString,
-    io::{IsTerminal, Write},
+    fs::File,
+    io::{BufRead, BufReader, IsTerminal, Write},
+    path::{Path, PathBuf},
 };
 
-use caracal_policy_fuzz::{Case, Dataplane, Model, check, shrink};
+use anyhow::Context;
+use caracal_policy_fuzz::{Case, Dataplane, Model, Reference, check, shrink};
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -53,6 +56,9 @@ struct Cli {
     /// Show the first case instead of judging.
     #[arg(long)]
     show: bool,
+    /// Instead: judges the cases of a file, one JSON object a line, - for standard input; for each a line with its verdicts.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["show", "history", "cases", "seed", "packets"])]
+    file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -85,6 +91,15 @@ pub fn run(args: Vec<OsString>) -> i32 {
     if cli.show {
         print(&cli.case(0).to_yaml());
         return 0;
+    }
+    if let Some(file) = &cli.file {
+        return match cli.judge_file(file) {
+            Ok(code) => code,
+            Err(e) => {
+                eprintln!("caracal policy-fuzz: {e:#}");
+                NOT_DONE
+            }
+        };
     }
     let progress = cli.progress();
     let outcome = cli.judge_all(&progress);
@@ -141,6 +156,37 @@ impl Cli {
                 })
             }
         }
+    }
+
+    /// Judges the cases of a file one by one; whoever writes them may wait for each answer.
+    fn judge_file(&self, path: &Path) -> anyhow::Result<i32> {
+        let lines: Box<dyn BufRead> = match path.to_str() {
+            Some("-") => Box::new(BufReader::new(std::io::stdin())),
+            _ => Box::new(BufReader::new(
+                File::open(path).with_context(|| format!("opening {}", path.display()))?,
+            )),
+        };
+        let mut dataplane: Box<dyn Dataplane> = match self.dataplane {
+            Through::Model => Box::new(Model::default()),
+            Through::Nftables => Box::new(Kernel::start()?),
+        };
+        let mut code = 0;
+        for (number, line) in lines.lines().enumerate() {
+            let place = || format!("{}, line {}", path.display(), number + 1);
+            let case: Case = serde_json::from_str(&line.with_context(place)?).with_context(place)?;
+            let (_, difference) = check(&case, dataplane.as_mut())
+                .map_err(anyhow::Error::msg)
+                .with_context(place)?;
+            let reference = Reference::new(&case, None);
+            let allowed: Vec<bool> = case.trips.iter().map(|t| reference.allows(t)).collect();
+            let difference = difference.map(|d| d.to_string());
+            if difference.is_some() {
+                code = DIFFERENT;
+            }
+            let value = json!({"allowed": allowed, "agreed": difference.is_none(), "difference": difference});
+            print(&format!("{value}\n"));
+        }
+        Ok(code)
     }
 
     fn each(
@@ -247,15 +293,17 @@ fn judge(case: &Case, dataplane: &mut dyn Dataplane, budget: usize) -> Result<us
         |d| d.to_string(),
     );
     Err(Failure::Different(format!(
-        "{}\n{}\nseed {seed}: not all agree\n{difference}",
+        "{}# for --file: {}\n{}\nseed {seed}: not all agree\n{difference}",
         small.to_yaml(),
+        serde_json::to_string(&small).unwrap_or_default(),
         dataplane.show(),
     )))
 }
 
 /// Prints, and does not mind a reader that went away.
 fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut out = std::io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 #[cfg(test)]

@@ -4,5 +4,10 @@
 mod lab;
 mod pod_starts;
 mod policy_check;
+mod policy_fuzz;
 mod prober;
 mod world;
+
+/// The same sentences that the pure crates judge by a model of the kernel.
+#[path = "../../../../core/policy-fuzz/tests/it/sentences.rs"]
+mod sentences;

@@ -1,0 +1,203 @@
+//! §3.1 to §3.5: the order of tiers and policies, their ends, actions, types, staged policies.
+
+use caracal_api::Kind;
+use serde_json::json;
+
+use super::{World, allow, deny};
+
+pub(super) fn tiers_go_by_order_then_by_name_and_those_without_order_come_last(w: &mut World<'_>) {
+    w.put("Tier", "b-first", json!({"order": 1, "defaultAction": "Pass"}));
+    w.put("Tier", "a-second", json!({"order": 2, "defaultAction": "Pass"}));
+    w.rules("deny", json!({"tier": "b-first", "ingress": deny(80)}));
+    w.rules("allow", json!({"tier": "a-second", "ingress": allow(80)}));
+    assert!(!w.reached("192.0.2.9", 80), "order comes before the name");
+    w.put("Tier", "b-first", json!({"order": 2, "defaultAction": "Pass"}));
+    assert!(w.reached("192.0.2.9", 80), "one order: by name");
+    w.put("Tier", "a-second", json!({"defaultAction": "Pass"}));
+    assert!(!w.reached("192.0.2.9", 80), "without order: last");
+    w.rules("late", json!({"ingress": allow(80)}));
+    w.gone(Kind::GlobalNetworkPolicy, "deny");
+    w.rules("allow", json!({"tier": "a-second", "ingress": deny(80)}));
+    assert!(w.reached("192.0.2.9", 80), "last is behind the tier default, too");
+}
+
+pub(super) fn policy_of_a_tier_that_does_not_exist_is_enforced_behind_all_others_and_its_end_denies(
+    w: &mut World<'_>,
+) {
+    w.rules("lost", json!({"tier": "nowhere", "ingress": deny(80)}));
+    assert!(!w.reached("192.0.2.9", 80) && !w.reached("192.0.2.9", 81));
+    w.rules("lost", json!({"tier": "nowhere", "ingress": allow(80)}));
+    assert!(w.reached("192.0.2.9", 80) && !w.reached("192.0.2.9", 81));
+    w.rules("known", json!({"ingress": deny(80)}));
+    assert!(!w.reached("192.0.2.9", 80), "tiers that exist come first");
+}
+
+pub(super) fn policies_go_by_order_and_those_without_order_come_last(w: &mut World<'_>) {
+    w.rules("a", json!({"order": 10, "ingress": deny(80)}));
+    w.rules("b", json!({"order": -1.5, "ingress": allow(80)}));
+    assert!(w.reached("192.0.2.9", 80));
+    w.rules("b", json!({"ingress": allow(80)}));
+    assert!(!w.reached("192.0.2.9", 80));
+}
+
+pub(super) fn ties_are_broken_by_name_namespace_and_kind_as_one_text(w: &mut World<'_>) {
+    for before in ["a-b", "a.b"] {
+        w.clear();
+        w.rules("a", json!({"ingress": deny(80)}));
+        w.rules(before, json!({"ingress": allow(80)}));
+        assert!(
+            w.reached("192.0.2.9", 80),
+            "{before} sorts before a, for what follows a is a slash"
+        );
+    }
+    w.clear();
+    w.rules("a", json!({"ingress": deny(80)}));
+    w.rules("red/a", json!({"ingress": allow(80)}));
+    assert!(
+        !w.reached("192.0.2.9", 80),
+        "the global one has no namespace, and sorts first"
+    );
+}
+
+pub(super) fn kinds_and_namespaces_keep_policies_of_one_name_apart(w: &mut World<'_>) {
+    w.rules("same", json!({"ingress": allow(80)}));
+    w.rules("red/same", json!({"ingress": allow(81)}));
+    w.rules("blue/same", json!({"ingress": allow(82)}));
+    w.put(
+        "StagedGlobalNetworkPolicy",
+        "same",
+        json!({"tier": "default", "types": ["Ingress"], "ingress": allow(83)}),
+    );
+    assert!(w.reached("192.0.2.9", 80) && w.reached("192.0.2.9", 81));
+    assert!(!w.reached("192.0.2.9", 82) && !w.reached("192.0.2.9", 83));
+}
+
+pub(super) fn the_end_of_a_tier_acts_only_in_directions_that_an_enforced_policy_of_it_governs(
+    w: &mut World<'_>,
+) {
+    assert!(w.reached("192.0.2.9", 80), "no policy: the profile decides");
+    w.rules("p", json!({"ingress": allow(80)}));
+    assert!(w.reached("192.0.2.9", 80) && !w.reached("192.0.2.9", 81));
+    assert!(w.reaches("192.0.2.9", 81), "nothing governs egress");
+    w.rules("p", json!({"selector": "app == 'other'", "ingress": allow(80)}));
+    assert!(w.reached("192.0.2.9", 81), "it selects another one");
+}
+
+pub(super) fn a_tier_that_passes_at_its_end_leads_to_the_next_and_the_last_to_the_profiles(
+    w: &mut World<'_>,
+) {
+    w.put("Tier", "first", json!({"order": 1, "defaultAction": "Pass"}));
+    w.rules("a", json!({"tier": "first", "ingress": deny(80)}));
+    assert!(!w.reached("192.0.2.9", 80) && w.reached("192.0.2.9", 81));
+    w.rules("b", json!({"ingress": allow(82)}));
+    assert!(!w.reached("192.0.2.9", 81) && w.reached("192.0.2.9", 82));
+    w.put("Tier", "first", json!({"order": 1, "defaultAction": "Deny"}));
+    assert!(
+        !w.reached("192.0.2.9", 82),
+        "what denies at its end leaves nothing to the next"
+    );
+    w.put("Tier", "first", json!({"order": 1}));
+    assert!(
+        !w.reached("192.0.2.9", 82),
+        "and that is what a tier does that says nothing"
+    );
+}
+
+pub(super) fn a_policy_governs_the_directions_of_its_types_whatever_rules_it_has(w: &mut World<'_>) {
+    w.rules("p", json!({"types": ["Egress"]}));
+    assert!(w.reached("192.0.2.9", 80) && !w.reaches("192.0.2.9", 80));
+    w.rules(
+        "p",
+        json!({"types": ["Ingress"], "ingress": allow(80), "egress": deny(80)}),
+    );
+    assert!(w.reached("192.0.2.9", 80) && w.reaches("192.0.2.9", 80));
+}
+
+pub(super) fn a_stored_policy_without_types_governs_both_directions(w: &mut World<'_>) {
+    w.rules("p", json!({"types": [], "ingress": allow(80)}));
+    assert!(w.reached("192.0.2.9", 80) && !w.reached("192.0.2.9", 81));
+    assert!(!w.reaches("192.0.2.9", 80));
+}
+
+pub(super) fn staged_policies_decide_nothing_and_count_for_no_end(w: &mut World<'_>) {
+    let staged = json!({"tier": "default", "types": ["Ingress"], "ingress": deny(80)});
+    w.put("StagedGlobalNetworkPolicy", "s", staged.clone());
+    w.put("StagedNetworkPolicy", "red/s", staged);
+    w.put(
+        "StagedKubernetesNetworkPolicy",
+        "red/k",
+        json!({"podSelector": {}, "policyTypes": ["Ingress"]}),
+    );
+    assert!(w.reached("192.0.2.9", 80) && w.reached("192.0.2.9", 81));
+    w.rules("s", json!({"ingress": allow(80)}));
+    w.put(
+        "StagedGlobalNetworkPolicy",
+        "s",
+        json!({"tier": "default", "stagedAction": "Delete"}),
+    );
+    assert!(
+        w.reached("192.0.2.9", 80) && !w.reached("192.0.2.9", 81),
+        "what is to be deleted is enforced"
+    );
+}
+
+pub(super) fn allow_and_deny_are_the_last_word_and_log_goes_on(w: &mut World<'_>) {
+    w.put("Tier", "first", json!({"order": 1, "defaultAction": "Pass"}));
+    w.rules(
+        "a",
+        json!({"tier": "first", "ingress": [
+            {"action": "Log"},
+            {"action": "Allow", "protocol": "TCP", "destination": {"ports": [80]}},
+            {"action": "Deny", "protocol": "TCP", "destination": {"ports": [80, 81]}},
+        ]}),
+    );
+    w.rules("b", json!({"ingress": deny(80)}));
+    assert!(w.reached("192.0.2.9", 80), "no later rule or tier is asked");
+    w.rules("b", json!({"ingress": allow(81)}));
+    assert!(!w.reached("192.0.2.9", 81));
+}
+
+pub(super) fn pass_skips_the_rest_of_its_tier_and_leads_from_the_last_one_to_the_profiles(w: &mut World<'_>) {
+    w.put("Tier", "first", json!({"order": 1, "defaultAction": "Deny"}));
+    w.rules(
+        "a",
+        json!({"tier": "first", "order": 1, "ingress": [{"action": "Pass"}]}),
+    );
+    w.rules("b", json!({"tier": "first", "order": 2, "ingress": deny(80)}));
+    assert!(w.reached("192.0.2.9", 80), "neither the next policy nor the end");
+    w.rules(
+        "c",
+        json!({"ingress": [{"action": "Pass", "protocol": "TCP"}, {"action": "Deny"}]}),
+    );
+    assert!(w.reached("192.0.2.9", 80), "the profile allows");
+    w.put("Profile", "open", json!({"egress": [{"action": "Allow"}]}));
+    assert!(!w.reached("192.0.2.9", 80), "the profile says nothing");
+}
+
+pub(super) fn a_policy_without_a_matching_rule_leaves_it_to_the_next_of_its_tier(w: &mut World<'_>) {
+    w.rules("a", json!({"order": 1, "ingress": allow(80)}));
+    w.rules("b", json!({"order": 2, "ingress": allow(81)}));
+    assert!(w.reached("192.0.2.9", 80) && w.reached("192.0.2.9", 81) && !w.reached("192.0.2.9", 82));
+}
+
+pub(super) fn without_profiles_and_with_one_that_does_not_exist_everything_is_denied(w: &mut World<'_>) {
+    w.pod(0, "red", json!({}), json!({"profiles": []}));
+    assert!(!w.reached("192.0.2.9", 80) && !w.reaches("192.0.2.9", 80));
+    w.pod(0, "red", json!({}), json!({"profiles": ["missing", "open"]}));
+    assert!(!w.reached("192.0.2.9", 80));
+}
+
+pub(super) fn profiles_are_asked_in_their_order_and_pass_in_one_leads_to_the_next(w: &mut World<'_>) {
+    w.put(
+        "Profile",
+        "closed",
+        json!({"ingress": [
+            {"action": "Pass", "protocol": "TCP", "destination": {"ports": [81]}},
+            {"action": "Deny"},
+        ]}),
+    );
+    w.pod(0, "red", json!({}), json!({"profiles": ["closed", "open"]}));
+    assert!(!w.reached("192.0.2.9", 80) && w.reached("192.0.2.9", 81));
+    w.pod(0, "red", json!({}), json!({"profiles": ["open", "closed"]}));
+    assert!(w.reached("192.0.2.9", 80));
+}

@@ -17,15 +17,18 @@
 //! ```
 
 mod background;
+mod cni;
 mod etcd;
 mod isolate;
 pub mod ledger;
 mod needs;
+mod partition;
 mod pki;
 mod wait;
 
 pub use background::Background;
 pub use caracal_sys::NetNs;
+pub use cni::{CniAttachment, CniFailure, CniRuntime};
 pub use etcd::{Etcd, EtcdCluster};
 pub use isolate::{DEFAULT_LIMIT, isolate, private_dir, test_name};
 pub use needs::{find_tool, missing, skip};

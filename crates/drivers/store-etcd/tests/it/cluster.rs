@@ -1,11 +1,11 @@
 //! Three etcd that are one cluster: members die, the leader changes, one is cut off, space runs out, history goes.
 
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_store::{ListOptions, Store, StoreError, WatchEvent, WatchFrom};
 use caracal_store_etcd::{EtcdSettings, EtcdStore};
-use caracal_testkit::{Etcd, EtcdCluster, eventually, find_tool, needs, netns};
+use caracal_testkit::{Etcd, EtcdCluster, eventually, needs, netns};
 use futures::StreamExt;
 
 use crate::etcd::{runtime, set};
@@ -151,100 +151,16 @@ fn netns_a_client_leaves_the_minority() {
     };
     rt.block_on(insist(&store, set("before")));
     rt.block_on(follower.until(&BTreeSet::from(["before".to_owned()])));
-    cut_off(&cluster.members);
+    cluster.cut_off(0);
     rt.block_on(async {
         insist(&store, set("during")).await;
         follower.until(&BTreeSet::from(["during".to_owned()])).await;
     });
-    nft(&["flush", "ruleset"]);
+    cluster.heal();
     rt.block_on(async {
         insist(&store, set("healed")).await;
         follower.until(&BTreeSet::from(["healed".to_owned()])).await;
     });
-}
-
-/// Cuts the first member off from its peers: packets to its port, and from its process to theirs.
-fn cut_off(members: &[Etcd]) {
-    nft(&["add", "table", "inet", "partition"]);
-    nft(&[
-        "add",
-        "chain",
-        "inet",
-        "partition",
-        "out",
-        "{ type filter hook output priority 0 ; }",
-    ]);
-    let port = members[0].peer_port().to_string();
-    for side in ["dport", "sport"] {
-        nft(&[
-            "add",
-            "rule",
-            "inet",
-            "partition",
-            "out",
-            "tcp",
-            side,
-            &port,
-            "drop",
-        ]);
-    }
-    // What it opened to the others cannot be told from what they open to each other, but by its sockets.
-    let pid = members[0].pid();
-    for (inode_port, peer) in outgoing(pid, members) {
-        for (a, b) in [(inode_port, peer), (peer, inode_port)] {
-            let (a, b) = (a.to_string(), b.to_string());
-            nft(&[
-                "add",
-                "rule",
-                "inet",
-                "partition",
-                "out",
-                "tcp",
-                "sport",
-                &a,
-                "tcp",
-                "dport",
-                &b,
-                "drop",
-            ]);
-        }
-    }
-}
-
-/// Local ports of a process's connections to its peers' ports.
-fn outgoing(pid: u32, members: &[Etcd]) -> Vec<(u16, u16)> {
-    let peers: Vec<_> = members[1..].iter().map(Etcd::peer_port).collect();
-    let mut inodes = BTreeSet::new();
-    for fd in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
-        let target = std::fs::read_link(fd.path()).unwrap_or_default();
-        let text = target.to_string_lossy().into_owned();
-        inodes.extend(
-            text.strip_prefix("socket:[")
-                .map(|t| t.trim_end_matches(']').to_owned()),
-        );
-    }
-    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
-    let port = |text: &str| u16::from_str_radix(text.rsplit(':').next().unwrap_or_default(), 16).unwrap_or(0);
-    let mut found = Vec::new();
-    for line in table.lines().skip(1) {
-        let columns: Vec<_> = line.split_whitespace().collect();
-        if inodes.contains(columns[9]) && peers.contains(&port(columns[2])) {
-            found.push((port(columns[1]), port(columns[2])));
-        }
-    }
-    found
-}
-
-fn nft(args: &[&str]) {
-    let done = Command::new(find_tool("nft").unwrap())
-        .args(args)
-        .output()
-        .unwrap();
-    assert!(
-        done.status.success(),
-        "nft {args:?}: {}",
-        String::from_utf8_lossy(&done.stderr)
-    );
 }
 
 #[test]
@@ -296,7 +212,7 @@ fn a_full_etcd_says_so_and_serves_again_with_room() {
         &["defrag"],
         &["alarm", "disarm"],
     ] {
-        etcdctl(&etcd, args);
+        etcd.ctl(args);
     }
     eventually(Duration::from_secs(10), || {
         rt.block_on(store.create(set("room")))
@@ -327,7 +243,7 @@ fn a_watch_whose_history_is_compacted_expires_and_the_follower_lists_again() {
     let page = rt
         .block_on(store.list_all(Kind::NetworkSet, &ListOptions::default()))
         .unwrap();
-    etcdctl(&etcd, &["compact", &page.watch_from.0]);
+    etcd.ctl(&["compact", &page.watch_from.0]);
     let from = follower.from.clone().unwrap();
     // etcd accepts the watch first and cancels it then.
     let expired = rt.block_on(async {
@@ -339,18 +255,4 @@ fn a_watch_whose_history_is_compacted_expires_and_the_follower_lists_again() {
         "{expired:?}"
     );
     rt.block_on(follower.until(&["b", "c", "d"].map(str::to_owned).into()));
-}
-
-pub(crate) fn etcdctl(etcd: &Etcd, args: &[&str]) {
-    let mut command = Command::new(find_tool("etcdctl").unwrap());
-    command
-        .env("ETCDCTL_API", "3")
-        .args(["--endpoints", &etcd.endpoint()]);
-    let done = command
-        .args(args)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.success(), "etcdctl {args:?}: {said}");
 }

@@ -9,7 +9,7 @@ use caracal_testkit::{Authority, Etcd, Issued, needs};
 use futures::StreamExt;
 
 use crate::{
-    cluster::{etcdctl, insist},
+    cluster::insist,
     etcd::{runtime, set},
 };
 
@@ -149,9 +149,9 @@ fn users_log_in_and_sessions_that_end_are_opened_again() {
         &["user", "add", "guest:pw"],
         &["user", "grant-role", "root", "root"],
     ] {
-        etcdctl(&etcd, args);
+        etcd.ctl(args);
     }
-    etcdctl(&etcd, &["auth", "enable"]);
+    etcd.ctl(&["auth", "enable"]);
     let store = EtcdStore::new(&with_login).unwrap();
     rt.block_on(async {
         store.create(set("a")).await.unwrap();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod cluster;
 mod etcd;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

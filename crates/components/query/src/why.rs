@@ -1,6 +1,6 @@
 //! `caracal why`: why a packet is allowed or denied.
 //!
-//! - `cli` is the command line; `traffic` reads `PORT/PROTO`, `party` finds who is meant; `travel` sends a packet past
+//! - `cli` is the command line; `traffic` reads `PORT/PROTO`, `party` and `service` find who is meant; `travel` sends a packet past
 //!   every endpoint on its way; `explain` turns the oracle's path into a [`report`], `text` prints it.
 
 mod cli;
@@ -9,6 +9,7 @@ mod explain;
 mod party;
 mod report;
 mod rules;
+mod service;
 mod text;
 mod traffic;
 mod travel;
@@ -20,7 +21,10 @@ use clap::Parser;
 use crate::failure::Failure;
 use crate::{Io, input, kernel, world::World};
 use cli::{Cli, Format};
+use party::Party;
 use report::Answer;
+use service::Balanced;
+use traffic::Traffic;
 
 pub(crate) use cli::Kernel as Reads;
 pub(crate) use report::Kernel;
@@ -104,19 +108,36 @@ fn ask(
 ) -> Result<Vec<Answer>, Failure> {
     let world = World::new(input::state(io, &cli.filename, cli.config.as_deref())?);
     let source = party::find(&world, &cli.source, &cli.namespace)?;
-    let destination = party::find(&world, &cli.destination, &cli.namespace)?;
-    let passages = travel::trips(
-        &world,
-        &source,
-        &destination,
-        traffic,
-        cli.families(),
-        cli.source_port,
-    )?;
-    passages
-        .into_iter()
-        .map(|p| explain::explain(&world, p, live))
-        .collect()
+    let ask_one = |destination: &Party, traffic: &Traffic, service: Option<&Balanced>| {
+        let families = cli.families();
+        let passages = travel::trips(
+            &world,
+            &source,
+            destination,
+            traffic,
+            families,
+            cli.source_port,
+            service,
+        )?;
+        let answers = passages.into_iter().map(|p| explain::explain(&world, p, live));
+        answers.collect::<Result<Vec<_>, Failure>>()
+    };
+    let Some(service) = service::find(&world, &cli.destination, &cli.namespace, traffic)? else {
+        let destination = party::find(&world, &cli.destination, &cli.namespace)?;
+        return ask_one(&destination, traffic, None);
+    };
+    let mut answers = Vec::new();
+    for (pod, port) in &service.pods {
+        let translated = Traffic::Port(service.port.proto, *port);
+        let mut some = ask_one(pod, &translated, Some(&service))?;
+        for answer in &mut some {
+            answer
+                .remarks
+                .insert(0, service.remark(answer.destination.address, *port));
+        }
+        answers.extend(some);
+    }
+    Ok(answers)
 }
 
 fn code(answers: &[Answer]) -> i32 {

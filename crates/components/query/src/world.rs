@@ -101,6 +101,9 @@ impl World {
                 value: Some(value.clone()),
             });
         }
+        for slice in self.state.slices() {
+            engine.apply_slice(&slice);
+        }
         let mut desired = Desired::default();
         desired.apply_all(engine.flush());
         let config = self.config(name);

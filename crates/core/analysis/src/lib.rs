@@ -20,5 +20,5 @@ mod suite;
 pub use diff::{Change, Diff, Headers, Party, Subject, diff};
 pub use lint::{Finding, Severity, lint};
 pub use names::endpoint_name;
-pub use state::{HostPod, KINDS, State, give_addresses};
+pub use state::{HostPod, KINDS, Service, ServicePort, State, Target, give_addresses};
 pub use suite::{Coverage, Outcome, Suite, Verdicts};

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod pods;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use caracal_convert::{Namespace, ServiceAccount, namespace_profile, service_acco
 use caracal_update::Update;
 
 pub use addresses::give_addresses;
+pub use services::{Service, ServicePort, Target};
 
 /// The tiers that always exist.
 const FIXED_TIERS: [&str; 3] = ["kube-admin", "default", "kube-baseline"];
@@ -56,6 +58,7 @@ pub struct HostPod {
 pub struct State {
     pub(crate) objects: BTreeMap<ResourceKey, Arc<Resource>>,
     pub(crate) host_pods: Vec<HostPod>,
+    services: Vec<Service>,
     /// Where each object was read, for messages.
     origins: BTreeMap<ResourceKey, String>,
     skipped: BTreeSet<String>,
@@ -101,6 +104,14 @@ impl State {
         self.host_pods.extend(other.host_pods);
         self.host_pods.sort();
         self.host_pods.dedup();
+        let replaced = |s: &Service| {
+            other
+                .services
+                .iter()
+                .any(|o| (&o.namespace, &o.name) == (&s.namespace, &s.name))
+        };
+        self.services.retain(|s| !replaced(s));
+        self.services.extend(other.services);
     }
 
     /// Adds what every cluster has: the tiers that always exist and, for the endpoints' namespaces and service accounts,
@@ -221,6 +232,9 @@ impl State {
         if foreign.kind == "Pod" {
             return self.take_pod(&foreign, origin);
         }
+        if foreign.kind == "Service" {
+            return self.take_service(&foreign, origin);
+        }
         let converted = caracal_convert::foreign(&foreign).map_err(|e| e.to_string())?;
         converted
             .into_iter()
@@ -276,7 +290,7 @@ fn here(resource: &Arc<Resource>) -> Arc<Resource> {
 
 /// Whether an object was refused only because it is of a kind of others, such as a Deployment.
 fn is_of_no_concern(e: &caracal_api::ManifestError) -> bool {
-    const OURS: [&str; 4] = ["Namespace", "ServiceAccount", "Pod", "NetworkPolicy"];
+    const OURS: [&str; 5] = ["Namespace", "ServiceAccount", "Pod", "Service", "NetworkPolicy"];
     let foreign = |kind: &String| !OURS.contains(&kind.as_str()) && Kind::parse(kind).is_none();
     let by_version = |p: &caracal_api::Problem| p.path == caracal_api::FieldPath::of("apiVersion");
     e.kind.as_ref().is_some_and(foreign) && e.problems.iter().all(by_version)

@@ -21,6 +21,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("v1", "Namespace"),
     ("v1", "ServiceAccount"),
     ("v1", "Pod"),
+    ("v1", "Service"),
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"),
 ];

@@ -36,7 +36,7 @@ pub use error::{ConvertError, Converted};
 pub use foreign::foreign;
 pub use kube::{
     Container, ContainerPort, ContainerState, ContainerStatus, KubeNetworkPolicy, Namespace, Pod, PodIp,
-    PodSpec, PodStatus, ServiceAccount,
+    PodSpec, PodStatus, Service, ServiceAccount, ServicePort, ServiceSpec,
 };
 pub use name::{BadWepName, WepName, namespace_profile, service_account_profile, veth_name};
 pub use network_policy::{POLICY_PREFIX, network_policy, staged_network_policy};

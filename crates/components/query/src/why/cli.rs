@@ -15,7 +15,8 @@ pub(super) struct Cli {
     /// Who sends: a pod (ns/name, or name with -n), a host endpoint, a node, or an address
     #[arg(value_name = "SRC")]
     pub(super) source: String,
-    /// Who receives: as SRC
+    /// Who receives: as SRC, or a service (ns/name or its address) where manifests have Services; svc: before a name
+    /// that a pod has as well
     #[arg(value_name = "DST")]
     pub(super) destination: String,
     /// What is sent: 8080/tcp, http/tcp (a named port of DST), icmp, icmp/8/0, or proto/47

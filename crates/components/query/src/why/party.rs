@@ -74,7 +74,7 @@ impl Party {
         )))
     }
 
-    fn of_workload(w: &Object<WorkloadEndpointSpec>) -> Self {
+    pub(super) fn of_workload(w: &Object<WorkloadEndpointSpec>) -> Self {
         let port = |p: &caracal_api::WorkloadPort| Some((p.name.clone(), p.protocol.proto()?, p.port));
         Self {
             name: endpoint_name(w),
@@ -117,6 +117,11 @@ impl Party {
             ports: Vec::new(),
         }
     }
+}
+
+/// Whether a pod, host endpoint or node has the name.
+pub(super) fn is_known(world: &World, name: &str, namespace: &str) -> bool {
+    find(world, name, namespace).is_ok()
 }
 
 /// Finds who is meant.

@@ -7,6 +7,7 @@ use caracal_net::Family;
 use caracal_oracle::{Host, Packet, Trip, Way};
 
 use super::party::{Party, Place};
+use super::service::Balanced;
 use super::traffic::Traffic;
 use crate::failure::Failure;
 use crate::world::{Node, UNKNOWN, World, first};
@@ -31,17 +32,19 @@ pub(super) fn trips(
     traffic: &Traffic,
     families: &[Family],
     sport: u16,
+    service: Option<&Balanced>,
 ) -> Result<Vec<Passage>, Failure> {
     let mut all = Vec::new();
     for family in families {
         let addresses = [source, destination].map(|p| first(&p.addresses, *family));
         if let [Some(src), Some(dst)] = addresses {
-            all.push(passage(
-                world,
-                source,
-                destination,
-                traffic.packet(src, dst, sport, destination)?,
-            )?);
+            let packet = traffic.packet(src, dst, sport, destination)?;
+            let original = service.and_then(|s| s.original(*family));
+            // A service without address of the family is not reached by it; a headless one has none at all.
+            if service.is_some_and(|s| !s.addresses.is_empty()) && original.is_none() {
+                continue;
+            }
+            all.push(passage(world, source, destination, packet, original)?);
         }
     }
     if all.is_empty() {
@@ -74,7 +77,13 @@ pub(super) fn trips(
     Ok(all)
 }
 
-fn passage(world: &World, source: &Party, destination: &Party, packet: Packet) -> Result<Passage, Failure> {
+fn passage(
+    world: &World,
+    source: &Party,
+    destination: &Party,
+    packet: Packet,
+    original: Option<(IpAddr, u16)>,
+) -> Result<Passage, Failure> {
     let (from, to) = (source.place.node(), destination.place.node());
     let mut nodes = Vec::new();
     if let Some(name) = from {
@@ -85,14 +94,16 @@ fn passage(world: &World, source: &Party, destination: &Party, packet: Packet) -
             Some(outer(world, name, destination, packet.dst))
         };
         if let Some(way) = way(&node, source, destination, (None, out)) {
-            nodes.push((name.to_owned(), node, trip(packet, way)));
+            // The first node on the way translates.
+            nodes.push((name.to_owned(), node, trip(packet, original, way)));
         }
     }
     if let Some(name) = to.filter(|_| to != from) {
         let node = world.node(name)?;
         let inward = Some(outer(world, name, source, packet.dst));
         if let Some(way) = way(&node, source, destination, (inward, None)) {
-            nodes.push((name.to_owned(), node, trip(packet, way)));
+            let original = original.filter(|_| from.is_none());
+            nodes.push((name.to_owned(), node, trip(packet, original, way)));
         }
     }
     Ok(Passage {
@@ -103,10 +114,10 @@ fn passage(world: &World, source: &Party, destination: &Party, packet: Packet) -
     })
 }
 
-fn trip(packet: Packet, way: Way) -> Trip {
+fn trip(packet: Packet, original: Option<(IpAddr, u16)>, way: Way) -> Trip {
     Trip {
         packet,
-        original: None,
+        original,
         way,
         spoofed: false,
     }

@@ -6,5 +6,6 @@ mod kernel;
 mod live;
 mod random;
 mod rig;
+mod service;
 mod why;
 mod world;

@@ -21,9 +21,11 @@ pub(crate) fn desired(old: &State, new: &State) -> [Desired; 2] {
     let mut engine = engine();
     let mut first = Desired::default();
     old.updates().iter().for_each(|u| engine.apply(u));
+    old.slices().iter().for_each(|s| engine.apply_slice(s));
     first.apply_all(engine.flush());
     let mut second = first.clone();
     old.changes(new).iter().for_each(|u| engine.apply(u));
+    old.slice_changes(new).iter().for_each(|s| engine.apply_slice(s));
     second.apply_all(engine.flush());
     [first, second]
 }
@@ -33,6 +35,7 @@ pub(crate) fn desired_of(state: &State) -> Desired {
     let mut engine = engine();
     let mut desired = Desired::default();
     state.updates().iter().for_each(|u| engine.apply(u));
+    state.slices().iter().for_each(|s| engine.apply_slice(s));
     desired.apply_all(engine.flush());
     desired
 }

@@ -8,7 +8,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 ROOT = '/calico/resources/v3/projectcalico.org/'
 PLURAL = {'IPPool': 'ippools', 'Profile': 'profiles', 'Node': 'nodes', 'GlobalNetworkPolicy': 'globalnetworkpolicies',
           'NetworkPolicy': 'networkpolicies', 'WorkloadEndpoint': 'workloadendpoints', 'Tier': 'tiers',
-          'ClusterInformation': 'clusterinformations', 'FelixConfiguration': 'felixconfigurations'}
+          'ClusterInformation': 'clusterinformations', 'FelixConfiguration': 'felixconfigurations',
+          'GlobalNetworkSet': 'globalnetworksets'}
 V3 = 'projectcalico.org/v3'
 CLUSTER = [
     {'apiVersion': V3, 'kind': 'ClusterInformation', 'metadata': {'name': 'default'},

@@ -160,3 +160,102 @@ pub(super) const COMMANDS: [(Row, &[&str]); 5] = [
         &["get", "workloadendpoint", "-A"],
     ),
 ];
+
+pub(super) const COLD_V6: [Row; 4] = [
+    Row::plain("ipv6", "10 000 policies, 10 k remote, IPv6: ready", "s", "-"),
+    Row::plain("ipv6", "CPU until ready", "s", "-"),
+    Row::plain("ipv6", "RSS in sync", "MiB", "-"),
+    Row::plain("ipv6", "peak of the process tree", "MiB", "-"),
+];
+pub(super) const NETS: [Row; 4] = [
+    Row::plain("nets", "a set of 1 000 000 /30: ready", "s", "-"),
+    Row::plain("nets", "CPU until ready", "s", "-"),
+    Row::plain("nets", "RSS in sync", "MiB", "-"),
+    Row::plain("nets", "peak of the process tree", "MiB", "-"),
+];
+
+/// What is measured on a node of so many pods.
+const fn of_pods(what: [&'static str; 3]) -> [Row; 3] {
+    [
+        Row::plain("pods", what[0], "s", "-"),
+        Row::plain("pods", what[1], "s", "-"),
+        Row::plain("pods", what[2], "MiB", "-"),
+    ]
+}
+
+/// What each pod more costs, against the number before.
+const fn a_pod_more(what: [&'static str; 2]) -> [Row; 2] {
+    [
+        Row::plain("pods", what[0], "µs", "-"),
+        Row::plain("pods", what[1], "KiB", "-"),
+    ]
+}
+
+pub(super) const PODS: [(u32, [Row; 3], [Row; 2]); 4] = [
+    (
+        10,
+        of_pods([
+            "10 pods, 1 000 policies: ready",
+            "10 pods: CPU until ready",
+            "10 pods: RSS in sync",
+        ]),
+        a_pod_more(["", ""]),
+    ),
+    (
+        100,
+        of_pods([
+            "100 pods: ready",
+            "100 pods: CPU until ready",
+            "100 pods: RSS in sync",
+        ]),
+        a_pod_more(["10 to 100 pods: CPU of each", "10 to 100 pods: memory of each"]),
+    ),
+    (
+        1000,
+        of_pods([
+            "1 000 pods: ready",
+            "1 000 pods: CPU until ready",
+            "1 000 pods: RSS in sync",
+        ]),
+        a_pod_more([
+            "100 to 1 000 pods: CPU of each",
+            "100 to 1 000 pods: memory of each",
+        ]),
+    ),
+    (
+        1500,
+        of_pods([
+            "1 500 pods: ready",
+            "1 500 pods: CPU until ready",
+            "1 500 pods: RSS in sync",
+        ]),
+        a_pod_more([
+            "1 000 to 1 500 pods: CPU of each",
+            "1 000 to 1 500 pods: memory of each",
+        ]),
+    ),
+];
+
+pub(super) const FLOWS_NONE: [Row; 2] = [
+    Row::plain("flows", "no policy: a byte there and back, p50", "µs", "-"),
+    Row::plain(
+        "flows",
+        "no policy: connections one after another",
+        "a second",
+        "-",
+    ),
+];
+pub(super) const FLOWS: [Row; 2] = [
+    Row::plain(
+        "flows",
+        "10 000 policies, 100 at the pod, by the last: there and back, p50",
+        "µs",
+        "-",
+    ),
+    Row::plain(
+        "flows",
+        "10 000 policies: connections one after another",
+        "a second",
+        "-",
+    ),
+];

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     Bench,
     figures::*,
-    harness,
+    flow, harness,
     rows::Row,
     world::{NETNS, World, on_node},
 };
@@ -59,6 +59,57 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     if wanted(bench, &["cold-10000-100k"]) {
         let mut world = World::new(bench, 10_000, 100_000)?;
         start(bench, &mut world, &COLD_100K, Start::Cold);
+    }
+    if wanted(bench, &["ipv6"]) {
+        let mut world = World::with(bench, 10_000, 10_000, 100, &["--v6"])?;
+        start(bench, &mut world, &COLD_V6, Start::Cold);
+    }
+    if wanted(bench, &["nets"]) {
+        let mut world = World::with(bench, 10, 100, 10, &["--nets", "1000000"])?;
+        start(bench, &mut world, &NETS, Start::Cold);
+    }
+    if wanted(bench, &["pods"]) {
+        pods(bench)?;
+    }
+    if wanted(bench, &["flows"]) {
+        flows(bench)?;
+    }
+    Ok(())
+}
+
+/// Starts on nodes of more and more pods, and what one pod more costs.
+fn pods(bench: &mut Bench) -> Result<()> {
+    let mut last: Option<(u32, f64, f64)> = None;
+    for (count, rows, more) in &PODS {
+        let mut world = World::with(bench, 1000, 1000, *count, &[])?;
+        bench.step(&format!("pods: {count}"));
+        let runs = starts(bench, &mut world, Start::Cold, bench.options.runs, false);
+        let values = runs.map(|runs| ["ready_s", "cpu_ready_s", "rss_mib"].map(|f| harness::field(&runs, f)));
+        let median = |values: &[f64]| {
+            let mut sorted = values.to_vec();
+            sorted.sort_by(f64::total_cmp);
+            sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+        };
+        if let Ok([_, cpu, rss]) = &values {
+            let now = (*count, median(cpu), median(rss));
+            if let Some((before, cpu, rss)) = last {
+                let pods = f64::from(count - before);
+                bench.rows.add(more[0], vec![(now.1 - cpu) * 1e6 / pods]);
+                bench.rows.add(more[1], vec![(now.2 - rss) * 1024.0 / pods]);
+            }
+            last = Some(now);
+        }
+        record(bench, rows, values.map(Vec::from));
+    }
+    Ok(())
+}
+
+/// Connections between two pods, without policy and with many.
+fn flows(bench: &mut Bench) -> Result<()> {
+    for (policies, rows) in [(0, &FLOWS_NONE), (10_000, &FLOWS)] {
+        let mut world = World::new(bench, policies, 100)?;
+        let outcome = running(bench, &mut world).and_then(|_| flow::measure(bench, policies));
+        record(bench, rows, outcome);
     }
     Ok(())
 }
@@ -127,8 +178,11 @@ fn starts(bench: &Bench, world: &mut World, how: Start, runs: u32, keep: bool) -
     }
     // Every remote endpoint that a policy names is a member of a set of its own role.
     if world.policies >= 100 {
-        let seen =
-            r"nft list ruleset | grep -oE '\b10\.(6[6-9]|[7-9][0-9])\.[0-9]+\.[0-9]+\b' | sort -u | wc -l";
+        let seen = if world.is_v6() {
+            r"nft list ruleset | grep -oE '\bfdca::10:(6[6-9]|[7-9][0-9]):[0-9]+:[0-9]+\b' | sort -u | wc -l"
+        } else {
+            r"nft list ruleset | grep -oE '\b10\.(6[6-9]|[7-9][0-9])\.[0-9]+\.[0-9]+\b' | sort -u | wc -l"
+        };
         cold.args(["--verify", seen, "--expect", &world.remote.to_string()]);
     }
     if keep {

@@ -65,11 +65,18 @@ pub(super) struct World {
     agent: Option<u32>,
     pub(super) policies: u32,
     pub(super) remote: u32,
+    /// Other options of the workload.
+    more: Vec<String>,
 }
 
 impl World {
     /// Makes the node and writes the workload.
     pub(super) fn new(bench: &Bench, policies: u32, remote: u32) -> Result<Self> {
+        Self::with(bench, policies, remote, 100, &[])
+    }
+
+    /// The same with so many pods, and more options of the workload.
+    pub(super) fn with(bench: &Bench, policies: u32, remote: u32, pods: u32, more: &[&str]) -> Result<Self> {
         bench.step(&format!(
             "a node and an etcd with {policies} policies, {remote} remote endpoints"
         ));
@@ -82,6 +89,7 @@ impl World {
             &["link", "set", "uplink", "up"],
             &["link", "set", "eth0", "up"],
             &["address", "add", "172.30.0.1/16", "dev", "eth0"],
+            &["address", "add", "fdca::172:30:0:1/112", "dev", "eth0", "nodad"],
         ] {
             ip(&[&["-n", NETNS], args].concat())?;
         }
@@ -99,16 +107,25 @@ impl World {
             agent: None,
             policies,
             remote,
+            more: more.iter().map(|m| (*m).to_owned()).collect(),
         };
         let workload = Self::workload();
         let mut generate = harness::script(&bench.root, "gen_workload.py");
-        generate.args(world.size()).arg("--out").arg(&workload);
+        generate.args(world.size()).args(&world.more);
+        generate
+            .args(["--local", &pods.to_string(), "--out"])
+            .arg(&workload);
         harness::output(generate, BOUND)?;
         let mut load = harness::script(&bench.root, "load.py");
         load.args(["--netns", NETNS, "--dir"]).arg(&workload);
         harness::output(load, BOUND)?;
-        world.veths(bench, 0, 100)?;
+        world.veths(bench, 0, pods)?;
         Ok(world)
+    }
+
+    /// Whether the workload has IPv6 addresses.
+    pub(super) fn is_v6(&self) -> bool {
+        self.more.iter().any(|m| m == "--v6")
     }
 
     /// The folder of the generated manifests.

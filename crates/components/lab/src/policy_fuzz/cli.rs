@@ -47,7 +47,7 @@ struct Cli {
     /// nothing; with --dataplane nftables.
     #[arg(long, default_value_t = 0, value_name = "STEPS", value_parser = clap::value_parser!(u32).range(..=10_000))]
     history: u32,
-    /// Kills the agent in the middle of each third step of a history.
+    /// Kills the agent or the datastore, in turn, in the middle of each third step of a history.
     #[arg(long, requires = "history")]
     kill: bool,
     /// How the result is written.

@@ -21,3 +21,56 @@ fn every_sentence_holds_in_the_model() {
         sentence(&mut sentences::World::new(&mut judge));
     }
 }
+
+/// `docs/policy-semantics.md` names tests that exist, and every sentence.
+#[test]
+fn the_page_of_sentences_and_the_tests_agree() {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    fn names(dir: &Path, into: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                names(&path, into);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let lines: Vec<&str> = text.lines().collect();
+                // A test, not any function.
+                for pair in lines.windows(2).filter(|pair| pair[0].trim() == "#[test]") {
+                    let name = pair[1]
+                        .trim()
+                        .strip_prefix("fn ")
+                        .and_then(|rest| rest.split('(').next());
+                    into.extend(name.map(str::to_owned));
+                }
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
+    let mut tests = BTreeSet::new();
+    for folder in [
+        "crates/components/felix/tests",
+        "crates/components/lab/tests",
+        "crates/drivers/nft/tests",
+    ] {
+        names(&root.join(folder), &mut tests);
+    }
+    names(&root.join("crates/core/policy-fuzz/tests"), &mut tests);
+    let sentences: BTreeSet<&str> = sentences::ALL.iter().map(|(name, _)| *name).collect();
+    let page = fs::read_to_string(root.join("docs/policy-semantics.md")).unwrap();
+    let mut named = BTreeSet::new();
+    for row in page.lines().filter(|l| l.starts_with("| 3.")) {
+        let test = row
+            .rsplit('`')
+            .nth(1)
+            .unwrap_or_else(|| panic!("no test in {row}"));
+        assert!(
+            sentences.contains(test) || tests.contains(test),
+            "there is no test {test}"
+        );
+        named.insert(test);
+    }
+    let missing: Vec<&&str> = sentences.iter().filter(|s| !named.contains(*s)).collect();
+    assert!(missing.is_empty(), "docs/policy-semantics.md lacks {missing:?}");
+    assert!(named.len() >= 60);
+}

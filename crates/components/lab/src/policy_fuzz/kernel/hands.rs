@@ -1,6 +1,7 @@
 //! What brings a case into force: an agent that follows a datastore; or, for what the datastores that lie below an
 //! agent's feet here have no objects for (endpoints of services), the agent's engine, compiler and driver alone.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -39,6 +40,18 @@ pub(super) struct Following {
     followed: Followed,
     agent: ProcessId,
     store: ProcessId,
+    datastore: Datastore,
+    /// Where the datastore runs, and its log.
+    store_at: (String, PathBuf),
+}
+
+/// What is killed in the middle of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kill {
+    /// The agent.
+    Agent,
+    /// The datastore.
+    Store,
 }
 
 impl Following {
@@ -59,7 +72,8 @@ impl Following {
             endpoints: datastore.node_endpoint(),
         };
         let log = dir.join("logs/store.log");
-        let store = datastore.start(&ensure_netns(&run.netns("store"))?, &log)?;
+        let store_at = (run.netns("store"), log.clone());
+        let store = datastore.start(&ensure_netns(&store_at.0)?, &log)?;
         let (agent, followed) = runtime.block_on(async {
             datastore.wait(store, &log).await?;
             let agent = site.start_agent()?;
@@ -73,7 +87,18 @@ impl Following {
             followed,
             agent,
             store,
+            datastore,
+            store_at,
         })
+    }
+
+    /// Kills the datastore, starts it again and waits until it answers.
+    fn restart_store(&mut self) -> anyhow::Result<()> {
+        process::end(&[self.store], false)?;
+        let (netns, log) = &self.store_at;
+        self.store = self.datastore.start(&ensure_netns(netns)?, log)?;
+        let answers = self.datastore.wait(self.store, log);
+        self.runtime.block_on(answers).map(drop)
     }
 
     /// The programs: the agent before what it follows.
@@ -132,13 +157,20 @@ impl Hands {
         matches!(self, Self::Driver(_))
     }
 
-    /// Goes on to another case of the same host; with `kill` an agent is killed in the middle of that, and started again.
-    pub(super) fn change(&mut self, case: &Case, kill: bool) -> anyhow::Result<()> {
-        if let Self::Agent(following) = self
-            && kill
-        {
-            following.write(case)?;
-            following.restart(|| Ok(()))?;
+    /// Goes on to another case of the same host; something is killed in the middle of that, and started again.
+    pub(super) fn change(&mut self, case: &Case, kill: Option<Kill>) -> anyhow::Result<()> {
+        if let Self::Agent(following) = self {
+            match kill {
+                Some(Kill::Agent) => {
+                    following.write(case)?;
+                    following.restart(|| Ok(()))?;
+                }
+                Some(Kill::Store) => {
+                    following.write(case)?;
+                    following.restart_store()?;
+                }
+                None => {}
+            }
         }
         self.apply(case)
     }

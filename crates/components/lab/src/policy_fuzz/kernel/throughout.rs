@@ -11,7 +11,7 @@ use caracal_policy_fuzz::{Case, Reference};
 use super::packet::{Tag, encode};
 use super::wire::Wire;
 use super::{Node, QUIET, rounds};
-use crate::policy_fuzz::kernel::hands::Hands;
+use crate::policy_fuzz::kernel::hands::{Hands, Kill};
 
 /// How long a packet that must arrive may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -166,21 +166,25 @@ impl<'a> Stream<'a> {
 
 impl Node {
     /// Brings cases into force one after the other, with packets all the while; how many were sent. With `kill` the agent
-    /// is killed and started again in the middle of each third change.
+    /// or the datastore is killed and started again in the middle of each third change.
     pub(super) fn history(&mut self, cases: &[Case], kill: bool) -> anyhow::Result<usize> {
         let Some(first) = cases.first() else { return Ok(0) };
         self.apply(first)?;
         let mut sent = 0;
         for (n, pair) in cases.windows(2).enumerate() {
             let [old, new] = pair else { continue };
-            let kill = kill && n % 3 == 2;
+            let kill = match n % 6 {
+                2 if kill => Some(Kill::Agent),
+                5 if kill => Some(Kill::Store),
+                _ => None,
+            };
             let changed = self.change(old, new, kill);
             sent += changed.with_context(|| format!("{}change {}", differences(old, new), n + 1))?;
         }
         Ok(sent)
     }
 
-    fn change(&mut self, old: &Case, new: &Case, kill: bool) -> anyhow::Result<usize> {
+    fn change(&mut self, old: &Case, new: &Case, kill: Option<Kill>) -> anyhow::Result<usize> {
         self.cases += 1;
         self.connections.forget()?;
         let states = between(old, new);

@@ -80,14 +80,22 @@ fn again(watch: &Watch, segment: &Segment<'_>, event: &Event) -> Violation {
     }
 }
 
-/// The log of the first watch that saw all.
+/// The log of the watch that saw all, and came furthest.
 pub(crate) fn witness(history: &History) -> Result<Log, Violation> {
     let whole = |watch: &&Watch| {
         watch.span.is_none()
             && watch.items.first() == Some(&Item::Start(EMPTY + 1))
             && !watch.items.iter().any(|item| matches!(item, Item::Compacted(_)))
     };
-    let watch = history.watches.iter().find(whole).ok_or(Violation::NoWitness)?;
+    let upto = |watch: &&Watch| {
+        let last = watch.items.iter().rev().find_map(|item| match item {
+            Item::Event(event, _) => Some(event.revision),
+            _ => None,
+        });
+        last.unwrap_or(EMPTY)
+    };
+    let candidates = history.watches.iter().filter(whole);
+    let watch = candidates.max_by_key(upto).ok_or(Violation::NoWitness)?;
     let mut log = Log::default();
     for segment in segments(watch)? {
         let gap = |missing, next| Violation::Gap {

@@ -142,7 +142,7 @@ impl<'t> Batch<'t> {
 
     /// Checks and does a put as a request of its own.
     pub(crate) fn single_put(&mut self, put: &PutRequest) -> Result<PutResponse, RequestError> {
-        txn::check_put(self, put, &|lease| self.has_lease(lease))?;
+        txn::check_single_put(self, put, &|lease| self.has_lease(lease))?;
         self.put(put)
     }
 

@@ -5,15 +5,14 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
     WriteTransaction,
 };
 
-use crate::backend::{Backend, Switches};
+use crate::backend::{Disks, Fence, Files, Medium};
 use crate::error::{OpenError, RequestError};
 use crate::view::Source;
 
@@ -47,18 +46,20 @@ pub(crate) const META_CLUSTER: &str = "cluster";
 /// The database file's name in the data directory.
 pub(crate) const FILE: &str = "store.redb";
 const LOCK: &str = "lock";
+/// Is there while the first file of a directory is being made: what is then found in its place was never a store.
+const MAKING: &str = "making";
 
 /// The open data directory.
 pub(crate) struct Db {
     path: PathBuf,
     cache_bytes: usize,
     current: RwLock<Opened>,
-    disk_end: Arc<AtomicU64>,
+    disks: Disks,
 }
 
 struct Opened {
     database: Option<Database>,
-    switches: Arc<Switches>,
+    fence: Arc<Fence>,
     /// Keeps other processes out for as long as the store is open.
     lock: Option<Lock>,
 }
@@ -77,30 +78,45 @@ impl Drop for Lock {
 impl Db {
     /// Opens the directory, making it and an empty store in it when `create` is set.
     pub(crate) fn open(dir: &Path, cache_bytes: usize, create: bool) -> Result<Self, OpenError> {
-        let path = dir.join(FILE);
+        Self::open_on(dir, cache_bytes, create, Arc::new(Files))
+    }
+
+    /// The same, with the file on any medium.
+    pub(crate) fn open_on(
+        dir: &Path,
+        cache_bytes: usize,
+        create: bool,
+        medium: Arc<dyn Medium>,
+    ) -> Result<Self, OpenError> {
+        let (path, making) = (dir.join(FILE), dir.join(MAKING));
         if create {
             fs::create_dir_all(dir).map_err(io("creating data directory", dir))?;
-        } else if !path.exists() {
+        } else if !exists(&path)? || exists(&making)? {
             return Err(OpenError::Missing(dir.into()));
         }
         let lock = lock(dir)?;
-        let disk_end = Arc::new(AtomicU64::new(u64::MAX));
-        let switches = Arc::new(Switches::new(disk_end.clone()));
-        let database = open_file(&path, cache_bytes, switches.clone())?;
+        let fresh = !exists(&path)? || exists(&making)?;
+        if fresh {
+            begin(dir, &path, &making)?;
+        }
+        let (disks, fence) = (Disks::new(medium), Arc::new(Fence::default()));
+        let database = open_file(&path, cache_bytes, &disks, fence.clone(), fresh)?;
         let opened = Opened {
             database: Some(database),
-            switches,
+            fence,
             lock: Some(lock),
         };
-        // The directory's entry of a new file has to be as durable as what will be in it.
-        File::open(dir)
-            .and_then(|d| d.sync_all())
-            .map_err(io("syncing data directory", dir))?;
+        if fresh {
+            // The directory's entry of the new file has to be as durable as what will be in it.
+            sync_dir(dir)?;
+            fs::remove_file(&making).map_err(io("removing", &making))?;
+            sync_dir(dir)?;
+        }
         Ok(Self {
             path,
             cache_bytes,
             current: RwLock::new(opened),
-            disk_end,
+            disks,
         })
     }
 
@@ -136,10 +152,11 @@ impl Db {
     /// and the fate of the write open. What was acknowledged before is in the file.
     pub(crate) fn reopen(&self) -> Result<(), OpenError> {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        current.switches.fence();
+        current.fence.close();
         current.database = None;
-        current.switches = Arc::new(Switches::new(self.disk_end.clone()));
-        current.database = Some(open_file(&self.path, self.cache_bytes, current.switches.clone())?);
+        current.fence = Arc::new(Fence::default());
+        let database = open_file(&self.path, self.cache_bytes, &self.disks, current.fence.clone(), false)?;
+        current.database = Some(database);
         Ok(())
     }
 
@@ -147,20 +164,34 @@ impl Db {
     pub(crate) fn close(&self) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         current.database = None;
-        current.switches.fence();
+        current.fence.close();
         current.lock = None;
-    }
-
-    /// Plays a disk that is full from some place of the file on; `u64::MAX` is one that is not.
-    #[cfg(test)]
-    pub(crate) fn set_disk_end(&self, end: u64) {
-        self.disk_end.store(end, std::sync::atomic::Ordering::SeqCst);
     }
 }
 
 fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
     let path = path.to_path_buf();
     move |source| OpenError::Io { what, path, source }
+}
+
+/// Unlike the question of the standard library this one is not answered with no when the answer is not to be had.
+fn exists(path: &Path) -> Result<bool, OpenError> {
+    path.try_exists().map_err(io("looking for", path))
+}
+
+/// Notes that a store is being made in the directory, and removes what an attempt that was cut short left.
+fn begin(dir: &Path, path: &Path, making: &Path) -> Result<(), OpenError> {
+    File::create(making).map_err(io("creating", making))?;
+    if exists(path)? {
+        fs::remove_file(path).map_err(io("removing", path))?;
+    }
+    sync_dir(dir)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), OpenError> {
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(io("syncing data directory", dir))
 }
 
 fn lock(dir: &Path) -> Result<Lock, OpenError> {
@@ -182,19 +213,22 @@ fn lock(dir: &Path) -> Result<Lock, OpenError> {
     }
 }
 
-fn open_file(path: &Path, cache_bytes: usize, switches: Arc<Switches>) -> Result<Database, OpenError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(io("opening", path))?;
-    let backend = Backend::new(file, switches);
+fn open_file(
+    path: &Path,
+    cache_bytes: usize,
+    disks: &Disks,
+    fence: Arc<Fence>,
+    fresh: bool,
+) -> Result<Database, OpenError> {
+    let backend = disks.open(path, fence).map_err(io("opening", path))?;
     let corrupt = |reason: String| OpenError::Corrupt {
         path: path.into(),
         reason,
     };
+    if !fresh && backend.len().map_err(io("reading", path))? == 0 {
+        // The library would make an empty database of it.
+        return Err(corrupt("it is empty".into()));
+    }
     // The integrity check reads every page's checksum, so that a torn or altered file is found here. The library may
     // still panic on a file it never wrote.
     let opened = catch_unwind(AssertUnwindSafe(|| {
@@ -218,7 +252,7 @@ fn open_file(path: &Path, cache_bytes: usize, switches: Arc<Switches>) -> Result
         }
         Err(error) => return Err(corrupt(error.to_string())),
     };
-    let found = prepare(&database).map_err(|e| corrupt(e.to_string()))?;
+    let found = prepare(&database, fresh).map_err(|e| corrupt(e.to_string()))?;
     if found != FORMAT {
         let found = u64::try_from(found).unwrap_or(0);
         return Err(OpenError::Newer {
@@ -231,7 +265,7 @@ fn open_file(path: &Path, cache_bytes: usize, switches: Arc<Switches>) -> Result
 }
 
 /// Makes the tables of a new file; returns the format found.
-fn prepare(database: &Database) -> Result<i64, RequestError> {
+fn prepare(database: &Database, fresh: bool) -> Result<i64, RequestError> {
     {
         let read = database.begin_read()?;
         match read.open_table(META) {
@@ -242,6 +276,9 @@ fn prepare(database: &Database) -> Result<i64, RequestError> {
                 };
             }
             Err(redb::TableError::TableDoesNotExist(_)) => {
+                if !fresh && read.list_tables()?.next().is_none() {
+                    return Err(RequestError::Storage("it holds no tables".into()));
+                }
                 if read.list_tables()?.next().is_some() {
                     return Err(RequestError::Storage(
                         "it holds the tables of another program".into(),

@@ -15,6 +15,7 @@ use prost::Message;
 use redb::{ReadableTable, ReadableTableMetadata};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::backend::{Files, Medium};
 use crate::db::{self, Db, META_CLUSTER, Snapshot};
 use crate::error::{OpenError, RequestError};
 use crate::leases::{self, Leases};
@@ -83,39 +84,43 @@ pub struct Engine {
 impl Engine {
     /// Opens the store of a data directory, making both if they do not exist.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        Self::open_dir(dir, options, true)
+        Self::open_dir(dir, options, true, Arc::new(Files))
     }
 
     /// Opens the store of a data directory that must exist.
     pub fn open_existing(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        Self::open_dir(dir, options, false)
+        Self::open_dir(dir, options, false, Arc::new(Files))
     }
 
-    fn open_dir(dir: &Path, options: Options, create: bool) -> Result<Self, OpenError> {
-        let db = Db::open(dir, options.cache_bytes, create)?;
+    /// Opens the store of a data directory with its file on another medium than the directory's.
+    pub fn open_on(dir: &Path, options: Options, medium: Arc<dyn Medium>) -> Result<Self, OpenError> {
+        Self::open_dir(dir, options, true, medium)
+    }
+
+    fn open_dir(
+        dir: &Path,
+        options: Options,
+        create: bool,
+        medium: Arc<dyn Medium>,
+    ) -> Result<Self, OpenError> {
+        let db = Db::open_on(dir, options.cache_bytes, create, medium)?;
         let path = db.path().to_path_buf();
         let corrupt = move |reason: String| OpenError::Corrupt {
             path: path.clone(),
             reason,
         };
-        let leases = Leases::default();
-        let cluster = (|| {
-            let snapshot = db.snapshot()?;
-            let now = Instant::now();
-            for entry in snapshot.leases.iter()? {
-                let (id, ttl) = entry?;
-                leases.start(id.value(), ttl.value(), now);
-            }
-            Ok(db::number(&snapshot.meta, META_CLUSTER)?.unsigned_abs())
-        })()
-        .map_err(|e: RequestError| corrupt(e.to_string()))?;
+        let cluster = db
+            .snapshot()
+            .and_then(|snapshot| db::number(&snapshot.meta, META_CLUSTER))
+            .map_err(|e: RequestError| corrupt(e.to_string()))?
+            .unsigned_abs();
         let core = Arc::new(Core {
             db,
             options,
             recent: Recent::new(0, RECENT_BYTES),
             revision: watch::Sender::new(0),
             compacted: AtomicI64::new(0),
-            leases,
+            leases: Leases::default(),
             low: AtomicBool::new(false),
             cluster,
             counts: Counts::default(),
@@ -367,71 +372,6 @@ mod tests {
             value: vec![b'v'; bytes].into(),
             ..Default::default()
         }
-    }
-
-    async fn count(engine: &Engine) -> Result<i64, RequestError> {
-        let all = Bytes::from_static(&[0]);
-        let request = RangeRequest {
-            key: all.clone(),
-            range_end: all,
-            count_only: true,
-            ..Default::default()
-        };
-        Ok(engine.range(request).await?.count)
-    }
-
-    #[tokio::test]
-    async fn a_write_that_fails_half_way_is_refused_and_leaves_what_was_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = Engine::open(dir.path(), Options::default()).unwrap();
-        for n in 0..20 {
-            engine.put(put(format!("/{n}"), 1000)).await.unwrap();
-        }
-        let end = std::fs::metadata(engine.core.db.path()).unwrap().len();
-        engine.core.db.set_disk_end(end);
-        let mut written = 20;
-        let refused = loop {
-            match engine.put(put(format!("/{written}"), 200_000)).await {
-                Ok(_) => written += 1,
-                Err(error) => break error,
-            }
-            assert!(written < 1000, "the disk is full some time");
-        };
-        assert_eq!(refused, RequestError::NoSpace);
-        assert_eq!(count(&engine).await, Ok(written), "reads go on");
-        let mut watching = engine.core.revision.subscribe();
-        assert_eq!(
-            *watching.borrow_and_update(),
-            written + 1,
-            "the refused write is no revision"
-        );
-        engine.core.db.set_disk_end(u64::MAX);
-        engine.put(put("/after".into(), 200_000)).await.unwrap();
-        assert_eq!(count(&engine).await, Ok(written + 1));
-        engine.close().await;
-        drop(engine);
-        let engine = Engine::open(dir.path(), Options::default()).unwrap();
-        assert_eq!(count(&engine).await, Ok(written + 1));
-        engine.close().await;
-    }
-
-    #[tokio::test]
-    async fn a_disk_that_takes_nothing_at_all_stops_the_store_until_it_does_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = Engine::open(dir.path(), Options::default()).unwrap();
-        engine.put(put("/a".into(), 10)).await.unwrap();
-        engine.core.db.set_disk_end(0);
-        assert!(engine.put(put("/b".into(), 10)).await.is_err());
-        assert!(engine.put(put("/c".into(), 10)).await.is_err());
-        engine.core.db.set_disk_end(u64::MAX);
-        // The first write after that finds the database closed and opens it.
-        let mut left = 3;
-        while engine.put(put("/d".into(), 10)).await.is_err() {
-            left -= 1;
-            assert!(left > 0, "the store comes back");
-        }
-        assert_eq!(count(&engine).await, Ok(2));
-        engine.close().await;
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::RequestError;
 
-/// Shortest TTL granted, in seconds.
-const MIN_TTL: i64 = 1;
+/// Shortest TTL granted, in seconds: etcd's, with its usual settings.
+const MIN_TTL: i64 = 2;
 /// Longest TTL that may be asked for, in seconds: etcd's limit.
 const MAX_TTL: i64 = 9_000_000_000;
 
@@ -53,6 +53,16 @@ impl Leases {
     pub(crate) fn start(&self, id: i64, ttl: i64, now: Instant) {
         let end = now + Duration::from_secs(ttl.max(MIN_TTL).unsigned_abs());
         self.lock().insert(id, Entry { ttl, end });
+    }
+
+    /// Takes over the leases that there are, with their TTLs: new ones begin, known ones go on, others are forgotten.
+    pub(crate) fn adopt(&self, granted: &HashMap<i64, i64>, now: Instant) {
+        self.lock().retain(|id, _| granted.contains_key(id));
+        for (id, ttl) in granted {
+            if !self.lock().contains_key(id) {
+                self.start(*id, *ttl, now);
+            }
+        }
     }
 
     /// Starts a lease's time anew; none when there is no such lease or its time is over.
@@ -108,8 +118,20 @@ mod tests {
     }
 
     #[test]
+    fn leases_are_taken_over_without_disturbing_those_that_run() {
+        let leases = Leases::default();
+        let t0 = Instant::now();
+        leases.start(1, 10, t0);
+        leases.start(2, 10, t0);
+        let later = t0 + Duration::from_secs(5);
+        leases.adopt(&HashMap::from([(1, 10), (3, 7)]), later);
+        let left = |id| leases.left(id, later).map(|left| left.left);
+        assert_eq!((left(1), left(2), left(3)), (Some(5), None, Some(7)));
+    }
+
+    #[test]
     fn ttls_are_bounded() {
-        assert_eq!(ttl(-3), Ok(1));
+        assert_eq!(ttl(-3), Ok(2));
         assert_eq!(ttl(60), Ok(60));
         assert_eq!(ttl(9_000_000_001), Err(RequestError::LeaseTtlTooLarge));
     }

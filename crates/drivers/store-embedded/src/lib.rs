@@ -10,6 +10,7 @@
 //!   on disk when it does not. So a slow one neither delays writers nor holds memory.
 //! - Nothing of a request is written before all of it is checked: after that only the storage can fail, and then no part
 //!   of the batch is acknowledged.
+//! - A sync that failed is not forgotten: the whole file is written and synced again before anything else is.
 //! - A full disk refuses what needs space; reads, deletes and compactions go on.
 //! - It is reached through a unix socket of mode 0600, with TLS by clients that show a certificate of the right
 //!   authority, or without on loopback when asked to.
@@ -36,6 +37,7 @@ mod view;
 mod watcher;
 mod writer;
 
+pub use backend::{Disk, Files, Medium};
 pub use backup::{Backup, restore, shrink};
 pub use engine::{Engine, Options, Stats};
 pub use error::{BackupError, OpenError, RequestError, ServeError};

@@ -1,11 +1,13 @@
 //! What the writer, the watchers and the requests share.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use caracal_wire::Bytes;
 use caracal_wire::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse};
+use redb::ReadableTable;
 use tokio::sync::watch;
 
 use crate::apply;
@@ -41,9 +43,16 @@ impl Core {
         let read = || {
             let snapshot = self.db.snapshot()?;
             let scrubbed = db::number(&snapshot.meta, META_SCRUBBED)?;
-            Ok((snapshot.revision(), snapshot.compacted(), scrubbed))
+            let mut leases = HashMap::new();
+            for entry in snapshot.leases.iter()? {
+                let (id, ttl) = entry?;
+                leases.insert(id.value(), ttl.value());
+            }
+            Ok((snapshot.revision(), snapshot.compacted(), scrubbed, leases))
         };
-        let (revision, compacted, scrubbed) = read().map_err(|e: RequestError| e.to_string())?;
+        let (revision, compacted, scrubbed, leases) = read().map_err(|e: RequestError| e.to_string())?;
+        // A grant of unknown fate may be among them.
+        self.leases.adopt(&leases, Instant::now());
         self.recent.reset(revision + 1);
         self.compacted.store(compacted, Ordering::SeqCst);
         self.revision.send_replace(revision);

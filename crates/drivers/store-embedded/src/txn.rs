@@ -238,16 +238,38 @@ fn each(
     Ok(())
 }
 
-/// Checks one put against the state.
-pub(crate) fn check_put(
+/// Checks one put of a txn against the state.
+fn check_put(
     source: &impl Source,
     put: &PutRequest,
     lease_exists: &dyn Fn(i64) -> Result<bool, RequestError>,
 ) -> Result<(), RequestError> {
+    check_ignored(source, put)?;
+    check_lease(put, lease_exists)
+}
+
+/// Checks a put that stands alone: as in etcd its lease comes first.
+pub(crate) fn check_single_put(
+    source: &impl Source,
+    put: &PutRequest,
+    lease_exists: &dyn Fn(i64) -> Result<bool, RequestError>,
+) -> Result<(), RequestError> {
+    check_lease(put, lease_exists)?;
+    check_ignored(source, put)
+}
+
+fn check_ignored(source: &impl Source, put: &PutRequest) -> Result<(), RequestError> {
     if (put.ignore_value || put.ignore_lease) && view::current(source, &put.key)?.is_none() {
         return Err(RequestError::KeyNotFound);
     }
-    if put.lease != 0 && !lease_exists(put.lease)? {
+    Ok(())
+}
+
+fn check_lease(
+    put: &PutRequest,
+    exists: &dyn Fn(i64) -> Result<bool, RequestError>,
+) -> Result<(), RequestError> {
+    if put.lease != 0 && !exists(put.lease)? {
         return Err(RequestError::LeaseNotFound);
     }
     Ok(())

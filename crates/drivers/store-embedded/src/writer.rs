@@ -241,27 +241,31 @@ impl Writer {
         }
     }
 
-    /// Nobody is told that a write happened; what is on disk is read again.
+    /// What is on disk is read again. Who is told that a write was refused for want of space can rely on it: so that is
+    /// said only when the file shows it.
     fn fail(&mut self, error: &RequestError, replies: Vec<Reply>) {
         tracing::error!(%error, "a write failed; opening the database again");
-        for reply in replies {
-            let _ = reply.send(Err(error.clone()));
-        }
-        for (_, reply) in self.waiting.drain(..) {
-            let _ = reply.send(Err(error.clone()));
-        }
-        match self
-            .core
-            .db
-            .reopen()
-            .map_err(|e| e.to_string())
-            .and_then(|()| self.core.resume())
-        {
-            Ok(scrub) => self.scrub = scrub,
-            Err(error) => {
-                tracing::error!(%error, "the database cannot be opened; the next write tries again");
-                self.scrub = None;
+        let before = *self.core.revision.borrow();
+        let opened = self.core.db.reopen().map_err(|e| e.to_string());
+        let answer = match opened.and_then(|()| self.core.resume()) {
+            Ok(scrub) => {
+                self.scrub = scrub;
+                let happened = *self.core.revision.borrow() != before;
+                match error {
+                    RequestError::NoSpace if happened => {
+                        RequestError::Storage("the disk is full; the write may have happened".into())
+                    }
+                    other => other.clone(),
+                }
             }
+            Err(why) => {
+                tracing::error!(error = why, "the database cannot be opened; the next write tries again");
+                self.scrub = None;
+                RequestError::Storage(why)
+            }
+        };
+        for reply in replies.into_iter().chain(self.waiting.drain(..).map(|(_, reply)| reply)) {
+            let _ = reply.send(Err(answer.clone()));
         }
     }
 }

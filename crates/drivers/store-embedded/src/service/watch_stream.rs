@@ -228,12 +228,11 @@ impl WatchStream {
         }
         for (watch_id, compact_revision) in canceled {
             self.watchers.remove(&watch_id);
-            let cancel_reason = RequestError::Compacted.to_string();
+            // Clients tell by the revision; etcd gives no reason beside it.
             let response = WatchResponse {
                 watch_id,
                 canceled: true,
                 compact_revision,
-                cancel_reason,
                 ..Default::default()
             };
             self.push(current, response);

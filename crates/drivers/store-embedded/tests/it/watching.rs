@@ -146,10 +146,7 @@ async fn canceled_and_shown(server: &Running) {
     while seen.len() < 7 || canceled.is_none() {
         let response = watch.next(SOON).await;
         if response.canceled {
-            assert_eq!(
-                response.cancel_reason,
-                "etcdserver: mvcc: required revision has been compacted"
-            );
+            assert_eq!(response.cancel_reason, "", "the revision says it");
             canceled = Some((response.watch_id, response.compact_revision));
         }
         seen.extend(revisions(&response.events));

@@ -1,5 +1,5 @@
-//! Go's templates, as far as they are used to print fields: `range`, `if`, `with`, variables, pipelines, comparisons,
-//! `printf`, `len`, `index`, `join`.
+//! Go's templates: `range`, `if`, `with`, `define`, `template`, `block`, variables, pipelines, comparisons, `printf`, `len`,
+//! `index` and the other functions, and Calico's `join`.
 //!
 //! **Invariant:** no template and no object makes it panic or run for ever.
 
@@ -11,12 +11,13 @@ mod parse;
 
 use serde_json::Value;
 
-use self::parse::Node;
+use self::parse::{Definitions, Node};
 
 /// A template that was read.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Template {
     nodes: Vec<Node>,
+    definitions: Definitions,
 }
 
 impl Template {
@@ -25,8 +26,8 @@ impl Template {
     /// # Errors
     /// With the line and what is wrong there.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let nodes = parse::parse(lex::lex(text)?)?;
-        Ok(Self { nodes })
+        let (nodes, definitions) = parse::parse(lex::lex(text)?)?;
+        Ok(Self { nodes, definitions })
     }
 
     /// The text that the template makes of a value.
@@ -34,7 +35,7 @@ impl Template {
     /// # Errors
     /// With what cannot be done with the value.
     pub(crate) fn render(&self, data: &Value) -> Result<String, String> {
-        eval::render(&self.nodes, data)
+        eval::render(&self.nodes, &self.definitions, data)
     }
 }
 
@@ -149,6 +150,42 @@ mod tests {
     }
 
     #[test]
+    fn templates_call_templates() {
+        for (text, want) in [
+            (
+                "{{define \"row\"}}{{.Name}}:{{$.Kind}};{{end}}{{range .Items}}{{template \"row\" .}}{{end}}",
+                "x:GlobalNetworkPolicy;y:GlobalNetworkPolicy;",
+            ),
+            (
+                "{{range .Items}}{{block \"b\" .Name}}<{{.}}>{{end}}{{end}}{{template \"b\" 3}}",
+                "<x><y><3>",
+            ),
+            (
+                "{{define \"a\"}}1{{end}}{{define \"a\"}}2{{end}}{{template \"a\"}}",
+                "2",
+            ),
+            (
+                "{{$n := 1}}{{define \"a\"}}{{$n := 2}}{{$n}}{{end}}{{template \"a\" .}}{{$n}}",
+                "21",
+            ),
+            (
+                "{{define \"down\"}}{{if .}}{{len .}}{{template \"down\" (slice . 1)}}{{end}}{{end}}{{template \"down\" \"abc\"}}",
+                "321",
+            ),
+            (
+                "{{html \"<a b='c'>&\"}} {{urlquery \"a b/ü\"}} {{js \"it's <\"}}",
+                "&lt;a b=&#39;c&#39;&gt;&amp; a+b%2F%C3%BC it\\'s \\u003C",
+            ),
+        ] {
+            assert_eq!(of(text).as_deref(), Ok(want), "{text}");
+        }
+        let round = "{{define \"a\"}}{{template \"a\" .}}{{template \"a\" .}}{{end}}{{template \"a\" .}}";
+        assert!(of(round).unwrap_err().contains("back to itself"));
+        let wide = "{{define \"a\"}}{{if .}}{{template \"a\" (slice . 1)}}{{template \"a\" (slice . 1)}}{{end}}{{end}}{{template \"a\" \"0123456789012345678901234567890123456789\"}}";
+        assert!(of(wide).unwrap_err().contains("back to itself"));
+    }
+
+    #[test]
     fn what_cannot_be_read_is_named() {
         for (text, word) in [
             ("a\n{{range .}}", "no end"),
@@ -159,7 +196,12 @@ mod tests {
             ("{{\"abc}}", "quote"),
             ("{{if}}a{{end}}", "if"),
             ("{{else}}", "else"),
-            ("{{template \"x\"}}", "template"),
+            ("{{template \"x\"}}", "no template \"x\""),
+            ("{{template x}}", "quotes"),
+            ("{{define \"x\"}}a", "no end"),
+            ("{{define \"x\"}}{{break}}{{end}}", "break"),
+            ("{{if 1}}{{define \"x\"}}{{end}}{{end}}", "define"),
+            ("{{block \"x\"}}{{end}}", "block"),
             ("{{break}}", "break"),
             ("{{range .Items}}{{.Name.First}}{{end}}", "First"),
             ("{{index .Items 7}}", "7"),

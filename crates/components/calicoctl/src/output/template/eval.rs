@@ -5,17 +5,26 @@ use serde_json::Value;
 use super::{
     format,
     functions::{self, truth},
-    parse::{Base, Node, Operand, Pipeline},
+    parse::{Base, Definitions, Node, Operand, Pipeline},
 };
 
 /// More output than this is a mistake.
 const MOST: usize = 1 << 30;
 
-pub(super) fn render(nodes: &[Node], data: &Value) -> Result<String, String> {
+/// Templates inside of templates: deeper is a circle.
+const DEEPEST: usize = 100;
+
+/// Templates used: more would take for ever.
+const MOST_CALLS: usize = 1_000_000;
+
+pub(super) fn render(nodes: &[Node], definitions: &Definitions, data: &Value) -> Result<String, String> {
     let mut run = Run {
         root: data,
+        definitions,
         variables: Vec::new(),
         out: String::new(),
+        depth: 0,
+        calls: 0,
     };
     run.block(nodes, data)?;
     Ok(run.out)
@@ -23,9 +32,13 @@ pub(super) fn render(nodes: &[Node], data: &Value) -> Result<String, String> {
 
 struct Run<'d> {
     root: &'d Value,
+    definitions: &'d Definitions,
     /// The innermost last.
     variables: Vec<(String, Value)>,
     out: String,
+    /// How many templates are inside of one another here.
+    depth: usize,
+    calls: usize,
 }
 
 /// How a block was left.
@@ -85,6 +98,17 @@ impl Run<'_> {
                 each,
                 none,
             } => return self.range(variables, over, each, none, dot),
+            Node::Call {
+                name,
+                dot: with,
+                line,
+            } => {
+                let value = match with {
+                    Some(pipeline) => self.pipeline(pipeline, dot)?,
+                    None => Value::Null,
+                };
+                self.template(name, &value, *line)?;
+            }
             Node::Break => return Ok(Left::ByBreak),
             Node::Continue => return Ok(Left::ByContinue),
         }
@@ -92,6 +116,28 @@ impl Run<'_> {
             return Err("the output is larger than a gigabyte".to_owned());
         }
         Ok(Left::AtItsEnd)
+    }
+
+    /// Runs another template: it sees its own value only.
+    fn template(&mut self, name: &str, value: &Value, line: usize) -> Result<(), String> {
+        let Some(nodes) = self.definitions.get(name) else {
+            return Err(format!("line {line}: there is no template {name:?}"));
+        };
+        if self.depth >= DEEPEST || self.calls >= MOST_CALLS {
+            return Err(format!("line {line}: the template {name:?} leads back to itself"));
+        }
+        let mut inner = Run {
+            root: value,
+            definitions: self.definitions,
+            variables: Vec::new(),
+            out: std::mem::take(&mut self.out),
+            depth: self.depth + 1,
+            calls: self.calls + 1,
+        };
+        let outcome = inner.block(nodes, value);
+        self.calls = inner.calls;
+        self.out = inner.out;
+        outcome.map(drop)
     }
 
     fn range(

@@ -54,15 +54,68 @@ pub(super) fn call(name: &str, arguments: Vec<Value>) -> Result<Value, String> {
         ("print", _) => Ok(Value::String(print(&arguments))),
         ("println", _) => Ok(Value::String(list(&arguments, " ") + "\n")),
         ("printf", [Value::String(format), values @ ..]) => printf(format, values).map(Value::String),
+        ("html" | "js" | "urlquery", [_, ..]) => {
+            let text = print(&arguments);
+            Ok(Value::String(match name {
+                "html" => html(&text),
+                "js" => js(&text),
+                _ => url_query(&text),
+            }))
+        }
         ("join", [Value::Array(items), Value::String(between)]) => Ok(Value::String(list(items, between))),
         ("join", [Value::Null, Value::String(_)]) => Ok(Value::String(String::new())),
         (
             "and" | "or" | "not" | "len" | "index" | "slice" | "eq" | "ne" | "lt" | "le" | "gt" | "ge"
-            | "printf" | "join",
+            | "printf" | "join" | "html" | "js" | "urlquery",
             _,
         ) => Err(unfit()),
         _ => Err(format!("there is no function {name}")),
     }
+}
+
+fn html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out += "&amp;",
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '"' => out += "&#34;",
+            '\'' => out += "&#39;",
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// For a text in quotes of JavaScript.
+fn js(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '\'' | '"' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '<' | '>' | '&' | '=' => out += &format!("\\u{:04X}", u32::from(c)),
+            c if c.is_control() => out += &format!("\\u{:04X}", u32::from(c)),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// For a value in the query of an address.
+fn url_query(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        match b {
+            b' ' => out.push('+'),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(b)),
+            b => out += &format!("%{b:02X}"),
+        }
+    }
+    out
 }
 
 fn list(values: &[Value], between: &str) -> String {

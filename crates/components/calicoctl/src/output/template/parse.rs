@@ -1,6 +1,6 @@
 //! From words to a tree.
 
-use std::{iter::Peekable, vec::IntoIter};
+use std::{collections::BTreeMap, iter::Peekable, vec::IntoIter};
 
 use serde_json::Value;
 
@@ -34,9 +34,18 @@ pub(super) enum Node {
         each: Vec<Node>,
         none: Vec<Node>,
     },
+    /// Another template, with its dot.
+    Call {
+        name: String,
+        dot: Option<Pipeline>,
+        line: usize,
+    },
     Break,
     Continue,
 }
+
+/// Templates by name.
+pub(super) type Definitions = BTreeMap<String, Vec<Node>>;
 
 /// Calls, each given the result of the one before as its last argument.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,22 +70,37 @@ pub(super) enum Base {
     Nested(Box<Pipeline>),
 }
 
-pub(super) fn parse(pieces: Vec<Piece>) -> Result<Vec<Node>, String> {
+pub(super) fn parse(pieces: Vec<Piece>) -> Result<(Vec<Node>, Definitions), String> {
     let mut parser = Parser {
         pieces: pieces.into_iter(),
         loops: 0,
+        definitions: Definitions::new(),
+        called: Vec::new(),
     };
     let (nodes, end) = parser.block(0)?;
     match end {
-        End::Template => Ok(nodes),
-        End::Block { line } => Err(format!("line {line}: end without if, with or range")),
-        End::Else { line, .. } => Err(format!("line {line}: else without if, with or range")),
+        End::Template => {}
+        End::Block { line } => {
+            return Err(format!(
+                "line {line}: end without if, with, range, define or block"
+            ));
+        }
+        End::Else { line, .. } => return Err(format!("line {line}: else without if, with or range")),
     }
+    for (name, line) in &parser.called {
+        if !parser.definitions.contains_key(name) {
+            return Err(format!("line {line}: there is no template {name:?}"));
+        }
+    }
+    Ok((nodes, parser.definitions))
 }
 
 struct Parser {
     pieces: IntoIter<Piece>,
     loops: usize,
+    definitions: Definitions,
+    /// Templates that are used, and where.
+    called: Vec<(String, usize)>,
 }
 
 /// What ends a block.
@@ -128,8 +152,59 @@ impl Parser {
             }
             "break" => Ok(Node::Break),
             "continue" => Ok(Node::Continue),
-            "template" | "define" | "block" => Err(format!("line {line}: {keyword} is not supported here")),
+            "template" | "block" => self.call(&keyword, rest(words), line, depth),
+            // A definition leaves no trace where it stands.
+            "define" if depth == 0 => self.define(rest(words), line),
+            "define" => Err(format!("line {line}: define stands inside of nothing")),
             _ => assignment_or_print(words, line),
+        }
+    }
+
+    /// `template "name" [value]`, and `block "name" value`, which defines it too.
+    fn call(&mut self, keyword: &str, words: Vec<Word>, line: usize, depth: usize) -> Result<Node, String> {
+        let Some((Word::Text(name), rest)) = words.split_first() else {
+            return Err(format!(
+                "line {line}: {keyword} needs the name of a template in quotes"
+            ));
+        };
+        let dot = if rest.is_empty() && keyword == "template" {
+            None
+        } else {
+            Some(whole_pipeline(rest.to_vec(), keyword, line)?)
+        };
+        if keyword == "block" {
+            self.body(name, line, depth)?;
+        }
+        self.called.push((name.clone(), line));
+        Ok(Node::Call {
+            name: name.clone(),
+            dot,
+            line,
+        })
+    }
+
+    fn define(&mut self, words: Vec<Word>, line: usize) -> Result<Node, String> {
+        let [Word::Text(name)] = words.as_slice() else {
+            return Err(format!(
+                "line {line}: define needs a name in quotes, and nothing else"
+            ));
+        };
+        self.body(name, line, 0)?;
+        Ok(Node::Text(String::new()))
+    }
+
+    /// What is defined up to `end`; a later definition takes the place of an earlier one.
+    fn body(&mut self, name: &str, line: usize, depth: usize) -> Result<(), String> {
+        let loops = std::mem::take(&mut self.loops);
+        let block = self.block(depth + 1);
+        self.loops = loops;
+        match block? {
+            (nodes, End::Block { .. }) => {
+                self.definitions.insert(name.to_owned(), nodes);
+                Ok(())
+            }
+            (_, End::Template) => Err(format!("line {line}: the template {name:?} has no end")),
+            (_, End::Else { line, .. }) => Err(format!("line {line}: else without if, with or range")),
         }
     }
 

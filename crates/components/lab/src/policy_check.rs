@@ -19,3 +19,5 @@ pub use cli::run;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod why_tests;

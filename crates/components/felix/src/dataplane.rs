@@ -5,6 +5,7 @@
 //! follows the kernel's own events and puts right what others changed.
 
 mod afflicted;
+mod bandwidth;
 mod cleanup;
 mod conntrack;
 mod convert;

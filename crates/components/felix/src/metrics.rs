@@ -49,6 +49,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "Times that changes of others to our tables were undone",
     ),
     (
+        "caracal_connections_cut",
+        "Connections ended because policy does not allow them any more",
+    ),
+    (
         "caracal_conntrack_flushed",
         "Connections forgotten because their address left this node",
     ),

@@ -1,6 +1,7 @@
 //! What is there whatever the policies are: base chains, the walls around workloads, NAT and VXLAN.
 
 mod host;
+mod limits;
 mod nat;
 
 use std::{
@@ -21,6 +22,9 @@ use crate::{
     slot::Slot,
 };
 
+use limits::Limited;
+pub(crate) use limits::Limits;
+
 const UNKNOWN_FROM: &str = "unknown-from-wl";
 const UNKNOWN_TO: &str = "unknown-to-wl";
 const INVALID: &str = "wl-invalid";
@@ -31,6 +35,9 @@ const VXLAN_HOSTS: &str = "vxlan-hosts";
 const NEIGHBOURS: &str = "icmp-neighbours";
 const MORE_SOURCES: &str = "wl-more-sources";
 const IPIP: Proto = Proto(4);
+
+/// Before the translation of destinations, behind connection tracking.
+const MANGLE: i32 = -150;
 
 /// Bytes of a denied packet that a listener gets: the longest IPv4 header and TCP's, or IPv6's with some extensions.
 const HEADERS: u32 = 120;
@@ -50,6 +57,12 @@ pub(crate) struct Facts {
     pub(crate) more_sources: Vec<(IfName, Span)>,
     /// What host endpoints ask for; nothing without any.
     pub(crate) hosts: Option<HostFacts>,
+    /// Limits of workloads.
+    pub(crate) limits: BTreeMap<IfName, Limits>,
+    /// What workloads send from, by the DSCP that it gets on its way out of the cluster.
+    pub(crate) dscp: BTreeMap<u8, Vec<Span>>,
+    /// Pools and nodes: what is inside the cluster.
+    pub(crate) near: Vec<Span>,
 }
 
 /// What host endpoints need of the static part.
@@ -119,6 +132,7 @@ pub(crate) fn base(config: &RulesConfig, family: Family, facts: &Facts) -> Base 
     b.input();
     b.walls();
     b.hosts();
+    b.postrouting();
     b.nat();
     b.out
 }
@@ -311,7 +325,9 @@ impl Builder<'_> {
     }
 
     fn forward(&mut self) {
-        let mut rules = self.established();
+        let mut rules = self.rates(&[Limited::From, Limited::To]);
+        rules.extend(self.established());
+        rules.extend(self.connections(&[Limited::From, Limited::To]));
         rules.extend(self.host_rules(Slot::ForwardIn));
         let encap = self.encap_rules();
         if !encap.is_empty() {
@@ -328,7 +344,8 @@ impl Builder<'_> {
     }
 
     fn input(&mut self) {
-        let mut rules = self.established();
+        let mut rules = self.rates(&[Limited::From]);
+        rules.extend(self.established());
         if self.facts.vxlan {
             let def = SetDef::new([KeyType::Addr]).commented("nodes that tunnel packets come from");
             self.set(
@@ -351,7 +368,7 @@ impl Builder<'_> {
         rules.extend(self.host_rules(Slot::HostIn));
         self.base_chain("filter-input", hook(ChainKind::Filter, Hook::Input, 0), rules);
 
-        let mut rules = Vec::new();
+        let mut rules = self.connections(&[Limited::From]);
         if self.family == Family::V6 {
             // Listener queries and reports, router and neighbour discovery, but no router advertisement (134).
             let types = [130, 131, 132, 133, 135, 136].map(|t| Key::One(Span::IcmpType(t)));

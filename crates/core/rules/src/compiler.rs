@@ -7,13 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use caracal_api::EncapMode;
+use caracal_api::{EncapMode, QosControls};
 use caracal_desired::{Delta, Host, HostEndpoint, Pool, Vtep, WorkloadEndpoint};
 use caracal_ids::{IpSetId, NodeName, WorkloadId};
 use caracal_net::{Cidr, Family, PerFamily};
 
 use crate::{
-    base::{Facts, HostFacts, base},
+    base::{Facts, HostFacts, Limits, base},
     config::RulesConfig,
     hosts::Hosts,
     ip_sets::IpSets,
@@ -37,6 +37,10 @@ pub struct Compiler {
     interfaces: BTreeMap<IfName, BTreeSet<WorkloadId>>,
     // what their holders may send from beside their addresses, where there is something
     more_sources: BTreeMap<IfName, Vec<Cidr>>,
+    // limits of their holders, where there are any
+    limits: BTreeMap<IfName, Limits>,
+    // the DSCP of their holders' packets and what these send from, where there is one
+    dscp: BTreeMap<IfName, (u8, PerFamily<Vec<Cidr>>)>,
     host_endpoints: Hosts,
     vteps: BTreeMap<NodeName, Vtep>,
     hosts: BTreeMap<NodeName, Host>,
@@ -60,6 +64,8 @@ impl Compiler {
             workloads: BTreeMap::new(),
             interfaces: BTreeMap::new(),
             more_sources: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            dscp: BTreeMap::new(),
             host_endpoints: Hosts::default(),
             vteps: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -249,6 +255,17 @@ impl Compiler {
             Some(more) => self.more_sources.insert(interface, more.clone()) != Some(more),
             None => self.more_sources.remove(&interface).is_some(),
         };
+        let qos = holder.as_ref().and_then(|w| w.qos.as_ref());
+        self.dirty_base |= match qos.and_then(Limits::of) {
+            Some(limits) => self.limits.insert(interface, limits) != Some(limits),
+            None => self.limits.remove(&interface).is_some(),
+        };
+        let dscp = qos.and_then(QosControls::dscp_number);
+        let marked = dscp.zip(holder.as_ref().map(|w| w.addresses.clone()));
+        self.dirty_base |= match marked {
+            Some(marked) => self.dscp.insert(interface, marked.clone()) != Some(marked),
+            None => self.dscp.remove(&interface).is_some(),
+        };
         for (slot, direction) in [
             (Slot::FromWorkload, Direction::From),
             (Slot::ToWorkload, Direction::To),
@@ -326,7 +343,19 @@ impl Compiler {
             let spans = merge_spans(ours.map(|c| Span::from(*c)));
             more_sources.extend(spans.into_iter().map(|s| (*interface, s)));
         }
+        let mut dscp: BTreeMap<u8, Vec<Span>> = BTreeMap::new();
+        for (number, addresses) in self.dscp.values() {
+            let sources = addresses.get(family).iter().map(|c| Span::from(*c));
+            dscp.entry(*number).or_default().extend(sources);
+        }
+        dscp.retain(|_, sources| !sources.is_empty());
+        let nodes = self.hosts.values().filter_map(|h| *h.addr.get(family));
+        let nodes = nodes.map(|a| Span::addr(a.addr));
+        let near = merge_spans(pools().map(|p| p.cidr.into()).chain(nodes));
         Facts {
+            limits: self.limits.clone(),
+            near,
+            dscp: disjoint(dscp),
             vxlan: self
                 .config
                 .vxlan
@@ -339,6 +368,23 @@ impl Compiler {
             hosts: self.host_facts(),
         }
     }
+}
+
+/// Each address for one value only, the highest, though two workloads may have it for a moment.
+fn disjoint(dscp: BTreeMap<u8, Vec<Span>>) -> BTreeMap<u8, Vec<Span>> {
+    let mut taken = Vec::new();
+    let mut out = BTreeMap::new();
+    for (number, sources) in dscp.into_iter().rev() {
+        let overlaps = |a: &Span, b: &Span| match (a.ip_range(), b.ip_range()) {
+            (Some(a), Some(b)) => a.first <= b.last && b.first <= a.last,
+            _ => false,
+        };
+        let free = sources.iter().filter(|s| !taken.iter().any(|t| overlaps(s, t)));
+        let free = merge_spans(free.copied());
+        taken.extend(free.iter().copied());
+        out.insert(number, free);
+    }
+    out
 }
 
 /// Single addresses, each once.

@@ -93,6 +93,28 @@ impl Rtnl {
             .map_err(|e| failed(action, object, e))
     }
 
+    /// The same for a message that is encoded already.
+    pub(crate) fn raw(
+        &mut self,
+        action: &'static str,
+        object: impl FnOnce() -> String,
+        request: &caracal_netlink::Request,
+    ) -> Result<(), LinkError> {
+        self.socket
+            .request(request)
+            .map_err(|e| failed(action, object, e))
+    }
+
+    /// Asks for all objects of a sort with a message that is encoded already.
+    pub(crate) fn raw_dump<T>(
+        &mut self,
+        action: &'static str,
+        request: &caracal_netlink::Request,
+        pick: impl FnMut(caracal_netlink::Message<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, LinkError> {
+        self.socket.dump(request, pick).map_err(socket_error(action))
+    }
+
     /// Asks for one object and returns the answer's messages.
     pub fn query(
         &mut self,

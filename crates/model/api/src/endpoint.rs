@@ -154,6 +154,39 @@ pub struct QosControls {
     pub dscp: Option<serde_json::Value>,
 }
 
+impl QosControls {
+    /// The DSCP that packets are marked with: a number from 0 to 63, or one of its names. Nothing when there is none, or
+    /// none that exists.
+    #[must_use]
+    pub fn dscp_number(&self) -> Option<u8> {
+        let value = self.dscp.as_ref()?;
+        match value {
+            serde_json::Value::String(text) => dscp(text),
+            number => u8::try_from(number.as_u64()?).ok().filter(|n| *n < 64),
+        }
+    }
+}
+
+/// Reads a DSCP: a number from 0 to 63, or a name (`DF`, `CS0` to `CS7`, `AF11` to `AF43`, `EF`, `VA`).
+#[must_use]
+pub fn dscp(text: &str) -> Option<u8> {
+    let upper = text.trim().to_ascii_uppercase();
+    if let Ok(number) = upper.parse::<u8>() {
+        return Some(number).filter(|n| *n < 64);
+    }
+    let digit = |b: u8, allowed: std::ops::RangeInclusive<u8>| {
+        Some(b.wrapping_sub(b'0')).filter(|d| allowed.contains(d))
+    };
+    match upper.as_bytes() {
+        b"DF" => Some(0),
+        b"EF" => Some(46),
+        b"VA" => Some(44),
+        [b'C', b'S', class] => Some(digit(*class, 0..=7)? * 8),
+        [b'A', b'F', class, drop] => Some(digit(*class, 1..=4)? * 8 + digit(*drop, 1..=3)? * 2),
+        _ => None,
+    }
+}
+
 /// A host's interface as an endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -53,7 +53,9 @@ pub use controllers::{
     MigrationControllerConfig, NodeControllerConfig, ReconcilerConfig,
 };
 pub use default::{LABEL_TIER, default_block_size, default_resource, fixed_tier};
-pub use endpoint::{EndpointPort, HostEndpointSpec, IpNat, QosControls, WorkloadEndpointSpec, WorkloadPort};
+pub use endpoint::{
+    EndpointPort, HostEndpointSpec, IpNat, QosControls, WorkloadEndpointSpec, WorkloadPort, dscp,
+};
 pub use ipam::{
     AllocationAttribute, AssignmentMode, BlockAffinitySpec, EncapMode, IpPoolAllowedUse, IpPoolSpec,
     IpPoolStatus, IpReservationSpec, IpamBlockSpec, IpamConfigurationSpec, IpamHandleSpec,

@@ -140,6 +140,8 @@ pub struct FelixConfig {
     pub log_format: LogFormat,
     /// Caracal's own: the agent API's socket.
     pub agent_socket: String,
+    /// Whether connections end that policy would not allow any more.
+    pub cut_connections: bool,
 
     /// The prefixes of workload interfaces' names, at least one.
     pub interface_prefixes: Vec<String>,
@@ -214,6 +216,7 @@ impl FelixConfig {
                 .word("LogFormat", LogFormat::from_word)
                 .unwrap_or(LogFormat::Text),
             agent_socket: r.text("AgentSocket"),
+            cut_connections: r.flag("CutConnections"),
             interface_prefixes: r.text("InterfacePrefix").split(',').map(str::to_owned).collect(),
             ipv6_support: r.flag("Ipv6Support"),
             default_endpoint_to_host_action: r

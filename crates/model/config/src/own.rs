@@ -13,4 +13,5 @@ pub(crate) const PARAMS: &[Param] = &[
     own("AgentSocket", Kind::Path, "/run/calico/agent.sock").local(),
     own("StoreSocket", Kind::Path, "/run/calico/store.sock").local(),
     own("LogFormat", Kind::OneOf(&["text", "json"]), "text"),
+    own("CutConnections", Kind::Bool, "false"),
 ];

@@ -41,7 +41,22 @@ pub(crate) fn controls(
     q.egress_packet_rate = egress.packet_rate;
     q.egress_packet_burst = egress.packet_burst;
     q.egress_max_connections = egress.max_connections;
+    q.dscp = dscp(annotations, problems);
     (q != QosControls::default()).then_some(q)
+}
+
+fn dscp(annotations: &BTreeMap<String, String>, problems: &mut Vec<Problem>) -> Option<serde_json::Value> {
+    let key = format!("{CALICO}dscp");
+    let text = annotations.get(&key)?;
+    let number = caracal_api::dscp(text);
+    if number.is_none() {
+        let at = FieldPath::of("metadata.annotations").key(&key);
+        problems.push(problem(
+            &at,
+            format!("{text:?} is no DSCP: allowed are 0 to 63 and DF, EF, VA, CS0 to CS7, AF11 to AF43"),
+        ));
+    }
+    number.map(Into::into)
 }
 
 #[derive(Default)]
@@ -211,6 +226,7 @@ mod tests {
             ("qos.projectcalico.org/egressPeakrate", "3M"),
             ("qos.projectcalico.org/ingressPacketRate", "100"),
             ("qos.projectcalico.org/egressMaxConnections", "7"),
+            ("qos.projectcalico.org/dscp", "AF41"),
         ]);
         assert_eq!(problems, [""; 0]);
         let expected = QosControls {
@@ -222,6 +238,7 @@ mod tests {
             ingress_packet_rate: Some(100),
             ingress_packet_burst: Some(5),
             egress_max_connections: Some(7),
+            dscp: Some(34.into()),
             ..QosControls::default()
         };
         assert_eq!(q, Some(expected));
@@ -238,6 +255,8 @@ mod tests {
             ("egressPacketBurst", "10", "packet rate"),
             ("egressMaxConnections", "0", "4294967295"),
             ("egressMinburst", "1", "1000"),
+            ("dscp", "64", "0 to 63"),
+            ("dscp", "AF44", "AF43"),
         ] {
             let key = format!("{CALICO}{key}");
             let (q, problems) = of(&[(&key, value)]);

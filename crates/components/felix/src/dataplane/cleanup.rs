@@ -24,9 +24,12 @@ pub(crate) fn cleanup(config: &FelixConfig) -> anyhow::Result<()> {
             socket.display()
         );
     }
-    let steps: [(&str, &dyn Fn() -> anyhow::Result<()>); 7] = [
+    let steps: [(&str, &dyn Fn() -> anyhow::Result<()>); 8] = [
         ("tables", &|| Ok(Nft::open(NftConfig::default())?.cleanup()?)),
         ("tunnel devices", &devices),
+        ("bandwidth limits", &|| {
+            Ok(super::bandwidth::sweep(&mut Rtnl::open()?, |_| false)?)
+        }),
         ("routes", &|| routes(config)),
         (
             "endpoint status files",

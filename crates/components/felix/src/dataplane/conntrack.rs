@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use caracal_net::Family;
+use caracal_net::{Family, Proto};
 use caracal_netlink::{Attrs, Error, Message, Protocol, Request, Socket};
 
 /// `NFNL_SUBSYS_CTNETLINK` with `IPCTNL_MSG_CT_GET` and `IPCTNL_MSG_CT_DELETE`.
@@ -20,6 +20,8 @@ const ID: u16 = 12;
 const ZONE: u16 = 18;
 const FILTER: u16 = 25;
 const TUPLE_IP: u16 = 1;
+const TUPLE_PROTO: u16 = 2;
+const PROTO_SOURCE: u16 = 2;
 const FILTER_ORIG: u16 = 1;
 const FILTER_REPLY: u16 = 2;
 /// In a filter's flags: the source address counts.
@@ -84,6 +86,61 @@ pub(crate) fn forget_where(stale: impl Fn(IpAddr) -> bool) -> Result<usize, Erro
     Ok(count)
 }
 
+/// A connection as policy saw its first packet: addresses and ports behind destination NAT, the source before any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct First {
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
+    pub(crate) proto: Proto,
+    pub(crate) sport: u16,
+    pub(crate) dport: u16,
+    pub(crate) icmp: Option<(u8, u8)>,
+}
+
+/// Deletes the connections of which `ended` says so; how many there were.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub(crate) fn cut(ended: impl Fn(&First) -> bool) -> Result<usize, Error> {
+    let mut socket = Socket::open(Protocol::Netfilter)?;
+    let mut count = 0;
+    for family in Family::BOTH {
+        let request = Request::new(GET, 0, &header(family));
+        let found = socket.dump(&request, |m| {
+            let first = first_of(&m, family).filter(&ended)?;
+            let connection = read(&m, family)?;
+            tracing::debug!(?first, "policy does not allow this connection any more");
+            Some(connection)
+        })?;
+        count += delete(&mut socket, family, &found)?;
+    }
+    Ok(count)
+}
+
+fn first_of(message: &Message<'_>, family: Family) -> Option<First> {
+    let attrs = message.attrs(4);
+    let (orig, reply) = (
+        attrs.find(TUPLE_ORIG)?.nested(),
+        attrs.find(TUPLE_REPLY)?.nested(),
+    );
+    let proto = orig.find(TUPLE_PROTO)?.nested();
+    let answer = reply.find(TUPLE_PROTO)?.nested();
+    let port = |attrs: Attrs<'_>| attrs.find(PROTO_SOURCE).and_then(|a| a.as_be16()).unwrap_or(0);
+    let byte = |kind| Some(*proto.find(kind)?.value.first()?);
+    let icmp = match family {
+        Family::V4 => byte(5).zip(byte(6)),
+        Family::V6 => byte(8).zip(byte(9)),
+    };
+    Some(First {
+        src: source(attrs, TUPLE_ORIG, family)?,
+        dst: source(attrs, TUPLE_REPLY, family)?,
+        proto: Proto(byte(1)?),
+        sport: port(proto),
+        dport: port(answer),
+        icmp,
+    })
+}
+
 /// `struct nfgenmsg`.
 fn header(family: Family) -> [u8; 4] {
     let number = match family {
@@ -134,19 +191,21 @@ fn list(
     socket.dump(&request, |m| read(&m, family).filter(&keep))
 }
 
+/// The source address of a tuple.
+fn source(attrs: Attrs<'_>, tuple: u16, family: Family) -> Option<IpAddr> {
+    let ip = attrs.find(tuple)?.nested().find(TUPLE_IP)?.nested();
+    let value = ip.find(source_kind(family))?.value;
+    match family {
+        Family::V4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into()),
+        Family::V6 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()),
+    }
+}
+
 fn read(message: &Message<'_>, family: Family) -> Option<Connection> {
     let attrs = message.attrs(4);
-    let source = |tuple: u16| -> Option<IpAddr> {
-        let ip = attrs.find(tuple)?.nested().find(TUPLE_IP)?.nested();
-        let value = ip.find(source_kind(family))?.value;
-        match family {
-            Family::V4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into()),
-            Family::V6 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()),
-        }
-    };
     Some(Connection {
-        opener: source(TUPLE_ORIG)?,
-        answerer: source(TUPLE_REPLY)?,
+        opener: source(attrs, TUPLE_ORIG, family)?,
+        answerer: source(attrs, TUPLE_REPLY, family)?,
         identity: identity(attrs),
     })
 }

@@ -101,6 +101,16 @@ impl Interfaces {
         }
     }
 
+    /// Whether an address is one of the host's.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        self.addresses.values().any(|held| held.contains(&address))
+    }
+
+    /// The link of this name.
+    pub(crate) fn link(&self, name: &str) -> Option<&Link> {
+        self.links.get(name)
+    }
+
     /// The name of the link with this number.
     pub(crate) fn name_of(&self, index: u32) -> Option<&str> {
         let mut links = self.links.values();

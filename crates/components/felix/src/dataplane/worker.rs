@@ -1,7 +1,9 @@
 //! The dataplane's loop.
 
 mod ask;
+mod cut;
 mod publish;
+mod shape;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +26,7 @@ use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
 
 use super::{
     Parts,
+    bandwidth::Bandwidth,
     convert::rules_config,
     files::StatusFiles,
     interfaces::{Interfaces, prepare_host, prepare_workload},
@@ -83,6 +86,9 @@ struct Worker {
     problems: Vec<caracal_nft::Problem>,
     /// The log group that is told of denied packets, where the kernel has such a log.
     denied_group: Option<u16>,
+    bandwidth: Bandwidth,
+    /// Whether tables changed since connections were last looked at.
+    policy_changed: bool,
     /// What is counted, in the order of the counters' names; nothing while it may have changed.
     counted: Option<Arc<Vec<Counted>>>,
 }
@@ -122,6 +128,8 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
         nft,
         denied_group,
         counted: None,
+        bandwidth: Bandwidth::default(),
+        policy_changed: false,
         nft_started: false,
         policy_error: None,
         afflicted: BTreeMap::new(),
@@ -269,6 +277,7 @@ impl Worker {
             self.next_route_audit = self.config.route_refresh_interval.map(|i| now + i);
             if self.token.is_some() {
                 self.network.routes.resync();
+                self.doubt_shapes();
             }
         }
         if self.nft_started {
@@ -434,10 +443,12 @@ impl Worker {
                 tracing::debug!(interface = %w.interface, "settings: {e}");
             }
         }
+        self.shape();
         let errors = self.network.apply(&mut self.rtnl, &token);
         self.errors.extend(errors);
         self.touched.extend(self.network.take_reconsidered());
         self.forget_connections();
+        self.cut_connections();
         self.write_mtu();
         self.publish();
         metrics::histogram!("felix_int_dataplane_apply_time_seconds").record(start.elapsed().as_secs_f64());
@@ -467,6 +478,7 @@ impl Worker {
                     );
                 }
                 self.nft_started = true;
+                self.policy_changed |= report.messages > 0;
                 self.policy_error = None;
                 self.follow_problems(&report);
                 if first {

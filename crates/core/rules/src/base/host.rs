@@ -2,7 +2,7 @@
 
 use caracal_net::Proto;
 
-use super::{Builder, VXLAN_HOSTS, hook};
+use super::{Builder, MANGLE, VXLAN_HOSTS, hook};
 use crate::{
     config::Failsafe,
     ir::{
@@ -16,9 +16,6 @@ use crate::{
 const FAILSAFE_IN: &str = "failsafe-in";
 const FAILSAFE_OUT: &str = "failsafe-out";
 const INTERFACES: &str = "host-interfaces";
-
-/// Before the translation of destinations, behind connection tracking.
-const MANGLE: i32 = -150;
 
 impl Builder<'_> {
     fn has(&self, slot: Slot) -> bool {
@@ -179,21 +176,31 @@ impl Builder<'_> {
             rules.extend(self.host_rules(Slot::HostOut));
             let base = hook(ChainKind::Filter, Hook::Output, 0);
             self.base_chain("filter-output", base, rules);
-
-            let known = Match::CtState {
-                any: CtState::ESTABLISHED.or(CtState::RELATED),
-                not: false,
-            };
-            let mut rules = vec![
-                Rule::new([status(true)], accept.clone(), "judged before"),
-                Rule::new([known], accept.clone(), "known connections"),
-                Rule::new([self.marked(false)], accept, "forwarded, or allowed before"),
-            ];
-            rules.extend(self.per_prefix(Field::Oif, &Statement::ACCEPT, "to workloads of this host"));
-            rules.extend(self.host_rules(Slot::HostTranslated));
-            let base = hook(ChainKind::Filter, Hook::Postrouting, MANGLE);
-            self.base_chain("mangle-postrouting", base, rules);
         }
+    }
+
+    /// What host endpoints judge behind NAT.
+    pub(super) fn translated(&mut self) -> Vec<Rule> {
+        if !self.has(Slot::HostOut) {
+            return Vec::new();
+        }
+        let known = Match::CtState {
+            any: CtState::ESTABLISHED.or(CtState::RELATED),
+            not: false,
+        };
+        let translated = Match::CtStatus {
+            any: CtStatus::DNAT,
+            not: true,
+        };
+        let accept = [Statement::ACCEPT];
+        let mut rules = vec![
+            Rule::new([translated], accept.clone(), "judged before"),
+            Rule::new([known], accept.clone(), "known connections"),
+            Rule::new([self.marked(false)], accept, "forwarded, or allowed before"),
+        ];
+        rules.extend(self.per_prefix(Field::Oif, &Statement::ACCEPT, "to workloads of this host"));
+        rules.extend(self.host_rules(Slot::HostTranslated));
+        rules
     }
 
     /// Tunnels between nodes are no business of policy.

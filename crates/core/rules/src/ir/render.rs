@@ -267,6 +267,7 @@ impl Text<'_> {
             }
             Statement::SaveMark { mask: u32::MAX } => "ct mark set meta mark".into(),
             Statement::SaveMark { mask } => format!("ct mark set meta mark & 0x{mask:08x}"),
+            Statement::SetDscp(n) => format!("{} dscp set 0x{n:02x}", self.ip()),
             Statement::NoTrack => "notrack".into(),
             Statement::Masquerade { ports, fully_random } => {
                 let ports = ports

@@ -330,6 +330,8 @@ pub enum Statement {
         /// The bits that are copied.
         mask: u32,
     },
+    /// Set the DSCP of the packet (0 to 63).
+    SetDscp(u8),
     /// Do not track this packet's connection.
     NoTrack,
     /// Translate the source to the address of the outgoing interface.

@@ -143,6 +143,27 @@ impl Exprs {
         });
     }
 
+    /// Writes a register into the packet; `checksum` is where the header's checksum is.
+    pub(crate) fn payload_set(
+        &mut self,
+        header: Header,
+        offset: u32,
+        len: u32,
+        reg: u32,
+        checksum: Option<u32>,
+    ) {
+        let base = match header {
+            Header::Network => 1,
+            Header::Transport => 2,
+        };
+        self.expr("payload", |w| {
+            w.be32(5, reg).be32(2, base).be32(3, offset).be32(4, len);
+            w.be32(6, u32::from(checksum.is_some()))
+                .be32(7, checksum.unwrap_or(0))
+                .be32(8, 0);
+        });
+    }
+
     pub(crate) fn cmp(&mut self, reg: u32, op: Op, value: &[u8]) {
         self.expr("cmp", |w| {
             w.be32(1, reg).be32(2, op.number());

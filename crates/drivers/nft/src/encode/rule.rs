@@ -296,6 +296,18 @@ impl Encoder<'_> {
                 }
                 self.out.ct_set(ct::MARK, reg(0));
             }
+            Statement::SetDscp(n) => {
+                // The first two bytes of the header hold it: behind the lengths in IPv4, across both in IPv6.
+                let (mask, value) = match self.family {
+                    Family::V4 => (0xff03_u16, u16::from(n & 63) << 2),
+                    Family::V6 => (0xf03f, u16::from(n & 63) << 6),
+                };
+                let r = reg(0);
+                self.out.payload(Header::Network, 0, 2, r);
+                self.out.bitwise(r, &mask.to_be_bytes(), &value.to_be_bytes());
+                let checksum = (self.family == Family::V4).then_some(10);
+                self.out.payload_set(Header::Network, 0, 2, r, checksum);
+            }
             Statement::NoTrack => self.out.notrack(),
             Statement::Masquerade { ports, fully_random } => {
                 let (regs, flags) = self.nat_ports(*ports, *fully_random);

@@ -75,6 +75,7 @@ impl Worker {
             Err(e) => tracing::debug!("looking for connections of departed endpoints: {e}"),
         }
         self.count_tables();
+        self.sweep_shapes();
         let found = leftovers::find();
         metrics::gauge!("caracal_calico_leftovers").set(found.len() as f64);
         for what in found {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-    WriteTransaction,
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, WriteTransaction,
 };
 
 use crate::backend::{Disks, Fence, Files, Medium};
@@ -155,7 +155,13 @@ impl Db {
         current.fence.close();
         current.database = None;
         current.fence = Arc::new(Fence::default());
-        let database = open_file(&self.path, self.cache_bytes, &self.disks, current.fence.clone(), false)?;
+        let database = open_file(
+            &self.path,
+            self.cache_bytes,
+            &self.disks,
+            current.fence.clone(),
+            false,
+        )?;
         current.database = Some(database);
         Ok(())
     }

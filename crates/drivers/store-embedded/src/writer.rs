@@ -259,12 +259,18 @@ impl Writer {
                 }
             }
             Err(why) => {
-                tracing::error!(error = why, "the database cannot be opened; the next write tries again");
+                tracing::error!(
+                    error = why,
+                    "the database cannot be opened; the next write tries again"
+                );
                 self.scrub = None;
                 RequestError::Storage(why)
             }
         };
-        for reply in replies.into_iter().chain(self.waiting.drain(..).map(|(_, reply)| reply)) {
+        for reply in replies
+            .into_iter()
+            .chain(self.waiting.drain(..).map(|(_, reply)| reply))
+        {
             let _ = reply.send(Err(answer.clone()));
         }
     }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use caracal_history::{Answer, Call, Compare, Field, History, Item, Op, Outcome, Proof, Span, Step, Txn, Watch};
+use caracal_history::{
+    Answer, Call, Compare, Field, History, Item, Op, Outcome, Proof, Span, Step, Txn, Watch,
+};
 use caracal_wire::etcdserverpb::watch_client::WatchClient;
 use caracal_wire::etcdserverpb::watch_request::RequestUnion;
 use caracal_wire::etcdserverpb::{WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
@@ -73,7 +75,9 @@ impl Shared {
         let mut lives = self.life.subscribe();
         let other = |life: &Option<Life>| life.as_ref().is_some_and(|l| Some(l.number) != after);
         let found = tokio::time::timeout(BOUND, lives.wait_for(other)).await;
-        let life = found.expect("a server is there in time").expect("the sender lives");
+        let life = found
+            .expect("a server is there in time")
+            .expect("the sender lives");
         life.clone().expect("it is some")
     }
 
@@ -157,17 +161,28 @@ fn judge(shared: &Shared, dead: &HashMap<usize, u64>, size: Size) -> Proof {
         }
         call
     };
-    let reads_nothing = |call: &Call| {
-        call.outcome == Outcome::Unknown && matches!(call.op, Op::Step(Step::Range(..)))
-    };
+    let reads_nothing =
+        |call: &Call| call.outcome == Outcome::Unknown && matches!(call.op, Op::Step(Step::Range(..)));
     let history = History {
-        calls: calls.into_iter().map(with_fate).filter(|call| !reads_nothing(call)).collect(),
+        calls: calls
+            .into_iter()
+            .map(with_fate)
+            .filter(|call| !reads_nothing(call))
+            .collect(),
         watches: std::mem::take(&mut *shared.watches.lock().unwrap()),
         keeps: Some(size.keeps),
     };
     let proof = caracal_history::check(&history).unwrap_or_else(|faults| {
-        let text: Vec<String> = faults.iter().take(5).map(|fault| format!("{fault:.1000}")).collect();
-        panic!("{size:?}: {} violations, among them:\n{}", faults.len(), text.join("\n"))
+        let text: Vec<String> = faults
+            .iter()
+            .take(5)
+            .map(|fault| format!("{fault:.1000}"))
+            .collect();
+        panic!(
+            "{size:?}: {} violations, among them:\n{}",
+            faults.len(),
+            text.join("\n")
+        )
     });
     eprintln!("{size:?}: {proof:?}, {} watches", history.watches.len());
     proof
@@ -182,7 +197,10 @@ async fn finish(shared: &Arc<Shared>, watches: impl Iterator<Item = tokio::task:
     assert!(matches!(end.outcome, Outcome::Done(..)), "{:?}", end.outcome);
     shared.over.store(true, SeqCst);
     for watch in watches {
-        tokio::time::timeout(BOUND, watch).await.expect("watches see everything in time").unwrap();
+        tokio::time::timeout(BOUND, watch)
+            .await
+            .expect("watches see everything in time")
+            .unwrap();
     }
 }
 
@@ -384,8 +402,14 @@ impl Stream {
             prev_kv: true,
             ..Default::default()
         };
-        requests.send(request(RequestUnion::CreateRequest(create))).await.ok()?;
-        let responses = WatchClient::new(channel).watch(ReceiverStream::new(outgoing)).await.ok()?;
+        requests
+            .send(request(RequestUnion::CreateRequest(create)))
+            .await
+            .ok()?;
+        let responses = WatchClient::new(channel)
+            .watch(ReceiverStream::new(outgoing))
+            .await
+            .ok()?;
         Some(Self {
             requests,
             responses: responses.into_inner(),
@@ -394,7 +418,10 @@ impl Stream {
 
     async fn ask_progress(&self) {
         // When it cannot be sent the stream has ended, which shows at once.
-        let _ = self.requests.send(request(RequestUnion::ProgressRequest(WatchProgressRequest {}))).await;
+        let _ = self
+            .requests
+            .send(request(RequestUnion::ProgressRequest(WatchProgressRequest {})))
+            .await;
     }
 
     /// The next response; none when the stream is over.
@@ -414,7 +441,11 @@ fn add(items: &mut Vec<Item>, response: &WatchResponse) -> Option<i64> {
         return event.kv.as_ref().map(|kv| kv.mod_revision);
     }
     let told = response.watch_id == -1 && !response.created;
-    let revision = response.header.as_ref().filter(|_| told).map(|header| header.revision)?;
+    let revision = response
+        .header
+        .as_ref()
+        .filter(|_| told)
+        .map(|header| header.revision)?;
     items.push(Item::Progress(revision));
     Some(revision)
 }

@@ -86,7 +86,13 @@ impl Victim for Process {
                 command
             }
         };
-        self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        self.child = Some(
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
         let deadline = Instant::now() + Duration::from_secs(60);
         while tokio::net::UnixStream::connect(socket).await.is_err() {
             assert!(Instant::now() < deadline, "the server comes up");

@@ -47,13 +47,20 @@ async fn judge(image: Vec<u8>, may_be_torn: bool, what: &str) -> bool {
         Err(error) => {
             assert!(matches!(error, OpenError::Corrupt { .. }), "{what}: {error}");
             let text = error.to_string();
-            assert!(text.contains(&*file.to_string_lossy()) && text.contains("restore a backup"), "{what}: {text}");
+            assert!(
+                text.contains(&*file.to_string_lossy()) && text.contains("restore a backup"),
+                "{what}: {text}"
+            );
             return false;
         }
     };
     let found = engine.range(prefix("/k/", "/k0")).await.unwrap();
     let least = KEYS - i64::from(may_be_torn);
-    assert!(found.count >= least, "{what}: only {} of {KEYS} keys", found.count);
+    assert!(
+        found.count >= least,
+        "{what}: only {} of {KEYS} keys",
+        found.count
+    );
     for (n, kv) in found.kvs.iter().enumerate() {
         assert_eq!(kv.value, value(n as i64), "{what}");
     }
@@ -113,7 +120,9 @@ async fn an_empty_file_is_no_empty_store_but_an_interrupted_first_start_is_forgo
     // What a start that was killed half way leaves.
     std::fs::write(&file, "half a header").unwrap();
     std::fs::write(dir.path().join("making"), "").unwrap();
-    let missing = Engine::open_existing(dir.path(), Options::default()).err().unwrap();
+    let missing = Engine::open_existing(dir.path(), Options::default())
+        .err()
+        .unwrap();
     assert!(matches!(missing, OpenError::Missing(_)), "{missing}");
     let engine = Engine::open(dir.path(), Options::default()).unwrap();
     engine.put(put("/a", "1")).await.unwrap();
@@ -172,7 +181,10 @@ async fn full(dir: &Path) {
     drop(engine);
     let engine = Engine::open(&data, options()).unwrap();
     assert_eq!(count(&engine).await, Ok(written));
-    assert_eq!(engine.put(put("/more", "1")).await.unwrap_err(), RequestError::NoSpace);
+    assert_eq!(
+        engine.put(put("/more", "1")).await.unwrap_err(),
+        RequestError::NoSpace
+    );
     // Room again: deleting and compacting is possible, and then putting is, without a restart.
     std::fs::remove_file(&ballast).unwrap();
     let delete = DeleteRangeRequest {

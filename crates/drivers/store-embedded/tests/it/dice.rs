@@ -34,7 +34,9 @@ pub(crate) fn nightly() -> bool {
 /// The seed of this run, told on stderr.
 pub(crate) fn seed(what: &str) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let given = std::env::var("CARACAL_SEED").ok().map(|text| text.parse().expect("CARACAL_SEED is a number"));
+    let given = std::env::var("CARACAL_SEED")
+        .ok()
+        .map(|text| text.parse().expect("CARACAL_SEED is a number"));
     let seed = given.unwrap_or(if nightly() {
         u64::from(now.subsec_nanos())
     } else {

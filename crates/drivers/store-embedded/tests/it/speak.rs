@@ -103,7 +103,13 @@ fn txn(txn: &Txn) -> TxnRequest {
 }
 
 fn found(response: &RangeResponse) -> Answer {
-    Answer::Found(response.kvs.iter().map(|kv| (text(&kv.key), version(kv))).collect())
+    Answer::Found(
+        response
+            .kvs
+            .iter()
+            .map(|kv| (text(&kv.key), version(kv)))
+            .collect(),
+    )
 }
 
 fn done(header: Option<ResponseHeader>, answer: Answer) -> Outcome {
@@ -141,11 +147,17 @@ async fn ask(channel: Channel, op: &Op) -> Result<Outcome, Status> {
                 ttl: if *short { SHORT } else { LONG },
                 id: *lease,
             };
-            done(leases.lease_grant(request).await?.into_inner().header, Answer::Done)
+            done(
+                leases.lease_grant(request).await?.into_inner().header,
+                Answer::Done,
+            )
         }
         Op::Revoke { lease } => {
             let request = LeaseRevokeRequest { id: *lease };
-            done(leases.lease_revoke(request).await?.into_inner().header, Answer::Done)
+            done(
+                leases.lease_revoke(request).await?.into_inner().header,
+                Answer::Done,
+            )
         }
         Op::Compact { revision } => {
             let request = CompactionRequest {

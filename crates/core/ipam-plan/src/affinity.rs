@@ -103,18 +103,13 @@ pub fn plan_claim_affinity(
     if observed.unreadable.contains(cidr) {
         return Err(claimed("a block that cannot be read".to_owned()));
     }
-    let stored = observed.affinity(&asker.holder, cidr);
-    if stored.is_none() {
+    let Some(stored) = observed.affinity(&asker.holder, cidr) else {
         let claim = asker.holder.claim(None, cidr, "pending");
         return Ok(crate::Plan::Prepare(vec![Step::PutAffinity(claim)]));
-    }
-    let only = crate::Observed {
-        affinities: stored.cloned().into_iter().collect(),
-        ..observed.clone()
     };
     let pools = std::slice::from_ref(pool);
     Ok(
-        crate::claim::finish(&only, asker, &blocks, &[cidr.family()], pools)
+        crate::claim::finish_claim(observed, asker, &blocks, pools, (stored, *cidr))
             .unwrap_or(crate::Plan::Prepare(Vec::new())),
     )
 }

@@ -22,9 +22,13 @@
 //! from theirs, and the winner deletes what is left of them, for their owners may be dead.
 //!
 //! The claim (`BlockAffinity`) tells its node which blocks it has, and the others which routes there are. It is `pending`
-//! before the block is made and `confirmed` after it was settled. Because claims do not decide whether a block may be
-//! used, a claim that is written late does no harm: a claim without a block makes nobody use anything, and a block whose
-//! claim is gone is found by who made it (it reads all blocks until it is done), or by the garbage collector.
+//! before the block is made, and `confirmed` just before the write that settles the block. Because claims do not decide
+//! whether a block may be used, one that is written late does no harm: a claim without a block makes nobody use anything,
+//! and a fresh block without a claim is found by who made it (it reads all blocks until it is done) or by the collector.
+//!
+//! **A live block has its claim.** Who gives a claim up has read it before it read that the block is not there (or has
+//! deleted the block since), and deletes it by compare and swap. A block that is settled afterwards changes its claim from
+//! `pending` to `confirmed` first, so the stale deletion fails; or it finds the claim gone, and the block stays fresh.
 //!
 //! `interleavings.rs` tries every order of the calls of small groups of processes on these functions.
 
@@ -62,18 +66,22 @@ pub(crate) fn finish(
             return plan;
         }
     }
-    // Made by somebody whose claim was given up before: nobody else would find it.
+    // Made by somebody whose claim was given up before, or the claim was lost: nobody else would find it.
     let stray = |b: &&Block| {
-        b.is_fresh()
-            && b.belongs_to(&asker.holder)
+        b.belongs_to(&asker.holder)
             && families.contains(&b.cidr().family())
             && observed.affinity(&asker.holder, &b.cidr()).is_none()
     };
     let stray = blocks.iter().filter(|_| observed.all).find(stray)?;
-    settle(observed, asker, stray)
+    if stray.is_fresh() {
+        return settle(observed, asker, stray);
+    }
+    let claim = asker.holder.claim(None, &stray.cidr(), "confirmed");
+    Some(Plan::Prepare(vec![Step::PutAffinity(claim)]))
 }
 
-fn finish_claim(
+/// The steps that bring one claim to an end.
+pub(crate) fn finish_claim(
     observed: &Observed,
     asker: &Asker,
     blocks: &[Block],
@@ -120,20 +128,23 @@ fn settle(observed: &Observed, asker: &Asker, block: &Block) -> Option<Plan> {
         steps.extend(stored.cloned().map(Step::DeleteAffinity));
         return Some(Plan::Prepare(steps));
     }
-    let mut steps: Vec<Step> = observed
-        .blocks
-        .iter()
-        .filter(|b| b.spec.cidr.parse().is_ok_and(|c: Cidr| rivals.contains(&c)))
-        .map(|b| Step::DeleteBlock(b.clone()))
-        .collect();
-    if steps.is_empty() {
-        let mut settled = block.clone();
-        settled.seal();
-        steps.push(Step::PutBlock(settled.into_object()));
-        let claim = asker.holder.claim(stored, &cidr, "confirmed");
-        steps.push(Step::PutAffinity(claim));
+    if !rivals.is_empty() {
+        let left = observed
+            .blocks
+            .iter()
+            .filter(|b| b.spec.cidr.parse().is_ok_and(|c: Cidr| rivals.contains(&c)));
+        return Some(Plan::Prepare(
+            left.map(|b| Step::DeleteBlock(b.clone())).collect(),
+        ));
     }
-    Some(Plan::Prepare(steps))
+    let claim = |state| Step::PutAffinity(asker.holder.claim(stored, &cidr, state));
+    if stored.is_none_or(|a| a.spec.state != "pending") {
+        return Some(Plan::Prepare(vec![claim("pending")]));
+    }
+    let mut settled = block.clone();
+    settled.seal();
+    let settled = Step::PutBlock(settled.into_object());
+    Some(Plan::Prepare(vec![claim("confirmed"), settled]))
 }
 
 fn make(

@@ -362,6 +362,12 @@ impl State {
                 return Some(format!("process {i} has {addr}, and no block says so"));
             }
         }
+        for b in &live {
+            let claim = b.holder().map(|h| h.affinity_name(&b.cidr()));
+            if claim.is_some_and(|c| !self.store.claims.objects.contains_key(&c)) {
+                return Some(format!("the live block {} has no claim", b.cidr()));
+            }
+        }
         // Nobody died: whoever made a block settled or deleted it.
         let all_done = self.processes.iter().all(|p| matches!(p.at, At::Done(_)));
         if all_done && live.len() < self.store.blocks.objects.len() {

@@ -87,7 +87,7 @@ impl Watcher {
     }
 
     /// Goes on with revisions that are in memory.
-    pub(crate) fn follow(&mut self, revisions: &[Arc<Revision>]) -> Vec<WatchResponse> {
+    pub(crate) fn follow(&mut self, revisions: &[Arc<Revision>], compacted: i64) -> Vec<WatchResponse> {
         let mut shown = Vec::new();
         for revision in revisions.iter().filter(|revision| revision.number >= self.next) {
             let events: Vec<Event> = revision
@@ -99,7 +99,7 @@ impl Watcher {
                         .as_ref()
                         .is_some_and(|kv| self.wants(&kv.key, is_put(event)))
                 })
-                .map(|event| self.dress(event))
+                .map(|event| self.dress(event, revision.number > compacted))
                 .collect();
             if !events.is_empty() {
                 shown.push((revision.number, events));
@@ -111,8 +111,10 @@ impl Watcher {
         self.responses(shown)
     }
 
-    fn dress(&self, event: &Event) -> Event {
-        let prev_kv = if self.prev_kv { event.prev_kv.clone() } else { None };
+    /// The version before is shown while it could be read: in etcd, too, not that of a revision compacted to.
+    fn dress(&self, event: &Event, readable: bool) -> Event {
+        let shown = self.prev_kv && readable;
+        let prev_kv = if shown { event.prev_kv.clone() } else { None };
         Event {
             r#type: event.r#type,
             kv: event.kv.clone(),
@@ -144,7 +146,7 @@ impl Watcher {
             if !self.wants(key, put) {
                 continue;
             }
-            let prev_kv = if self.prev_kv {
+            let prev_kv = if self.prev_kv && number > snapshot.compacted() {
                 view::before(&snapshot, key, (number, sub))?
             } else {
                 None
@@ -281,8 +283,8 @@ mod tests {
             .map(|n| Arc::new(Revision::new(n, vec![event(if n == 3 { "zz" } else { "b" }, 1)])))
             .collect();
         watcher.next = 3;
-        assert_eq!(shape(&watcher.follow(&revisions)), [(5, 2, false)]);
+        assert_eq!(shape(&watcher.follow(&revisions, 0)), [(5, 2, false)]);
         assert_eq!(watcher.next, 6);
-        assert!(watcher.follow(&revisions).is_empty());
+        assert!(watcher.follow(&revisions, 0).is_empty());
     }
 }

@@ -214,7 +214,7 @@ impl WatchStream {
                 continue;
             }
             if let Some(revisions) = self.engine.core.recent.since(watcher.next) {
-                self.out.extend(watcher.follow(&revisions));
+                self.out.extend(watcher.follow(&revisions, compacted));
                 continue;
             }
             let reader = watcher.clone();

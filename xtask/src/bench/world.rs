@@ -65,6 +65,8 @@ pub(super) struct World {
     agent: Option<u32>,
     pub(super) policies: u32,
     pub(super) remote: u32,
+    /// Pods of the node.
+    pub(super) pods: u32,
     /// Other options of the workload.
     more: Vec<String>,
 }
@@ -107,6 +109,7 @@ impl World {
             agent: None,
             policies,
             remote,
+            pods,
             more: more.iter().map(|m| (*m).to_owned()).collect(),
         };
         let workload = Self::workload();

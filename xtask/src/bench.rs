@@ -10,6 +10,7 @@ mod flow;
 mod harness;
 mod rows;
 mod scenarios;
+mod store;
 mod world;
 
 use std::{
@@ -33,7 +34,7 @@ Usage: cargo xtask bench [NAME] [--json FILE] [--runs N]
 
   NAME         only rows whose name begins so: engine, compiler, binary, cold, cold-100, cold-1000,
                cold-10000, cold-10000-100k, ipv6, nets, pods, flows, change, change-policy, change-label, change-endpoint,
-               restart, idle, cni, cli
+               restart, idle, cni, cli, store
   --json FILE  the rows also as JSON
   --runs N     runs of each start, passes of each change (3)
 
@@ -209,6 +210,9 @@ impl Bench {
         if self.options.wants("engine") || self.options.wants("compiler") {
             cores::build(&self.root)?;
         }
+        if self.options.wants("store") {
+            store::build(&self.root)?;
+        }
         Ok(())
     }
 
@@ -220,6 +224,9 @@ impl Bench {
         {
             world::own_mounts()?;
             scenarios::measure(self)?;
+        }
+        if self.options.wants("store") {
+            store::measure(self)?;
         }
         Ok(())
     }

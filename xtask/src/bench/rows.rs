@@ -22,6 +22,7 @@ pub(super) const NAMES: &[&str] = &[
     "idle",
     "cni",
     "cli",
+    "store",
 ];
 
 /// What is known of a row before it is measured.

@@ -43,6 +43,11 @@ async fn main() -> Result<()> {
     let mut channels = Vec::new();
     for _ in 0..CHANNELS {
         let endpoint = Endpoint::from_shared(url.clone())?.tcp_nodelay(true);
+        // The server may be just starting.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while endpoint.connect().await.is_err() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         channels.push(
             endpoint
                 .connect()

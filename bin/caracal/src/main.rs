@@ -27,7 +27,7 @@ const COMPONENTS: &[Component] = &[
     Component("policy", "caracal-policy", "what a policy change does, whether it is tested, what is wrong", Some(caracal_inspect::policy)),
     Component("policy-check", "policy-check", "judges the cases of a truth table", Some(caracal_lab::policy_check)),
     Component("policy-fuzz", "policy-fuzz", "compares oracle, engine and dataplane on random policies", Some(caracal_lab::policy_fuzz)),
-    Component("validate", "caracal-validate", "judges manifests without a datastore", None),
+    Component("validate", "caracal-validate", "judges manifests without a datastore", Some(caracal_validate::run)),
     Component("why", "caracal-why", "why a packet is allowed or denied", Some(caracal_query::why)),
     Component("top", "caracal-top", "the busiest rules, and those that no packet ever met", Some(caracal_query::top)),
     Component("watch", "caracal-watch", "packets that policy denies, as they come", Some(caracal_query::watch)),

@@ -66,8 +66,8 @@ pub use kube::{
     KubePolicyPort, LabelOperator, LabelRequirement, LabelSelector,
 };
 pub use manifest::{
-    Document, Foreign, ManifestError, ManifestObject, Origin, Problem, decode, list_to_yaml, list_value,
-    parse, parse_value, to_yaml, value_to_yaml,
+    Document, Foreign, ManifestError, ManifestObject, Origin, Problem, Written, decode, list_to_yaml,
+    list_value, parse, parse_value, to_yaml, value_to_yaml, written,
 };
 pub use meta::{Condition, ObjectMeta, OwnerReference};
 pub use node::{NodeAddress, NodeBgpSpec, NodeSpec, NodeStatus, NodeWireguardSpec, OrchRef};

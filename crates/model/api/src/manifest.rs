@@ -5,6 +5,7 @@ mod locate;
 mod output;
 mod split;
 mod strict;
+mod written;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ pub use error::{ManifestError, Origin, Problem};
 pub use output::{list_to_yaml, list_value, to_yaml, value_to_yaml};
 use serde_json::Value;
 pub use strict::decode;
+pub use written::{Written, written};
 
 use self::{locate::Lines, split::Raw};
 use crate::{API_VERSION, FieldPath, Kind, ObjectMeta, Resource, nearest};

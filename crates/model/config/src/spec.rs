@@ -219,8 +219,10 @@ fn field_problem(field: &str, value: &Json) -> Option<(Severity, String)> {
         return None;
     }
     let bad = parse(param.kind, &raw).err()?;
-    // The schema holds words to their list whatever their case, so a word out of it is refused, not just ignored.
-    if matches!(param.kind, Kind::OneOf(_)) && param.name != "BPFCTLBLogFilter" {
+    // The schema holds words to their list whatever their case, and addresses to their family, so what is none of them is
+    // refused, not just ignored.
+    let held = matches!(param.kind, Kind::OneOf(_) | Kind::Ipv4 | Kind::Ipv6);
+    if held && param.name != "BPFCTLBLogFilter" {
         return error(bad.to_string());
     }
     let then = match param.on_bad_value {

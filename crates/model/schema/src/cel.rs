@@ -36,7 +36,7 @@ pub(crate) fn check(schema: &Schema, object: &Value, sound: bool, findings: &mut
                 Err(why) => format!("{} ({why})", rule.message),
             };
             findings.push(Finding {
-                path: path.clone(),
+                path: only_field(rule.expression, value).map_or_else(|| path.clone(), |f| path.key(f)),
                 value: String::new(),
                 message,
                 allowed: String::new(),
@@ -46,14 +46,31 @@ pub(crate) fn check(schema: &Schema, object: &Value, sound: bool, findings: &mut
     });
 }
 
+/// The one field that a rule is about, if it is about one and that is there.
+fn only_field<'r>(expression: &'r str, value: &Value) -> Option<&'r str> {
+    let names = expression.split("self.").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    });
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    match names.as_slice() {
+        [one] if value.get(one).is_some() => Some(one),
+        _ => None,
+    }
+}
+
 /// Whether a rule compares with the version of the object before.
 fn is_about_change(expression: &str) -> bool {
     expression.contains("oldSelf")
 }
 
+type Parsed = Result<Arc<Expr>, String>;
+
 /// The parsed form of an expression; there are less than a hundred.
-fn expression(text: &'static str) -> Result<Arc<Expr>, String> {
-    static ALL: OnceLock<Mutex<HashMap<&'static str, Result<Arc<Expr>, String>>>> = OnceLock::new();
+fn expression(text: &'static str) -> Parsed {
+    static ALL: OnceLock<Mutex<HashMap<&'static str, Parsed>>> = OnceLock::new();
     // Nothing in here can panic half-way.
     let mut all = ALL
         .get_or_init(Mutex::default)

@@ -173,7 +173,7 @@ fn problems_name_the_field_and_what_is_allowed() {
         (
             "deviceRouteSourceAddress",
             json!("::1"),
-            Warning,
+            Error,
             "is not an IPv4 address",
         ),
     ] {

@@ -13,9 +13,11 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
     compiled(pattern).is_some_and(|r| r.is_match(text.as_bytes()))
 }
 
+type Compiled = HashMap<String, Option<Arc<Regex>>>;
+
 /// Patterns are few and asked often.
 fn compiled(pattern: &str) -> Option<Arc<Regex>> {
-    static ALL: OnceLock<Mutex<HashMap<String, Option<Arc<Regex>>>>> = OnceLock::new();
+    static ALL: OnceLock<Mutex<Compiled>> = OnceLock::new();
     // Nothing in here can panic half-way.
     let mut all = ALL
         .get_or_init(Mutex::default)

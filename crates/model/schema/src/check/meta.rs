@@ -14,8 +14,12 @@ const LABEL_VALUE: &str = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
 
 /// Holds an object's metadata against Kubernetes' rules for names, labels and annotations.
 pub(super) fn check(object: &Value, findings: &mut Vec<Finding>) {
-    let Some(meta) = object.get("metadata").and_then(Value::as_object) else {
-        return;
+    let none = serde_json::Map::new();
+    let meta = match object.get("metadata") {
+        Some(Value::Object(meta)) => meta,
+        None | Some(Value::Null) => &none,
+        // The schema says that it must be an object.
+        Some(_) => return,
     };
     let at = FieldPath::of("metadata");
     let mut refuse = |path: FieldPath, value: &Value, message: &str, allowed: &str| {
@@ -28,7 +32,12 @@ pub(super) fn check(object: &Value, findings: &mut Vec<Finding>) {
         });
     };
     let name = meta.get("name").filter(|n| !n.is_null() && **n != "");
+    let generated = meta
+        .get("generateName")
+        .and_then(Value::as_str)
+        .is_some_and(|n| !n.is_empty());
     match name {
+        None if generated => {}
         None => refuse(at.key("name"), &"".into(), "is missing", "a name"),
         Some(Value::String(n)) if n.len() <= 253 && form::matches(SUBDOMAIN, n) => {}
         Some(other) => refuse(

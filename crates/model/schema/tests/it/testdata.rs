@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 /// A file of `testdata/crds`: one definition a line.
-pub fn definitions(group: &str) -> Vec<Value> {
+pub(crate) fn definitions(group: &str) -> Vec<Value> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../../testdata/crds")
         .join(format!("{group}.jsonl"));

@@ -18,7 +18,8 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// Looks a running process up; `None` if there is none or it has ended and waits to be reaped.
+    /// Looks a running process up; `None` if there is none or it has ended, with all its threads, and waits
+    /// to be reaped.
     pub fn of(pid: u32) -> Result<Option<Self>, SysError> {
         let path = PathBuf::from(format!("/proc/{pid}/stat"));
         let text = match fs::read_to_string(&path) {
@@ -29,12 +30,14 @@ impl ProcessId {
             }
             Err(e) => return Err(SysError::file("read", path, e)),
         };
-        let (state, start_time) = parse_stat(&text).ok_or_else(|| SysError::Content {
+        let (state, threads, start_time) = parse_stat(&text).ok_or_else(|| SysError::Content {
             path,
             problem: "expected the fields of proc(5)",
             found: text.chars().take(80).collect(),
         })?;
-        Ok((!matches!(state, 'Z' | 'X')).then_some(Self { pid, start_time }))
+        // While another thread lives it holds ports and files, though the first one is a zombie.
+        let ended = matches!(state, 'Z' | 'X') && threads <= 1;
+        Ok((!ended).then_some(Self { pid, start_time }))
     }
 
     /// The calling process.
@@ -73,14 +76,15 @@ impl ProcessId {
     }
 }
 
-/// State and start time from a line of `/proc/PID/stat`. The command in parentheses may hold anything,
+/// State, number of threads and start time from a line of `/proc/PID/stat`. The command in parentheses may hold anything,
 /// parentheses and spaces included, so fields count from the last one.
-fn parse_stat(text: &str) -> Option<(char, u64)> {
+fn parse_stat(text: &str) -> Option<(char, u64, u64)> {
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some((state, start_time))
+    let threads = fields.nth(16)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
+    Some((state, threads, start_time))
 }
 
 /// The processes that live in a network namespace, sorted by number. Processes that end meanwhile, and
@@ -119,7 +123,7 @@ mod tests {
     #[test]
     fn stat_line_with_a_hostile_command_name() {
         let line = "42 (a) Z 1 (b)) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3";
-        assert_eq!(parse_stat(line), Some(('S', 987_654)));
+        assert_eq!(parse_stat(line), Some(('S', 1, 987_654)));
         assert_eq!(parse_stat("42 (a) S 1"), None);
         assert_eq!(parse_stat(""), None);
     }

@@ -68,7 +68,7 @@ fn packets(args: &[&str]) -> u64 {
 
 #[test]
 fn netns_objects_engine_and_kernel_agree_on_every_packet() {
-    machine!(300);
+    machine!(900);
     let (cases, packets_each) = if nightly() { ("420", "250") } else { ("30", "100") };
     let judged = packets(&["--cases", cases, "--packets", packets_each]);
     assert_eq!(
@@ -79,7 +79,7 @@ fn netns_objects_engine_and_kernel_agree_on_every_packet() {
 
 #[test]
 fn netns_histories_end_as_from_nothing_and_lose_nothing_on_the_way() {
-    machine!(300);
+    machine!(900);
     let (cases, steps) = if nightly() { ("30", "15") } else { ("3", "6") };
     let sent = packets(&["--cases", cases, "--packets", "100", "--history", steps, "--kill"]);
     assert!(sent > 1000, "only {sent} packets were sent");

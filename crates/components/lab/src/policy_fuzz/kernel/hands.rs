@@ -22,9 +22,6 @@ use crate::cluster::node::Site;
 use crate::cluster::process;
 use crate::cluster::temporary::Temporary;
 
-/// How often a killed agent is started again, if it cannot start.
-const STARTS: usize = 20;
-
 /// Brings cases into force.
 pub(super) enum Hands {
     /// A datastore and an agent.
@@ -110,18 +107,11 @@ impl Following {
     pub(super) fn restart(&mut self, meanwhile: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
         process::end(&[self.agent], false)?;
         meanwhile()?;
-        let mut tries = 0..STARTS;
-        loop {
-            self.agent = self.site.start_agent()?;
-            let (socket, log) = (self.site.agent_socket(), self.site.agent_log());
-            let ready = agent::await_in_sync(&socket, self.agent, &log);
-            match self.runtime.block_on(ready) {
-                Ok(()) => return self.runtime.block_on(self.followed.replace(0, self.agent)),
-                // The ports of a killed one are free a little later than it is gone.
-                Err(_) if tries.next().is_some() && !self.agent.is_alive() => {}
-                Err(e) => return Err(e),
-            }
-        }
+        self.agent = self.site.start_agent()?;
+        let (socket, log) = (self.site.agent_socket(), self.site.agent_log());
+        let ready = agent::await_in_sync(&socket, self.agent, &log);
+        self.runtime.block_on(ready)?;
+        self.runtime.block_on(self.followed.replace(0, self.agent))
     }
 
     /// Writes a case and waits for nothing.

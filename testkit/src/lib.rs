@@ -24,6 +24,7 @@ pub mod ledger;
 mod needs;
 mod partition;
 mod pki;
+mod table;
 mod wait;
 
 pub use background::Background;
@@ -33,6 +34,7 @@ pub use etcd::{Etcd, EtcdCluster};
 pub use isolate::{DEFAULT_LIMIT, isolate, private_dir, test_name};
 pub use needs::{find_tool, missing, skip};
 pub use pki::{Authority, Issued};
+pub use table::{Listed, problems_of_table};
 pub use wait::{eventually, free_port};
 
 /// Makes the rest of the test run alone in a fresh network and mount namespace, as root there. Must be

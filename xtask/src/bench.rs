@@ -207,7 +207,7 @@ impl Bench {
             "{} is not there: `make build` makes it, `make bench` does both",
             self.program().display()
         );
-        if self.options.wants("engine") || self.options.wants("compiler") {
+        if self.options.wants("engine") || self.options.wants("compiler") || self.options.wants("diff") {
             cores::build(&self.root)?;
         }
         if self.options.wants("store") {
@@ -220,7 +220,7 @@ impl Bench {
         cores::measure(self)?;
         if rows::NAMES
             .iter()
-            .any(|n| self.options.wants(n) && !["engine", "compiler"].contains(n))
+            .any(|n| self.options.wants(n) && !["engine", "compiler", "diff"].contains(n))
         {
             world::own_mounts()?;
             scenarios::measure(self)?;

@@ -16,11 +16,12 @@ pub(super) fn build(root: &Path) -> Result<()> {
         .args(["build", "--quiet", "--release", "--locked"])
         .args(["-p", "caracal-policy", "--example", "engine_bench"])
         .args(["-p", "caracal-rules", "--example", "compile_bench"])
+        .args(["-p", "caracal-analysis", "--example", "diff_bench"])
         .status()
         .context("starting cargo")?;
     ensure!(
         status.success(),
-        "the examples engine_bench and compile_bench do not build"
+        "the examples engine_bench, compile_bench and diff_bench do not build"
     );
     Ok(())
 }
@@ -34,6 +35,10 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         bench.step("the rules compiler alone: 10 000 policies, 10 000 remote endpoints");
         compiler(bench)?;
     }
+    if bench.options.wants("diff") {
+        bench.step("policy diff alone: 10 000 workloads, 1 000 policies");
+        diff(bench)?;
+    }
     Ok(())
 }
 
@@ -41,10 +46,10 @@ fn example(bench: &Bench, name: &str) -> Result<Vec<String>> {
     (0..bench.options.runs)
         .map(|_| {
             let mut command = Command::new(bench.target.join("release/examples").join(name));
-            command.args(if name == "engine_bench" {
-                &["plain", "10000", "100000"][..]
-            } else {
-                &["10000", "10000"]
+            command.args(match name {
+                "engine_bench" => &["plain", "10000", "100000"][..],
+                "diff_bench" => &["10000", "1000"],
+                _ => &["10000", "10000"],
             });
             harness::output(command, BOUND)
         })
@@ -165,6 +170,41 @@ fn compiler(bench: &mut Bench) -> Result<()> {
             Row::plain("compiler", "an endpoint gone, p50", "µs", "-"),
             "an endpoint gone",
             "p50",
+        ),
+    ];
+    rows.into_iter()
+        .try_for_each(|(row, line, after)| add(bench, row, &texts, line, after))
+}
+
+fn diff(bench: &mut Bench) -> Result<()> {
+    let texts = example(bench, "diff_bench")?;
+    let goal = |what| Row::new("diff", what, "ms", "-", 1000.0);
+    let rows = [
+        (goal("policy diff: nothing changes"), "nothing", ""),
+        (
+            goal("policy diff: a port of one policy"),
+            "a port of one policy",
+            "",
+        ),
+        (
+            goal("policy diff: a port of each policy"),
+            "a port of each policy",
+            "",
+        ),
+        (
+            goal("policy diff: another port of each policy"),
+            "another port of each policy",
+            "",
+        ),
+        (
+            Row::plain(
+                "diff",
+                "policy diff: memory at most, objects included",
+                "MiB",
+                "-",
+            ),
+            "the platform's policy for everybody",
+            "peak",
         ),
     ];
     rows.into_iter()

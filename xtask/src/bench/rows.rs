@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 pub(super) const NAMES: &[&str] = &[
     "engine",
     "compiler",
+    "diff",
     "binary",
     "cold-100",
     "cold-1000",

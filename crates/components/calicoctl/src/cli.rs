@@ -94,10 +94,23 @@ pub(crate) enum Command {
     /// Addresses and blocks
     #[command(subcommand)]
     Ipam(crate::ipam::IpamCommand),
+    /// This node
+    #[command(subcommand)]
+    Node(crate::node::Node),
+    /// Not in this version
+    #[command(hide = true)]
+    Cluster(Absent),
     /// Prints a script that completes commands in a shell
     Completion(Completion),
     /// Says which versions client and cluster have
     Version(Version),
+}
+
+/// What follows a command of Calico's that is not here.
+#[derive(Debug, Args)]
+pub(crate) struct Absent {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<String>,
 }
 
 /// Where manifests come from.
@@ -233,6 +246,9 @@ pub(crate) enum Datastore {
         #[command(subcommand)]
         step: Migrate,
     },
+    /// Not in this version
+    #[command(hide = true)]
+    MigratePolicyNames(Absent),
 }
 
 #[derive(Debug, Subcommand)]
@@ -290,4 +306,38 @@ pub(crate) struct Version {
     /// Look again and again, and print what changed (for example 1s, 10m, 2h)
     #[arg(long, value_name = "DURATION", conflicts_with = "client")]
     pub(crate) poll: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use caracal_testkit::{Listed, problems_of_table};
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn list(command: &clap::Command, path: &str, all: &mut Vec<Listed>) {
+        let visible = command.get_subcommands().filter(|c| !c.is_hide_set());
+        let options = command
+            .get_arguments()
+            .filter(|a| !a.is_global_set() || path.is_empty());
+        let options = options.filter_map(|a| Some(format!("--{}", a.get_long()?)));
+        if command.get_subcommands().next().is_none() || path.is_empty() {
+            all.push((path.to_owned(), options.collect()));
+        }
+        for inner in visible {
+            list(inner, format!("{path} {}", inner.get_name()).trim(), all);
+        }
+    }
+
+    #[test]
+    fn the_docs_have_every_command_and_option_with_its_test() {
+        let mut all = Vec::new();
+        list(&Cli::command(), "", &mut all);
+        assert!(all.len() > 20, "{all:?}");
+        let page = include_str!("../../../../docs/calicoctl.md");
+        let problems = problems_of_table(page, &all, Path::new(env!("CARGO_MANIFEST_DIR")));
+        assert!(problems.is_empty(), "{problems:#?}");
+    }
 }

@@ -10,12 +10,19 @@ use crate::{
     crud,
     failure::Failure,
     manifests::{self, Check, Loaded},
+    run::absent,
     session::Session,
 };
 
 /// Runs one step of a migration.
 pub(crate) async fn datastore(session: &mut Session, command: &Datastore) -> Result<(), Failure> {
-    let Datastore::Migrate { step } = command;
+    let step = match command {
+        Datastore::Migrate { step } => step,
+        Datastore::MigratePolicyNames(_) => {
+            let instead = "policies keep the names that they have, with or without the tier's";
+            return Err(absent("datastore migrate-policy-names", instead));
+        }
+    };
     match step {
         Migrate::Lock => {
             set_ready(session.raw_store()?.as_ref(), false).await?;

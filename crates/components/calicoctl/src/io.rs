@@ -1,6 +1,7 @@
 use std::{
     fmt,
     io::{self, IsTerminal, Read, Write},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -18,6 +19,8 @@ pub struct Io {
     pub terminal: bool,
     /// The datastore; decided by configuration and environment when absent.
     pub store: Option<Arc<dyn Store>>,
+    /// Where the agent and BIRD of this node have their sockets.
+    pub run: PathBuf,
 }
 
 impl Io {
@@ -30,6 +33,7 @@ impl Io {
             errors: Box::new(io::stderr()),
             terminal: io::stderr().is_terminal(),
             store: None,
+            run: PathBuf::from("/run/calico"),
         }
     }
 

@@ -21,6 +21,7 @@ mod io;
 mod ipam;
 mod label;
 mod manifests;
+mod node;
 mod output;
 mod patch;
 mod run;

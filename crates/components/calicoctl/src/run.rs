@@ -9,7 +9,7 @@ use crate::{
     crud::{self, Verb},
     datastore,
     failure::Failure,
-    get, ipam, label, patch,
+    get, ipam, label, node, patch,
     session::Session,
     trial, validate, version,
 };
@@ -73,6 +73,16 @@ fn block_on<T>(task: impl Future<Output = T>) -> Result<T, Failure> {
     Ok(runtime.block_on(task))
 }
 
+/// The exit code for a command of Calico's that this version does not have.
+const NOT_HERE: i32 = 64;
+
+pub(crate) fn absent(command: &str, instead: &str) -> Failure {
+    Failure::Code(
+        NOT_HERE,
+        format!("calicoctl {command} is not in this version of Caracal: {instead}"),
+    )
+}
+
 async fn dispatch(command: Command, session: &mut Session) -> Result<(), Failure> {
     match command {
         Command::Create { input, skip_exists } => {
@@ -95,6 +105,11 @@ async fn dispatch(command: Command, session: &mut Session) -> Result<(), Failure
         Command::Validate { input } => validate::validate(session, &input),
         Command::Datastore(command) => datastore::datastore(session, &command).await,
         Command::Ipam(command) => ipam::ipam(session, &command).await,
+        Command::Node(command) => node::node(session, &command),
+        Command::Cluster(_) => Err(absent(
+            "cluster diags",
+            "'node diags' collects what one node knows",
+        )),
         Command::Completion(args) => completion::completion(session, &args),
         Command::Version(args) => version::version(session, &args).await,
     }

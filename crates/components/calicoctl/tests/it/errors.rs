@@ -216,7 +216,7 @@ fn a_datastore_that_cannot_be_reached() {
 }
 
 /// A disk that is full, or a reader that has gone.
-struct Broken(std::io::ErrorKind);
+pub(crate) struct Broken(pub(crate) std::io::ErrorKind);
 
 impl std::io::Write for Broken {
     fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {

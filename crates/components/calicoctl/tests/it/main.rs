@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod bad_input;
 mod changes;
 mod errors;
 mod ipam;
@@ -10,6 +11,7 @@ mod listing;
 mod many;
 mod migrate;
 mod moving;
+mod node;
 mod rig;
 mod trial;
 

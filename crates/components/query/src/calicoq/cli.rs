@@ -60,3 +60,30 @@ pub(super) enum Command {
     /// The version of this program
     Version,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use caracal_testkit::{Listed, problems_of_table};
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_docs_have_every_command_and_option_with_its_test() {
+        let command = Cli::command();
+        let options = command.get_arguments();
+        let options = options.filter_map(|a| Some(format!("--{}", a.get_long()?)));
+        let mut all: Vec<Listed> = vec![(String::new(), options.collect())];
+        all.extend(
+            command
+                .get_subcommands()
+                .map(|c| (c.get_name().to_owned(), Vec::new())),
+        );
+        assert!(all.len() == 6 && all[0].1.len() == 6, "{all:?}");
+        let page = include_str!("../../../../../docs/calicoq.md");
+        let problems = problems_of_table(page, &all, Path::new(env!("CARGO_MANIFEST_DIR")));
+        assert!(problems.is_empty(), "{problems:#?}");
+    }
+}

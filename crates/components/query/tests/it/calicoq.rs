@@ -108,3 +108,31 @@ fn debug_goes_to_stderr_and_errors_are_code_1() {
         assert!(done.errors.contains(says), "{args:?}: {}", done.errors);
     }
 }
+
+#[test]
+fn bad_input_is_code_1_and_named() {
+    let gone = "/nonexistent/x";
+    let none = tempfile::tempdir().unwrap();
+    let config = none.path().join("gone.cfg");
+    let text = "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec: {datastoreType: etcdv3, etcdEndpoints: 'http://127.0.0.1:1'}\n";
+    std::fs::write(&config, text).unwrap();
+    let config = config.display().to_string();
+    for command in [
+        &["eval", "all()"][..],
+        &["policy", "p"],
+        &["endpoint", "x"],
+        &["host", "n1"],
+    ] {
+        let with = |more: &[&str]| {
+            let words: Vec<&str> = command.iter().chain(more).copied().collect();
+            let done = run(calicoq_with, &words, "");
+            assert_eq!((done.code, done.output.as_str()), (1, ""), "{words:?}: {done:?}");
+            done.errors
+        };
+        assert!(with(&["-f", gone]).contains(gone));
+        assert!(with(&["-c", gone]).contains(gone));
+        assert!(with(&["-c", &config]).contains("127.0.0.1:1"));
+        assert!(with(&["--no-such-option"]).contains("--no-such-option"));
+        assert!(with(&["-o", "xml"]).contains("xml"));
+    }
+}

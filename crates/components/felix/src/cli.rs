@@ -32,6 +32,12 @@ struct Cli {
     /// Remove all that the agent ever put into this node's kernel and file system, and end.
     #[arg(long)]
     cleanup: bool,
+    /// Remove what Calico's own agent left in this node's packet filters (nftables, iptables, IP sets), and end.
+    #[arg(long)]
+    cleanup_calico: bool,
+    /// With --cleanup-calico: only say what there is. The exit code is 1 if there is anything.
+    #[arg(long, requires = "cleanup_calico")]
+    dry_run: bool,
     /// Show the version and end.
     #[arg(long)]
     version: bool,
@@ -114,6 +120,9 @@ fn go(cli: &Cli, mut settings: Settings) -> i32 {
             }
         };
     }
+    if cli.cleanup_calico {
+        return cleanup_calico(cli.dry_run);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(r) => r.block_on(start::agent(settings, cli.datastore_config.as_deref())),
@@ -131,6 +140,23 @@ fn go(cli: &Cli, mut settings: Settings) -> i32 {
         }
         Err(e) => {
             eprintln!("caracal felix: {e:#}");
+            1
+        }
+    }
+}
+
+fn cleanup_calico(dry_run: bool) -> i32 {
+    match dataplane::cleanup_calico(dry_run) {
+        Ok(found) => {
+            let done = if dry_run { "" } else { "removed: " };
+            found.iter().for_each(|what| println!("{done}{what}"));
+            if found.is_empty() {
+                println!("nothing of Calico's in this node's packet filters");
+            }
+            i32::from(dry_run && !found.is_empty())
+        }
+        Err(e) => {
+            eprintln!("caracal felix: cleanup of Calico's: {e:#}");
             1
         }
     }

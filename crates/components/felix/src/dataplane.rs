@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{agent::Order, calc::Batch, status::Status};
 
-pub(crate) use cleanup::cleanup;
+pub(crate) use cleanup::{cleanup, cleanup_calico};
 
 /// The way to the dataplane.
 #[derive(Debug, Clone)]

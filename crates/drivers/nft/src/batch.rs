@@ -158,6 +158,15 @@ impl Batch {
         m.attrs().str(table::NAME, at.table);
     }
 
+    /// The same for a family by its number, which need be none of ours.
+    pub(crate) fn del_table_of(&mut self, af: u8, table: &str) {
+        self.seq += 1;
+        self.objects.push((Family::V4, Object::Table(table.into())));
+        self.last = self.buf.len();
+        let mut m = begin(&mut self.buf, msg::DEL_TABLE, flags::REQUEST, self.seq, af);
+        m.attrs().str(table::NAME, table);
+    }
+
     pub(crate) fn put_chain(&mut self, at: At<'_>, name: &ChainName, base: Option<&BaseChain>) {
         let mut m = self.next(at, msg::NEW_CHAIN, flags::CREATE, Object::Chain(name.clone()));
         put_chain(&mut m, at.table, name.as_str(), base);

@@ -22,6 +22,8 @@ use crate::{
 mod commit;
 mod observe;
 
+pub(crate) use commit::gave_up;
+
 /// Pauses between tries after a failure.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -29,7 +31,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Our tables in the network namespace of the thread that opened it. Everything blocks; one thread owns it.
 #[derive(Debug)]
 pub struct Nft<T: NftTx = NetlinkTx> {
-    tx: T,
+    pub(crate) tx: T,
     config: Config,
     states: PerFamily<FamilyState>,
     monitor: Option<Monitor>,

@@ -15,6 +15,7 @@
 //! comment says which layout it was written with.
 
 mod batch;
+mod calico;
 mod diff;
 mod driver;
 mod encode;

@@ -142,6 +142,8 @@ pub struct FelixConfig {
     pub agent_socket: String,
     /// Whether connections end that policy would not allow any more.
     pub cut_connections: bool,
+    /// Whether what Calico left in the node's packet filters is taken out as soon as ours is in force.
+    pub remove_calico: bool,
 
     /// The prefixes of workload interfaces' names, at least one.
     pub interface_prefixes: Vec<String>,
@@ -217,6 +219,7 @@ impl FelixConfig {
                 .unwrap_or(LogFormat::Text),
             agent_socket: r.text("AgentSocket"),
             cut_connections: r.flag("CutConnections"),
+            remove_calico: r.flag("RemoveCalico"),
             interface_prefixes: r.text("InterfacePrefix").split(',').map(str::to_owned).collect(),
             ipv6_support: r.flag("Ipv6Support"),
             default_endpoint_to_host_action: r

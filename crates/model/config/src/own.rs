@@ -14,4 +14,5 @@ pub(crate) const PARAMS: &[Param] = &[
     own("StoreSocket", Kind::Path, "/run/calico/store.sock").local(),
     own("LogFormat", Kind::OneOf(&["text", "json"]), "text"),
     own("CutConnections", Kind::Bool, "false"),
+    own("RemoveCalico", Kind::Bool, "false"),
 ];

@@ -171,16 +171,22 @@ fn end_detour(rtnl: &mut Rtnl, interface: &str, index: Option<u32>) -> Result<()
     Ok(())
 }
 
-/// Deletes the detours of interfaces that are not among those that stay, and, without `stay`, all of them.
+/// Whether packets to a workload are limited, and packets from it.
+pub(crate) fn wanted(qos: Option<&QosControls>) -> (bool, bool) {
+    let limits = qos.map(Limits::of).unwrap_or_default();
+    (limits.to.is_some(), limits.from.is_some())
+}
+
+/// Takes back the limits that nobody wants: `wants` says of an interface what [`wanted`] says of its workload.
 ///
 /// # Errors
 /// What the kernel refused.
-pub(crate) fn sweep(rtnl: &mut Rtnl, stays: impl Fn(&str) -> bool) -> Result<(), LinkError> {
+pub(crate) fn sweep(rtnl: &mut Rtnl, wants: impl Fn(&str) -> (bool, bool)) -> Result<(), LinkError> {
     let links = rtnl.links()?;
     let ours = |l: &&Link| l.name.starts_with(DEVICE) && l.kind.as_deref() == Some("ifb");
     for device in links.iter().filter(ours) {
         let interface = device.alias.as_deref().unwrap_or_default();
-        if stays(interface) {
+        if wants(interface).1 {
             continue;
         }
         if let Some(link) = links.iter().find(|l| l.name == interface) {
@@ -190,7 +196,7 @@ pub(crate) fn sweep(rtnl: &mut Rtnl, stays: impl Fn(&str) -> bool) -> Result<(),
     }
     for index in rtnl.limited()? {
         let link = links.iter().find(|l| l.index == index);
-        if link.is_some_and(|l| !stays(&l.name) && !l.name.starts_with(DEVICE)) {
+        if link.is_some_and(|l| !wants(&l.name).0 && !l.name.starts_with(DEVICE)) {
             rtnl.unlimit(index)?;
         }
     }

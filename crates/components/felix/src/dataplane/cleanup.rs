@@ -9,7 +9,7 @@ use caracal_nft::{Config as NftConfig, Nft};
 use caracal_route::{Ownership, Routes};
 use caracal_update::InSync;
 
-use super::{files::StatusFiles, network::DEVICES};
+use super::{files::StatusFiles, leftovers, network::DEVICES};
 
 /// Removes everything that an agent of this kind puts into the kernel and the file system of its node, and nothing else.
 /// One step that fails does not keep the others from being done.
@@ -28,7 +28,7 @@ pub(crate) fn cleanup(config: &FelixConfig) -> anyhow::Result<()> {
         ("tables", &|| Ok(Nft::open(NftConfig::default())?.cleanup()?)),
         ("tunnel devices", &devices),
         ("bandwidth limits", &|| {
-            Ok(super::bandwidth::sweep(&mut Rtnl::open()?, |_| false)?)
+            Ok(super::bandwidth::sweep(&mut Rtnl::open()?, |_| (false, false))?)
         }),
         ("routes", &|| routes(config)),
         (
@@ -56,6 +56,20 @@ pub(crate) fn cleanup(config: &FelixConfig) -> anyhow::Result<()> {
     }
     anyhow::ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())
+}
+
+/// Removes what Calico left in this node's packet filters; what that was, in words. With `dry_run` nothing is done.
+///
+/// # Errors
+/// What could not be removed.
+pub(crate) fn cleanup_calico(dry_run: bool) -> anyhow::Result<Vec<String>> {
+    let mut nft = Nft::open(NftConfig::default())?;
+    if dry_run {
+        return Ok(leftovers::find(&mut nft));
+    }
+    let (gone, stay) = leftovers::remove(&mut nft);
+    anyhow::ensure!(stay.is_empty(), "{}", stay.join("; "));
+    Ok(gone)
 }
 
 fn devices() -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 mod cleanup;
 mod config;
 mod crash;
+mod decide;
 mod drift;
 mod enforce;
 mod hostile;

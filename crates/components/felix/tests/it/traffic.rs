@@ -103,6 +103,11 @@ impl<T: Send + 'static> Ongoing<T> {
         });
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn ended(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     pub(crate) fn end(mut self) -> T {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()

@@ -286,7 +286,7 @@ impl<T: NftTx> Nft<T> {
     }
 }
 
-pub(super) fn gave_up(refusals: &[(Option<(Family, Object)>, Refusal)]) -> Error {
+pub(crate) fn gave_up(refusals: &[(Option<(Family, Object)>, Refusal)]) -> Error {
     let named = refusals
         .iter()
         .find(|(object, _)| object.is_some())

@@ -76,12 +76,21 @@ impl Worker {
         }
         self.count_tables();
         self.sweep_shapes();
-        let found = leftovers::find();
+        if self.config.remove_calico {
+            let (gone, stay) = leftovers::remove(&mut self.nft);
+            for what in gone.iter().filter(|_| stay.is_empty()) {
+                tracing::info!(what, "left by Calico, removed");
+            }
+            for what in stay {
+                tracing::warn!(what, "left by Calico, cannot be removed");
+            }
+        }
+        let found = leftovers::find(&mut self.nft);
         metrics::gauge!("caracal_calico_leftovers").set(found.len() as f64);
         for what in found {
             tracing::warn!(
                 what,
-                "left by Calico, still in force, and not ours to touch: remove it when Calico is gone from this node"
+                "left by Calico and still in force: when Calico is gone from this node, remove it with caracal felix --cleanup-calico"
             );
         }
     }

@@ -1,6 +1,6 @@
 //! Bandwidth limits of the workloads that changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Worker;
 use crate::dataplane::bandwidth;
@@ -49,8 +49,11 @@ impl Worker {
     /// Once: takes back what an agent before this one limited and nobody asks for any more.
     pub(super) fn sweep_shapes(&mut self) {
         let workloads = self.network.workloads().values().filter(|w| w.qos.is_some());
-        let held: BTreeSet<&str> = workloads.map(|w| &*w.interface).collect();
-        if let Err(e) = bandwidth::sweep(&mut self.rtnl, |interface| held.contains(interface)) {
+        let held: BTreeMap<&str, (bool, bool)> = workloads
+            .map(|w| (&*w.interface, bandwidth::wanted(w.qos.as_ref())))
+            .collect();
+        let wants = |interface: &str| held.get(interface).copied().unwrap_or_default();
+        if let Err(e) = bandwidth::sweep(&mut self.rtnl, wants) {
             tracing::warn!("looking for limits of an agent before this one: {e}");
         }
     }

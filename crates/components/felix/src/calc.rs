@@ -1,6 +1,7 @@
 //! The owner of the engines: takes the feed's events in, hands coalesced deltas to the dataplane.
 
 mod census;
+mod lawful;
 mod trials;
 
 use std::{
@@ -69,6 +70,8 @@ pub(crate) struct Calc {
     seen_invalid: BTreeSet<ResourceKey>,
     /// Objects that the feed could not read.
     unreadable: BTreeSet<ResourceKey>,
+    /// Objects that their schema forbids, and why.
+    unlawful: BTreeMap<ResourceKey, String>,
     health: Reporter,
     restart: Restart,
     /// Only while somebody may ask for figures.
@@ -100,6 +103,7 @@ impl Calc {
             revisions: BTreeMap::new(),
             seen_invalid: BTreeSet::new(),
             unreadable: BTreeSet::new(),
+            unlawful: BTreeMap::new(),
             health,
             restart,
             census,
@@ -207,6 +211,7 @@ impl Calc {
         if self.unreadable.remove(&update.key) {
             self.status.set_invalid(update.key.clone(), None);
         }
+        self.hold_to_schema(update);
         metrics::counter!("felix_calc_graph_updates_processed").increment(1);
         if let Some(census) = &mut self.census {
             census.object(update);
@@ -312,17 +317,47 @@ impl Calc {
             }
             Delta::Valid(key) if self.seen_invalid.remove(key) => {
                 tracing::info!(object = %key, "this object can be used again, or is gone");
-                self.status.set_invalid(key.clone(), None);
+                self.status.set_invalid(key.clone(), self.unlawful.get(key).cloned());
                 self.count_invalid(key.kind);
             }
             _ => {}
         }
     }
 
+    /// Names an object that its schema forbids. What it means stays what the engines make of it.
+    fn hold_to_schema(&mut self, update: &Update) {
+        let key = &update.key;
+        let reason = update.value.as_deref().and_then(lawful::broken);
+        if self.unlawful.get(key) == reason.as_ref() {
+            return;
+        }
+        // The engine's own reason, if there is one, tells more.
+        let told = self.seen_invalid.contains(key);
+        match reason {
+            Some(reason) => {
+                tracing::warn!(object = %key, reason, "this object breaks the rules of its kind");
+                if !told {
+                    self.status.set_invalid(key.clone(), Some(reason.clone()));
+                }
+                self.unlawful.insert(key.clone(), reason);
+            }
+            None => {
+                self.unlawful.remove(key);
+                if !told {
+                    tracing::info!(object = %key, "this object keeps the rules of its kind again, or is gone");
+                    self.status.set_invalid(key.clone(), None);
+                }
+            }
+        }
+        self.count_invalid(key.kind);
+    }
+
     fn count_invalid(&self, kind: Kind) {
+        let others = self.unlawful.keys().filter(|k| !self.seen_invalid.contains(*k));
         let n = self
             .seen_invalid
             .union(&self.unreadable)
+            .chain(others)
             .filter(|k| k.kind == kind)
             .count();
         metrics::gauge!("caracal_invalid_objects", "kind" => kind.as_str()).set(n as f64);

@@ -1,6 +1,7 @@
 //! The agent in network namespaces: real kernel, real packets, a real datastore, killed and started again.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod bad_input;
 mod cleanup;
 mod config;
 mod crash;

@@ -1,0 +1,155 @@
+//! What the schema of a kind forbids and nobody held an object to, because it was written past the API server.
+//!
+//! The engines read such an object as far as it has a meaning (`caracal-policy` says how: what cannot be read denies), so
+//! nothing here changes what is enforced. It is named, so that nobody relies on it.
+
+use caracal_api::{Kind, Resource, Step, default_resource, validate};
+use caracal_config::{Severity, validate_spec};
+
+/// The mistakes that are told; there may be a million.
+const TOLD: usize = 5;
+/// Larger sets are left to the engine, which names what it cannot read: all else is that an entry is there twice.
+const MANY_NETS: usize = 100_000;
+
+/// What is wrong with an object that was read.
+pub(super) fn broken(resource: &Resource) -> Option<String> {
+    match resource {
+        // Written by programs, many, and checked by the engine.
+        Resource::WorkloadEndpoint(_) | Resource::Node(_) => return None,
+        Resource::NetworkSet(o) if o.spec.nets.len() > MANY_NETS => return None,
+        Resource::GlobalNetworkSet(o) if o.spec.nets.len() > MANY_NETS => return None,
+        // Kubernetes' own policies are held to Kubernetes' rules, not to Calico's limits.
+        Resource::NetworkPolicy(o) if o.metadata.name.starts_with("knp.") => return None,
+        Resource::GlobalNetworkPolicy(o) if o.metadata.name.starts_with("kcnp.") => return None,
+        _ => {}
+    }
+    // Nearly all are in order as they are; only the others are worth a copy to fill in defaults.
+    if mistakes(resource).is_empty() {
+        return None;
+    }
+    let mut whole = resource.clone();
+    default_resource(&mut whole);
+    let all = mistakes(&whole);
+    let told: Vec<String> = all.iter().take(TOLD).cloned().collect();
+    let more = match all.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        n => format!("; and {n} more"),
+    };
+    (!told.is_empty()).then(|| told.join("; ") + &more)
+}
+
+/// The mistakes of a spec: names are older than the rules for them.
+fn mistakes(resource: &Resource) -> Vec<String> {
+    let spec = Step::Key("spec".to_owned());
+    let mut all: Vec<String> = validate(resource)
+        .into_iter()
+        .filter(|e| e.path.0.first() == Some(&spec))
+        .map(|e| e.to_string())
+        .collect();
+    if let (Kind::FelixConfiguration, Resource::FelixConfiguration(o)) = (resource.kind(), resource) {
+        let problems = validate_spec(&o.spec.fields);
+        let errors = problems.iter().filter(|p| p.severity == Severity::Error);
+        all.extend(errors.map(ToString::to_string));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(kind: Kind, name: &str, spec: serde_json::Value) -> Option<String> {
+        let value = json!({"metadata": {"name": name, "namespace": "ns"}, "spec": spec});
+        broken(&Resource::from_value(kind, value).unwrap())
+    }
+
+    #[test]
+    fn what_the_schema_forbids_is_named() {
+        let many: Vec<_> = (0..257)
+            .map(|n| format!("10.0.{}.{}/32", n / 256, n % 256))
+            .collect();
+        let ports: Vec<_> = (1..=51).collect();
+        let rules: Vec<_> = (0..1025).map(|_| json!({"action": "Deny"})).collect();
+        for (kind, spec, field) in [
+            (
+                Kind::GlobalNetworkPolicy,
+                json!({"doNotTrack": true, "preDNAT": true, "applyOnForward": true}),
+                "spec.preDNAT",
+            ),
+            (
+                Kind::GlobalNetworkPolicy,
+                json!({"preDNAT": true}),
+                "spec.applyOnForward",
+            ),
+            (
+                Kind::NetworkPolicy,
+                json!({"selector": format!("has({})", "a".repeat(1100))}),
+                "spec.selector",
+            ),
+            (Kind::NetworkPolicy, json!({"ingress": rules}), "spec.ingress"),
+            (
+                Kind::NetworkPolicy,
+                json!({"ingress": [{"action": "Deny", "source": {"nets": many}}]}),
+                "spec.ingress[0].source.nets",
+            ),
+            (
+                Kind::NetworkPolicy,
+                json!({"ingress": [{"action": "Deny", "protocol": "TCP", "destination": {"ports": ports}}]}),
+                "spec.ingress[0].destination.ports",
+            ),
+            (
+                Kind::NetworkPolicy,
+                json!({"types": ["Ingress", "Ingress"]}),
+                "spec.types",
+            ),
+            (
+                Kind::Tier,
+                json!({"order": 5, "defaultAction": "Pass"}),
+                "spec.order",
+            ),
+            (Kind::HostEndpoint, json!({"node": "n"}), "spec.interfaceName"),
+            (Kind::IpPool, json!({"cidr": "10.0.0.1/16"}), "spec.cidr"),
+            (
+                Kind::FelixConfiguration,
+                json!({"natOutgoingAddress": "fd00::1"}),
+                "spec.natOutgoingAddress",
+            ),
+        ] {
+            let name = if kind == Kind::Tier { "default" } else { "a" };
+            let reason = of(kind, name, spec.clone()).unwrap_or_else(|| panic!("{kind} {spec}"));
+            assert!(reason.contains(field), "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_order_is_not() {
+        assert_eq!(of(Kind::Tier, "default", json!({})), None);
+        assert_eq!(
+            of(
+                Kind::NetworkPolicy,
+                "default.old-name",
+                json!({"selector": "all()"})
+            ),
+            None
+        );
+        assert_eq!(
+            of(Kind::StagedNetworkPolicy, "a", json!({"stagedAction": "Delete"})),
+            None
+        );
+        let ports: Vec<_> = (1..=51).collect();
+        let spec =
+            json!({"ingress": [{"action": "Allow", "protocol": "TCP", "destination": {"ports": ports}}]});
+        assert_eq!(of(Kind::NetworkPolicy, "knp.default.a", spec), None);
+    }
+
+    #[test]
+    fn few_of_many_mistakes_are_told() {
+        let rules: Vec<_> = (0..20)
+            .map(|_| json!({"action": "Deny", "ipVersion": 5}))
+            .collect();
+        let reason = of(Kind::NetworkPolicy, "a", json!({"ingress": rules})).unwrap();
+        assert!(reason.ends_with("and 15 more"), "{reason}");
+    }
+}

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     drift::{SHOW_FOREIGN, foreign},
     nodes::pair,
-    traffic::{echo, reaches},
+    traffic::{blocked, echo, reaches},
     world::World,
 };
 
@@ -60,4 +60,73 @@ fn netns_cleanup_removes_all_that_is_ours_and_nothing_else() {
     world.delete(Kind::FelixConfiguration, "default");
     node.up();
     reaches(&a.ns, b.both(), 80);
+}
+
+/// What Calico leaves in nftables mode, and with iptables over nf_tables, beside rules of somebody else.
+const CALICOS: &str = "
+table ip calico {
+    chain filter-FORWARD { type filter hook forward priority 0; policy accept; drop; }
+}
+table ip filter {
+    chain cali-tw { drop; }
+    chain cali-FORWARD { jump cali-tw; }
+    chain FORWARD {
+        type filter hook forward priority 0; policy accept;
+        jump cali-FORWARD
+        meta mark 0x10000 accept comment \"cali:S93hcgKJrXEqnTfs\"
+        meta mark 0x77 accept comment \"of somebody else\"
+    }
+    chain mine { accept; }
+}
+table ip6 filter {
+    chain cali-FORWARD { drop; }
+    chain FORWARD { type filter hook forward priority 0; policy accept; goto cali-FORWARD; }
+}";
+
+#[test]
+fn netns_what_calico_left_goes_when_the_operator_says_so() {
+    netns!(120);
+    needs!("root", "ip", "nft", "sh");
+    let world = World::new();
+    let mut node = world.node("n1");
+    let (a, b) = (
+        node.pod("a", "10.65.0.1", "fd65::1"),
+        node.pod("b", "10.65.0.2", "fd65::2"),
+    );
+    a.announce(&world, json!({}));
+    b.announce(&world, json!({}));
+    echo(&b.ns, 80);
+    let leave = |node: &crate::world::Node| {
+        std::fs::write(node.dir.join("calicos"), CALICOS).unwrap();
+        node.sh(&format!("nft -f {}", node.dir.join("calicos").display()));
+    };
+    leave(&node);
+    assert_eq!(node.call("--cleanup-calico --dry-run"), 1, "there is something");
+    node.up();
+    node.programmed(&b);
+    // Its own table has given way to ours; what is iptables' is still in force, and told.
+    let rules = node.sh("nft list ruleset");
+    assert!(
+        !rules.contains("table ip calico") && rules.contains("cali-FORWARD"),
+        "{rules}"
+    );
+    node.metric_is("caracal_calico_leftovers", 2.0);
+    blocked(&a.ns, b.both(), 80);
+    assert_eq!(node.call("--cleanup-calico"), 0);
+    let rules = node.sh("nft list ruleset");
+    assert!(!rules.contains("cali-") && !rules.contains("cali:"), "{rules}");
+    assert!(
+        rules.contains("of somebody else") && rules.contains("chain mine"),
+        "{rules}"
+    );
+    reaches(&a.ns, b.both(), 80);
+    assert_eq!(node.call("--cleanup-calico --dry-run"), 0);
+    // Or at once, by the agent, when its own tables are in force.
+    node.kill();
+    node.sh("nft delete table ip filter; nft delete table ip6 filter");
+    leave(&node);
+    node.env.insert("CARACAL_REMOVE_CALICO".into(), "true".into());
+    node.up();
+    reaches(&a.ns, b.both(), 80);
+    node.metric_is("caracal_calico_leftovers", 0.0);
 }

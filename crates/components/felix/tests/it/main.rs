@@ -13,6 +13,7 @@ mod nodes;
 mod semantics;
 mod traffic;
 mod trial;
+mod upgrade;
 mod world;
 
 /// Not a test: the agent and the store run as processes of this very program, so that what is tested is what was built.

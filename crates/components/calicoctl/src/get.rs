@@ -1,6 +1,6 @@
 //! `get`.
 
-use caracal_api::{Kind, Resource, ResourceKey};
+use caracal_api::{Kind, Resource, ResourceKey, TRIAL_KINDS};
 use caracal_store::{ListOptions, Store, StoreError};
 use futures::{StreamExt, stream};
 
@@ -45,14 +45,18 @@ pub(crate) async fn get(session: &mut Session, args: &Get) -> Result<(), Failure
             read(session.store()?.as_ref(), keys).await?
         }
     };
-    let remarks = found.resources.iter().filter_map(trial::remark);
+    let may_be = |r: &&Resource| TRIAL_KINDS.contains(&r.kind());
+    let remarks = found.resources.iter().filter(may_be).filter_map(trial::remark);
     for remark in remarks.collect::<Vec<_>>() {
         session.io.complain(&remark);
     }
     if args.export {
         found.resources.iter_mut().for_each(strip);
     }
-    show(session, args, &format, &found).await?;
+    let shown = show(session, args, &format, &found).await;
+    // The program ends here; to free the pieces of ten thousand objects takes longer than to print them.
+    std::mem::forget(found);
+    shown?;
     if errors.is_empty() {
         return Ok(());
     }

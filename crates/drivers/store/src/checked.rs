@@ -44,6 +44,12 @@ impl Checked {
     /// # Errors
     /// [`StoreError::Invalid`] with every field that is wrong.
     pub fn check_alone(resource: &mut Resource) -> Result<(), StoreError> {
+        Self::check_change(resource, None)
+    }
+
+    /// As [`Checked::check_alone`]. A field that this version does not know, or knows as wrong, may stay as it is stored:
+    /// a newer one wrote it.
+    fn check_change(resource: &mut Resource, stored: Option<&Resource>) -> Result<(), StoreError> {
         caracal_api::default_resource(resource);
         let mut reasons: Vec<String> = caracal_api::validate(resource)
             .iter()
@@ -51,9 +57,14 @@ impl Checked {
             .collect();
         if let Resource::FelixConfiguration(o) = resource {
             let problems = caracal_config::validate_spec(&o.spec.fields);
+            let was = |field: &str| match stored {
+                Some(Resource::FelixConfiguration(old)) => old.spec.fields.get(field),
+                _ => None,
+            };
             let refused = problems
                 .iter()
-                .filter(|p| p.severity == caracal_config::Severity::Error);
+                .filter(|p| p.severity == caracal_config::Severity::Error)
+                .filter(|p| was(&p.field).is_none_or(|old| Some(old) != o.spec.fields.get(&p.field)));
             reasons.extend(refused.map(ToString::to_string));
         }
         refuse(&resource.key(), reasons)
@@ -152,17 +163,19 @@ impl Store for Checked {
     }
 
     async fn update(&self, mut resource: Resource) -> Result<Resource, StoreError> {
-        Self::check_alone(&mut resource)?;
-        if resource.kind() == Kind::IpPool {
-            match self.inner.get(&resource.key()).await {
-                Ok(old) => {
-                    let errors = caracal_api::validate_update(&old, &resource);
-                    refuse_fields(&resource.key(), &errors)?;
-                }
+        let mut stored = None;
+        if matches!(resource.kind(), Kind::IpPool | Kind::FelixConfiguration) {
+            stored = match self.inner.get(&resource.key()).await {
+                Ok(old) => Some(old),
                 // It may be repaired.
-                Err(StoreError::Malformed { .. }) => {}
+                Err(StoreError::Malformed { .. }) => None,
                 Err(e) => return Err(e),
-            }
+            };
+        }
+        Self::check_change(&mut resource, stored.as_ref())?;
+        if let Some(old) = &stored {
+            let errors = caracal_api::validate_update(old, &resource);
+            refuse_fields(&resource.key(), &errors)?;
         }
         self.check_with_others(&resource).await?;
         self.inner.update(resource).await

@@ -188,3 +188,20 @@ async fn modify_starts_again_on_a_conflict_and_writes_only_changes() {
         Err(StoreError::Conflict { .. })
     ));
 }
+
+#[tokio::test]
+async fn a_field_of_a_newer_version_may_stay_but_not_come() {
+    let (memory, store) = checked();
+    let felix = |spec: &str| {
+        let text = format!(r#"{{"metadata":{{"name":"default"}},"spec":{spec}}}"#);
+        Resource::from_slice(Kind::FelixConfiguration, text.as_bytes()).unwrap()
+    };
+    let newer = memory.create(felix(r#"{"ofTheFuture":{"x":1}}"#)).await.unwrap();
+    let mut labelled = newer.clone();
+    labelled.metadata_mut().labels.insert("a".into(), "b".into());
+    store.update(labelled).await.unwrap();
+    for wrong in [r#"{"ofTheFuture":{"x":2}}"#, r#"{"ofTheFuture":{"x":1},"another":1}"#] {
+        let text = reason(store.update(felix(wrong)).await);
+        assert!(text.contains("no such field"), "{text}");
+    }
+}

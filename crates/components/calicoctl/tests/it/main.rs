@@ -5,6 +5,7 @@
 mod bad_input;
 mod changes;
 mod errors;
+mod fixtures;
 mod ipam;
 mod life;
 mod listing;

@@ -64,13 +64,13 @@ fn sets(n: usize) -> String {
 }
 
 /// What is stored, as it is.
-struct Raw {
+pub(crate) struct Raw {
     runtime: tokio::runtime::Runtime,
     kv: KvClient<Channel>,
 }
 
 impl Raw {
-    fn at(endpoint: &str) -> Self {
+    pub(crate) fn at(endpoint: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -86,7 +86,7 @@ impl Raw {
         Self::at(&socket(rig))
     }
 
-    fn put(&self, (key, value): (&str, &str)) {
+    pub(crate) fn put(&self, (key, value): (&str, &str)) {
         let request = PutRequest {
             key: key.as_bytes().to_vec().into(),
             value: value.as_bytes().to_vec().into(),
@@ -95,7 +95,7 @@ impl Raw {
         self.runtime.block_on(self.kv.clone().put(request)).unwrap();
     }
 
-    fn all(&self) -> BTreeMap<String, String> {
+    pub(crate) fn all(&self) -> BTreeMap<String, String> {
         let request = RangeRequest {
             key: "/calico/".into(),
             range_end: "/calico0".into(),
@@ -108,7 +108,7 @@ impl Raw {
     }
 }
 
-fn socket(rig: &Rig) -> String {
+pub(crate) fn socket(rig: &Rig) -> String {
     format!("unix://{}", rig.path("s.sock").display())
 }
 

@@ -1,15 +1,29 @@
 use caracal_oracle::{Reading, Verdict, travel};
 use caracal_policy_fuzz::{Case, Mistake, Model, Reference, check, desired, shrink};
 
-/// Cases of the usual run; a nightly one asks for more with `FUZZ_CASES`, from another seed with `FUZZ_SEED`.
-fn number(variable: &str, usual: u64) -> u64 {
+/// What a variable says; else the usual number, or that of the night.
+fn number(variable: &str, usual: u64, nightly: impl FnOnce() -> u64) -> u64 {
     let text = std::env::var(variable).unwrap_or_default();
-    text.parse().unwrap_or(usual)
+    let or_else = || match std::env::var_os("CARACAL_NIGHTLY") {
+        Some(_) => nightly(),
+        None => usual,
+    };
+    text.parse().unwrap_or_else(|_| or_else())
+}
+
+/// Another one each night.
+fn tonight() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap().as_secs() * 10_000
 }
 
 #[test]
 fn objects_engine_and_tables_agree_on_every_packet() {
-    let (seed, cases) = (number("FUZZ_SEED", 1), number("FUZZ_CASES", 150));
+    let (seed, cases) = (
+        number("FUZZ_SEED", 1, tonight),
+        number("FUZZ_CASES", 150, || 2500),
+    );
+    println!("-- FUZZ_SEED={seed} FUZZ_CASES={cases}");
     let mut verdicts = 0;
     for seed in seed..seed + cases {
         let case = Case::random(seed, 40);

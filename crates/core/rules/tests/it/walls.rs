@@ -2,14 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use caracal_api::{Action, EncapMode};
+use caracal_api::{Action, EncapMode, QosControls};
 use caracal_desired::{Delta, Pool, Profile, Rule, Vtep, WorkloadEndpoint};
 use caracal_ids::WorkloadId;
 use caracal_net::{Family, PerFamily, PortRange, Proto};
 use caracal_oracle::Packet;
 use caracal_rules::{
     Compiler, HostAction, RulesConfig,
-    ir::{CtState, Hook, Statement, TableState},
+    ir::{CtState, Hook, Statement, TableState, render},
 };
 
 use crate::{
@@ -344,5 +344,83 @@ fn addresses_of_hosts_are_spared_where_asked() {
             let fate = pass(&table, Hook::Postrouting, 100, &Seen::new(p, None, None));
             assert_eq!(!fate.effects.is_empty(), translated, "{dst}, spared {spared}");
         }
+    }
+}
+
+/// A workload with these controls, in the table of IPv4.
+fn with_controls(qos: QosControls) -> String {
+    let mut workload = (*endpoint()).clone();
+    workload.qos = Some(qos);
+    let mut compiler = Compiler::new(RulesConfig::default());
+    compiler.apply(&Delta::Workload(Arc::new(workload)));
+    compiler.apply(&Delta::Host(caracal_desired::Host {
+        node: node(1),
+        addr: PerFamily {
+            v4: Some("172.30.0.1/24".parse().unwrap()),
+            v6: None,
+        },
+    }));
+    let table = compiler.full_state().v4;
+    assert_eq!(crate::interpreter::faults(&table), [""; 0]);
+    let text = render(Family::V4, "t", &table);
+    text.lines().map(str::trim).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn limits_of_workloads_stand_where_they_hold() {
+    let text = with_controls(QosControls {
+        egress_packet_rate: Some(100),
+        egress_packet_burst: Some(7),
+        ingress_max_connections: Some(3),
+        ..QosControls::default()
+    });
+    for part in [
+        "limit rate over 100/second burst 7 packets counter name \"wall/packet-rate.out.deny\" drop",
+        "ct count over 3 counter name \"wall/connections.in.deny\" reject with tcp reset",
+        "tcp flags & 0x17 == 0x02 oifname vmap @conn-to",
+        "\"cali1\" : jump rate-from-cali1",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    // The rate holds for known connections too, and for what the host gets; the other limit for new ones only.
+    for chain in ["filter-forward", "filter-input"] {
+        let rules = text.split(&format!("chain {chain} {{")).nth(1).unwrap();
+        let (rate, known) = (
+            rules.find("@rate-from").unwrap(),
+            rules.find("ct state established").unwrap(),
+        );
+        assert!(rate < known, "{chain}: {rules}");
+    }
+    let forward = text.split("chain filter-forward {").nth(1).unwrap();
+    assert!(forward.find("@conn-to").unwrap() > forward.find("ct state established").unwrap());
+    for nothing in [
+        QosControls::default(),
+        QosControls {
+            egress_packet_rate: Some(0),
+            ingress_max_connections: Some(-1),
+            dscp: Some("loud".into()),
+            ..QosControls::default()
+        },
+    ] {
+        let text = with_controls(nothing);
+        assert!(
+            !text.contains("rate-") && !text.contains("conn-") && !text.contains("dscp"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_dscp_is_set_on_what_leaves_the_cluster() {
+    let text = with_controls(QosControls {
+        dscp: Some("AF41".into()),
+        ..QosControls::default()
+    });
+    for part in [
+        "ip daddr != @dscp-near ip saddr vmap @dscp-from",
+        "ip dscp set 0x22",
+        "172.30.0.1",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
     }
 }

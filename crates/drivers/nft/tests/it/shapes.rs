@@ -353,6 +353,25 @@ fn rules(family: Family) -> Vec<(Rule, String)> {
             }],
             format!("{ip} daddr . meta mark vmap @pairs"),
         ),
+        s(
+            vec![Statement::Count("np/ns/pol.in.3.allow".into()), Statement::ACCEPT],
+            "counter name \"np/ns/pol.in.3.allow\" accept".into(),
+        ),
+        (
+            Rule::new(
+                [
+                    tcp.clone(),
+                    Match::Counted {
+                        fields: vec![Field::Dport],
+                        map: "n.ports".into(),
+                    },
+                ],
+                [Statement::ACCEPT],
+                "",
+            ),
+            "meta l4proto tcp counter name th dport map @n.ports accept".into(),
+        ),
+        s(vec![Statement::SetDscp(46)], format!("{ip} dscp set ef")),
         (
             Rule::new([], [Statement::ACCEPT], "default.ns/pol, rule 3"),
             "accept comment \"default.ns/pol, rule 3\"".into(),
@@ -428,6 +447,17 @@ fn state(family: Family) -> TableState {
         vec![(addr(3).into(), plain())],
     );
     put(
+        "n.ports",
+        SetDef::counter_map([KeyType::Port]).intervals(),
+        vec![
+            (
+                Span::Port(1, 5).into(),
+                Element::counter("np/ns/pol.in.3.allow".into()),
+            ),
+            (Span::Port(80, 80).into(), Element::counter("other".into())),
+        ],
+    );
+    put(
         "types",
         SetDef::new([KeyType::IcmpType]),
         vec![(Span::IcmpType(3).into(), plain())],
@@ -459,6 +489,7 @@ fn state(family: Family) -> TableState {
             Element::verdict(Verdict::Accept),
         )],
     );
+    state.counters = ["np/ns/pol.in.3.allow", "other"].map(Into::into).into();
     state.chains.insert("empty".into(), Chain::regular([]));
     state.chains.insert(
         "shapes".into(),
@@ -612,6 +643,7 @@ const ELEMENTS_V4: &[&str] = &[
     "set ports {\n\t\ttype inet_service\n\t\tflags interval\n\t\telements = { 0-10, 80, 60000-65535 }\n",
     "set links {\n\t\ttype ifname\n\t\tflags interval\n\t\telements = { \"cali*\",\n\t\t\t     \"eth0\" }\n",
     "set counted {\n\t\ttype ipv4_addr\n\t\tsize 99\n\t\tcounter\n\t\telements = { 10.0.0.3",
+    "map n.ports {\n\t\ttype inet_service : counter\n\t\tflags interval\n\t\telements = { 1-5 : \"np/ns/pol.in.3.allow\", 80 : \"other\" }\n",
     "set types {\n\t\ttype icmp_type\n\t\telements = { destination-unreachable }\n",
     "map marks {\n\t\ttype ipv4_addr : mark\n\t\telements = { 10.0.0.1 : 0x00000007 }\n",
     "\"cali1\" comment \"pod a/b\" : goto empty",

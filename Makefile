@@ -34,7 +34,7 @@ test: setup-test ## all tests (as root they include the kernel's)
 
 nightly: setup-test ## the tests with many more random cases, all truth tables by packets, 1 000 pod starts (as root)
 	$(CARGO) build --locked --workspace --bin caracal
-	CARACAL_BIN=$(TEST_BIN) PROPTEST_CASES=4096 CARACAL_POD_STARTS=1000 CARACAL_NIGHTLY=1 $(CARGO) test --locked --workspace --no-fail-fast
+	CARACAL_BIN=$(TEST_BIN) PROPTEST_CASES=1024 CARACAL_POD_STARTS=1000 CARACAL_NIGHTLY=1 $(CARGO) test --locked --workspace --no-fail-fast
 	for table in $(TABLES); do $(TEST_BIN) policy-check $$table --dataplane nftables --family both || exit 1; done
 
 bench: build ## the figures; ARGS='NAME --json FILE'

@@ -46,15 +46,20 @@ pub(crate) struct Batch {
 /// take effect at once.
 const READ_ONCE: &[&str] = &[
     "DeviceRouteProtocol",
+    "EndpointReportingDelaySecs",
+    "EndpointReportingEnabled",
     "HealthEnabled",
     "HealthHost",
     "HealthPort",
     "InterfacePrefix",
     "LogFormat",
+    "OpenstackRegion",
     "PrometheusMetricsEnabled",
     "PrometheusMetricsHost",
     "PrometheusMetricsPort",
     "RemoveExternalRoutes",
+    "ReportingIntervalSecs",
+    "ReportingTTLSecs",
 ];
 
 /// The engines with the configuration.

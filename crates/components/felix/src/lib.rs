@@ -17,6 +17,7 @@ mod dataplane;
 mod denied;
 mod keepsake;
 mod metrics;
+mod reporting;
 mod settings;
 mod start;
 mod status;

@@ -26,6 +26,7 @@ use crate::{
     counters::Counters,
     dataplane,
     keepsake::{self, Keepsake},
+    reporting,
     settings::Settings,
     status::Status,
 };
@@ -166,6 +167,11 @@ fn wire(
             .unwrap_or_else(|_| Err("its thread panicked".to_owned()))
     });
     let keepsake = Keepsake::new(store.clone(), node.clone());
+    if let Some(reporting) = config.reporting.clone() {
+        let (status, stop) = (status.clone(), shutdown.clone());
+        let reports = reporting::run(node.to_string(), reporting, store.clone(), status, stop);
+        tasks.spawn("reports", reports);
+    }
     let (syncer, events) = Syncer::new(store, Stream::Felix.sources(None));
     let stop = shutdown.clone();
     tasks.spawn("syncer", async move {

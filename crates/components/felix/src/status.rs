@@ -137,6 +137,11 @@ impl Status {
         *self.generation.borrow()
     }
 
+    /// Changes at every apply.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
     /// The endpoints.
     pub(crate) fn endpoints(&self) -> Vec<(WorkloadId, EndpointStatus)> {
         self.lock()

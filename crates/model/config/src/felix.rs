@@ -105,6 +105,19 @@ words! {
     }
 }
 
+/// How the agent reports to the datastore on itself and its endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reporting {
+    /// OpenStack's region; empty where there are none.
+    pub region: String,
+    /// How long changes of endpoints are gathered.
+    pub delay: Duration,
+    /// How often the agent says that it lives; `None` for never.
+    pub interval: Option<Duration>,
+    /// How long that holds; `None` for ever.
+    pub ttl: Option<Duration>,
+}
+
 /// The agent's parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(
@@ -156,6 +169,8 @@ pub struct FelixConfig {
     pub allow_ipip_packets_from_workloads: bool,
     /// `None`: no status files.
     pub endpoint_status_path_prefix: Option<String>,
+    /// How the agent reports to the datastore; `None` when it does not.
+    pub reporting: Option<Reporting>,
     pub service_loop_prevention: ServiceLoop,
 
     /// `None`: follow the pools.
@@ -231,6 +246,12 @@ impl FelixConfig {
             allow_vxlan_packets_from_workloads: r.flag("AllowVXLANPacketsFromWorkloads"),
             allow_ipip_packets_from_workloads: r.flag("AllowIPIPPacketsFromWorkloads"),
             endpoint_status_path_prefix: r.text_if_any("EndpointStatusPathPrefix"),
+            reporting: r.flag("EndpointReportingEnabled").then(|| Reporting {
+                region: r.text("OpenstackRegion"),
+                delay: r.interval("EndpointReportingDelaySecs").unwrap_or_default(),
+                interval: r.interval("ReportingIntervalSecs"),
+                ttl: r.interval("ReportingTTLSecs"),
+            }),
             service_loop_prevention: r
                 .word("ServiceLoopPrevention", ServiceLoop::from_word)
                 .unwrap_or(ServiceLoop::Disabled),

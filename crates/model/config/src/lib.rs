@@ -18,7 +18,7 @@ mod table;
 mod value;
 
 pub use felix::{
-    DatastoreType, DenyAction, EndpointToHost, FelixConfig, LogFormat, LogSeverity, NatExclusions,
+    DatastoreType, DenyAction, EndpointToHost, FelixConfig, LogFormat, LogSeverity, NatExclusions, Reporting,
     ServiceLoop,
 };
 pub use layers::{

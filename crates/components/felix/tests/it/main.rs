@@ -10,6 +10,7 @@ mod drift;
 mod enforce;
 mod hostile;
 mod nodes;
+mod reports;
 mod semantics;
 mod traffic;
 mod trial;

@@ -15,7 +15,7 @@ use std::{
 use caracal_agent_api::v1::{AwaitEndpointRequest, ListEndpointsRequest, agent_client::AgentClient};
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_datastore::Settings;
-use caracal_store::{Preconditions, Store};
+use caracal_store::{Preconditions, Store, Subject};
 use caracal_sys::{MountPlan, NetNs, spawn_in};
 use caracal_testkit::eventually;
 use serde_json::{Value, json};
@@ -240,6 +240,13 @@ impl World {
     fn calicoctl_as(&self, which: &str, args: &str) -> Child {
         let endpoint = format!("unix://{}", self.socket().display());
         role(which, args).env("ETCD_ENDPOINTS", endpoint).spawn().unwrap()
+    }
+
+    /// What nodes say of themselves in the datastore: about what, and what.
+    pub(crate) fn reports(&self) -> Vec<(Subject, Value)> {
+        let reports = self.client.reports().unwrap();
+        let found = self.runtime.block_on(reports.reported(None)).unwrap_or_default();
+        found.into_iter().map(|(key, value)| (key.subject, value)).collect()
     }
 
     /// Parameters for every node.

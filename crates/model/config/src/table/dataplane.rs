@@ -131,13 +131,13 @@ const WINDOWS: &[Param] = &[
 
 #[rustfmt::skip]
 const OPENSTACK: &[Param] = &[
-    p("EndpointReportingDelaySecs", "endpointReportingDelay", Kind::Seconds, "1"),
-    p("EndpointReportingEnabled", "endpointReportingEnabled", Kind::Bool, "false"),
+    p("EndpointReportingDelaySecs", "endpointReportingDelay", Kind::Seconds, "1").supported(),
+    p("EndpointReportingEnabled", "endpointReportingEnabled", Kind::Bool, "false").supported(),
     p("MetadataAddr", "metadataAddr", Kind::Matching(HOSTNAME), "127.0.0.1").exits(),
     p("MetadataPort", "metadataPort", Kind::Int(PORT), "8775").exits(),
-    p("OpenstackRegion", "openstackRegion", Kind::Region, "").exits(),
-    p("ReportingIntervalSecs", "reportingInterval", Kind::Seconds, "30"),
-    p("ReportingTTLSecs", "reportingTTL", Kind::Seconds, "90"),
+    p("OpenstackRegion", "openstackRegion", Kind::Region, "").exits().supported(),
+    p("ReportingIntervalSecs", "reportingInterval", Kind::Seconds, "30").supported(),
+    p("ReportingTTLSecs", "reportingTTL", Kind::Seconds, "90").supported(),
 ];
 
 #[rustfmt::skip]

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Mutex,
+    time::Duration,
 };
 
 use serde_json::{Map, Value, json};
@@ -106,6 +107,25 @@ impl CniRuntime {
         Ok(result)
     }
 
+    /// Begins to attach or to detach, and kills the first plugin after a while, if it has not ended by then.
+    pub fn kill_in(&self, verb: &str, a: &CniAttachment, after: Duration) {
+        let plugin = &self.plugins()[0];
+        let (mut command, conf) = match self.command(verb, plugin, Some(a), &self.result(a), None) {
+            Ok(prepared) => prepared,
+            Err(e) => panic!("{e:?}"),
+        };
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a plugin");
+        let stdin = child.stdin.take();
+        let _ = stdin.map(|mut s| s.write_all(conf.as_bytes()));
+        std::thread::sleep(after);
+        let _ = child.kill();
+        child.wait().expect("its own child");
+    }
+
     /// Checks with the result of ADD.
     ///
     /// # Errors
@@ -176,14 +196,15 @@ impl CniRuntime {
         self.list["plugins"].as_array().expect("a list of plugins")
     }
 
-    fn run(
+    /// A plugin's process, not started yet, and what it gets on stdin.
+    fn command(
         &self,
         verb: &str,
         plugin: &Value,
         attachment: Option<&CniAttachment>,
         previous: &Value,
         valid: Option<Value>,
-    ) -> Result<Value, CniFailure> {
+    ) -> Result<(Command, String), CniFailure> {
         let name = plugin["type"].as_str().expect("a plugin has a type");
         let mut conf = plugin.clone();
         for field in ["name", "cniVersion"] {
@@ -205,13 +226,12 @@ impl CniRuntime {
         if let Some(valid) = valid {
             conf["cni.dev/valid-attachments"] = valid;
         }
-        let failure = |code, text: String| CniFailure {
-            plugin: name.to_owned(),
-            code,
-            text,
-        };
         let found = self.path.iter().map(|d| d.join(name)).find(|p| p.is_file());
-        let program = found.ok_or_else(|| failure(None, format!("not in {:?}", self.path)))?;
+        let program = found.ok_or_else(|| CniFailure {
+            plugin: name.to_owned(),
+            code: None,
+            text: format!("not in {:?}", self.path),
+        })?;
         let path = std::env::join_paths(&self.path).expect("folders without a colon");
         let mut command = Command::new(program);
         command
@@ -219,7 +239,10 @@ impl CniRuntime {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .envs(&self.env)
             .env("CNI_COMMAND", verb)
-            .env("CNI_PATH", path);
+            .env("CNI_PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         if let Some(a) = attachment {
             command
                 .env("CNI_CONTAINERID", &a.container)
@@ -227,14 +250,27 @@ impl CniRuntime {
                 .env("CNI_IFNAME", &a.ifname)
                 .env("CNI_ARGS", &a.args);
         }
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        Ok((command, conf.to_string()))
+    }
+
+    fn run(
+        &self,
+        verb: &str,
+        plugin: &Value,
+        attachment: Option<&CniAttachment>,
+        previous: &Value,
+        valid: Option<Value>,
+    ) -> Result<Value, CniFailure> {
+        let (mut command, conf) = self.command(verb, plugin, attachment, previous, valid)?;
+        let failure = |code, text: String| CniFailure {
+            plugin: plugin["type"].as_str().unwrap_or_default().to_owned(),
+            code,
+            text,
+        };
         let mut child = command.spawn().map_err(|e| failure(None, e.to_string()))?;
         // A plugin may end before it has read all.
         let stdin = child.stdin.take();
-        let _ = stdin.map(|mut s| s.write_all(conf.to_string().as_bytes()));
+        let _ = stdin.map(|mut s| s.write_all(conf.as_bytes()));
         let output = child
             .wait_with_output()
             .map_err(|e| failure(None, e.to_string()))?;

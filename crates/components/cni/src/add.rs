@@ -1,6 +1,6 @@
 //! ADD: observes, plans, does the steps, and undoes them when one fails.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use caracal_api::{Object, ProfileSpec, Resource, WorkloadEndpointSpec};
 use caracal_link::Rtnl;
@@ -13,7 +13,7 @@ use crate::{
     call::{Call, insist_for},
     del, delegate, endpoint,
     error::{CniError, Code},
-    journal, kernel, lock,
+    journal, kernel,
     plan::{self, AddressSource, HOST_MAC, Observed, Step, Wanted, plan_addresses, plan_attach},
     policy, readiness,
     result::{AddResult, ResultRoute},
@@ -78,7 +78,7 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     let inner_link = kernel::look_up_in(&netns, &call.id.ifname)?;
     let host_link = kernel::look_up(&mut rtnl, &call.id.host_interface())?;
 
-    let unlabelled = Assigner::new(&call.store, &call.id, call.conf, Default::default())?;
+    let unlabelled = Assigner::new(call, Default::default())?;
     let held = async {
         match wanted.addresses {
             AddressSource::Calico { .. } => unlabelled.held().await,
@@ -105,7 +105,7 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         call,
         netns: &netns,
         rtnl,
-        assigner: Assigner::new(&call.store, &call.id, call.conf, labels)?,
+        assigner: Assigner::new(call, labels)?,
         kept: Vec::new(),
         addresses: Vec::new(),
         asked_routes: Vec::new(),
@@ -179,17 +179,15 @@ impl Run<'_> {
             // A write whose answer is lost may have been done: what undoes it is noted before.
             Step::Assign(family) => {
                 self.undo.push(Undo::Addresses);
-                let _lock = lock::take(&self.call.conf.ipam_lock_file).await;
                 self.addresses.extend(self.assigner.assign(*family).await?);
             }
             Step::AssignAddress(addr) => {
                 self.undo.push(Undo::Addresses);
-                let _lock = lock::take(&self.call.conf.ipam_lock_file).await;
                 self.addresses.push(self.assigner.assign_address(*addr).await?);
             }
             Step::Delegate(plugin) => {
                 self.undo.push(Undo::Delegated);
-                let got = delegate::run(self.call.env, plugin, "ADD", &self.call.given.stdin)?;
+                let got = delegate::run(self.call, plugin, "ADD").await?;
                 self.addresses = got.addresses;
                 self.asked_routes = got.routes;
                 self.dns = got.dns;
@@ -233,7 +231,7 @@ impl Run<'_> {
                 }
                 Undo::Delegated => {
                     let plugin = call.conf.ipam.plugin_type.as_str();
-                    delegate::run(call.env, plugin, "DEL", &call.given.stdin).map(drop)
+                    delegate::run(call, plugin, "DEL").await.map(drop)
                 }
                 Undo::Endpoint => insist_for(UNDO_LIMIT, || del::forget_endpoint(call))
                     .await
@@ -336,7 +334,7 @@ pub(crate) async fn add_addresses(call: &Call<'_>) -> Result<AddResult, CniError
         }
     };
     journal::forget(call)?;
-    let unlabelled = Assigner::new(&call.store, &call.id, call.conf, Default::default())?;
+    let unlabelled = Assigner::new(call, Default::default())?;
     let (ready, held, profile) = tokio::join!(call.check_ready(), unlabelled.held(), profile);
     ready?;
     let labels = addresses::namespace_labels(profile?.as_ref());
@@ -344,10 +342,9 @@ pub(crate) async fn add_addresses(call: &Call<'_>) -> Result<AddResult, CniError
         held: held?,
         ..Observed::default()
     };
-    let assigner = Assigner::new(&Arc::clone(&call.store), &call.id, call.conf, labels)?;
+    let assigner = Assigner::new(call, labels)?;
     let (kept, steps) = plan_addresses(&observed, &wanted);
     let mut all = kept.clone();
-    let _lock = lock::take(&call.conf.ipam_lock_file).await;
     for step in &steps {
         let got = match step {
             Step::AssignAddress(addr) => assigner.assign_address(*addr).await.map(|a| vec![a]),

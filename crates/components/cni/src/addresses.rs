@@ -10,8 +10,8 @@ use caracal_net::{Family, IfAddr, PerFamily};
 use caracal_store::{Store, StoreError};
 
 use crate::{
-    annotations::Annotations, env::Env, error::CniError, identity::Identity, netconf::NetConf,
-    plan::AddressSource,
+    agent, annotations::Annotations, call::Call, env::Env, error::CniError, identity::Identity, lock,
+    netconf::NetConf, plan::AddressSource,
 };
 
 /// The `type` of our own IPAM.
@@ -21,17 +21,16 @@ pub(crate) const CALICO_IPAM: &str = "calico-ipam";
 #[derive(Debug)]
 pub(crate) struct Assigner {
     ipam: Ipam,
+    /// The agent's socket, and the datastore as it must see it.
+    agent: (String, String),
+    lock_file: String,
     base: Assign,
     pools: PerFamily<Vec<String>>,
 }
 
 impl Assigner {
-    pub(crate) fn new(
-        store: &Arc<dyn Store>,
-        id: &Identity,
-        conf: &NetConf,
-        namespace_labels: BTreeMap<String, String>,
-    ) -> Result<Self, CniError> {
+    pub(crate) fn new(call: &Call<'_>, namespace_labels: BTreeMap<String, String>) -> Result<Self, CniError> {
+        let (id, conf) = (&call.id, call.conf);
         let annotations = Annotations::of(conf);
         let pools = |family, otherwise: &Vec<String>| -> Result<Vec<String>, CniError> {
             Ok(annotations.pools(family)?.unwrap_or_else(|| otherwise.clone()))
@@ -53,7 +52,9 @@ impl Assigner {
             namespace_labels,
         };
         Ok(Self {
-            ipam: Ipam::new(Arc::clone(store)),
+            ipam: Ipam::new(Arc::clone(&call.store)),
+            agent: (agent::socket(call.env), call.store.describe()),
+            lock_file: conf.ipam_lock_file.clone(),
             base,
             pools,
         })
@@ -67,7 +68,13 @@ impl Assigner {
         }
     }
 
+    /// Asks the agent, which serves all who wait at this moment together; where there is none, the datastore.
     pub(crate) async fn assign(&self, family: Family) -> Result<Vec<IfAddr>, CniError> {
+        let (socket, datastore) = &self.agent;
+        if let Some(got) = agent::assign(socket, datastore, &self.want(family)).await {
+            return Ok(vec![got]);
+        }
+        let _lock = lock::take(&self.lock_file).await;
         self.ipam
             .assign(&self.want(family))
             .await
@@ -75,6 +82,7 @@ impl Assigner {
     }
 
     pub(crate) async fn assign_address(&self, addr: IpAddr) -> Result<IfAddr, CniError> {
+        let _lock = lock::take(&self.lock_file).await;
         self.ipam
             .assign_address(&self.want(Family::of(addr)), addr)
             .await
@@ -158,13 +166,6 @@ pub(crate) fn source(conf: &NetConf, env: &Env) -> Result<AddressSource, CniErro
                 "addresses are asked for by ipAddrs, and IPAM plugin {other:?} does not assign those"
             );
             return Err(CniError::config("args.cni.annotations", why));
-        }
-        _ if conf.uses_pod_cidr() => {
-            return Err(CniError::new(
-                crate::error::Code::UnsupportedField,
-                "network configuration, part ipam: \"usePodCidr\"",
-                "it needs the Kubernetes datastore, which is not supported yet: write the subnet",
-            ));
         }
         other => return Ok(AddressSource::Delegate(other.to_owned())),
     }

@@ -98,7 +98,7 @@ async fn check_endpoint(call: &Call<'_>, addresses: &[IpAddr]) -> Result<(), Cni
 async fn check_allocation(call: &Call<'_>, addresses: &[IpAddr]) -> Result<(), CniError> {
     match addresses::source(call.conf, call.env)? {
         AddressSource::Delegate(plugin) => {
-            return delegate::run(call.env, &plugin, "CHECK", &call.given.stdin).map(drop);
+            return delegate::run(call, &plugin, "CHECK").await.map(drop);
         }
         AddressSource::Given(_) => return Ok(()),
         AddressSource::Calico { .. } => {}
@@ -133,7 +133,7 @@ pub(crate) async fn status(call: &Call<'_>) -> Result<(), CniError> {
     call.check_ready().await.map_err(unavailable)?;
     crate::add::mtu(call).map_err(unavailable)?;
     match call.delegate() {
-        Some(plugin) => delegate::run(call.env, plugin, "STATUS", &call.given.stdin).map(drop),
+        Some(plugin) => delegate::run(call, plugin, "STATUS").await.map(drop),
         None => Ok(()),
     }
 }

@@ -45,7 +45,7 @@ pub(crate) async fn del(call: &Call<'_>) -> Result<(), CniError> {
     let deletion = link.deletion();
     // Whatever fails, the rest is done; the runtime calls again for what failed.
     let other = match call.delegate() {
-        Some(plugin) => delegate::run(call.env, plugin, "DEL", &call.given.stdin).map(drop),
+        Some(plugin) => delegate::run(call, plugin, "DEL").await.map(drop),
         None => Ok(()),
     };
     let stored = in_time(call, Plugin::Calico, unclear).await;

@@ -8,8 +8,10 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    call::Call,
     env::Env,
     error::{CniError, Code},
+    pod_cidr,
     result::{AddResult, read_result},
 };
 
@@ -23,7 +25,12 @@ struct ForeignError {
 }
 
 /// Runs `plugin` with a verb. The result of ADD; of other verbs nothing is read.
-pub(crate) fn run(env: &Env, plugin: &str, verb: &str, stdin: &[u8]) -> Result<AddResult, CniError> {
+pub(crate) async fn run(call: &Call<'_>, plugin: &str, verb: &str) -> Result<AddResult, CniError> {
+    let stdin = pod_cidr::resolve(call, verb).await?;
+    execute(call.env, plugin, verb, &stdin)
+}
+
+fn execute(env: &Env, plugin: &str, verb: &str, stdin: &[u8]) -> Result<AddResult, CniError> {
     let failed = |why: String| CniError::new(Code::Delegate, format!("IPAM plugin {plugin}, {verb}"), why);
     let program = env.path.iter().map(|dir| dir.join(plugin)).find(|p| p.is_file());
     let Some(program) = program else {

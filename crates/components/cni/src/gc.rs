@@ -55,7 +55,7 @@ pub(crate) async fn gc(call: &Call<'_>, plugin: Plugin) -> Result<(), CniError> 
         failed = failed.or(drop_links(call, &living, &endpoints).err());
     }
     if let Some(other) = call.delegate() {
-        failed = failed.or(delegate::run(call.env, other, "GC", &call.given.stdin).err());
+        failed = failed.or(delegate::run(call, other, "GC").await.err());
     }
     failed.map_or(Ok(()), Err)
 }

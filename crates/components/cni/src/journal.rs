@@ -107,6 +107,11 @@ pub(crate) fn forget(call: &Call<'_>) -> Result<(), CniError> {
     })
 }
 
+/// Whether earlier calls left anything.
+pub(crate) fn is_waiting(given: &Invocation) -> bool {
+    fs::read_dir(given.journal()).is_ok_and(|mut entries| entries.next().is_some())
+}
+
 /// Does what earlier calls left, as far as the datastore answers now.
 pub(crate) async fn replay(given: &Invocation) {
     let Ok(entries) = fs::read_dir(given.journal()) else {

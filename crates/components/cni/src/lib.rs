@@ -12,6 +12,7 @@
 
 mod add;
 mod addresses;
+mod agent;
 mod annotations;
 mod call;
 mod check;
@@ -30,6 +31,7 @@ mod lock;
 mod logging;
 mod netconf;
 mod plan;
+mod pod_cidr;
 mod policy;
 mod readiness;
 mod result;
@@ -53,6 +55,11 @@ pub use plan::{
 };
 pub use result::{AddResult, ResultRoute};
 pub use version::Version;
+
+/// Finishes releases that earlier calls left for later, as far as their datastores answer now. It blocks.
+pub fn finish_releases() {
+    run::finish_releases();
+}
 
 /// The plugin `calico`: reads environment and stdin, answers on stdout. `args[0]` is the program's name. The result is
 /// the exit code.

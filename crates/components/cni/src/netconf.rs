@@ -228,17 +228,16 @@ impl NetConf {
         if stdin.trim_ascii_start().first() == Some(&b'[') {
             return Err(not_json(&de::Error::custom("it is a list")));
         }
-        let mut json = serde_json::Deserializer::from_slice(stdin);
-        let conf: Self = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+        let mut json: Value = serde_json::from_slice(stdin).map_err(|e| not_json(&e))?;
+        drop_nulls(&mut json);
+        serde_path_to_error::deserialize(json).map_err(|e| {
             let (field, inner) = (e.path().to_string(), e.into_inner());
-            if inner.is_data() && field != "." {
-                CniError::config(&field, inner)
-            } else {
+            if field == "." {
                 not_json(&inner)
+            } else {
+                CniError::config(&field, inner)
             }
-        })?;
-        json.end().map_err(|e| not_json(&e))?;
-        Ok(conf)
+        })
     }
 
     /// Checks what every verb needs.
@@ -302,6 +301,19 @@ pub(crate) fn is_identifier(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// To runtimes and configurations written in Go, null is the same as nothing: containerd gives a pod without annotations
+/// `"io.kubernetes.cri.pod-annotations": null`.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, v| !v.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 fn not_json(error: &serde_json::Error) -> CniError {

@@ -2,14 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use caracal_agent_api::{
-    DEFAULT_SOCKET, SOCKET_ENV,
-    v1::{AwaitEndpointRequest, agent_client::AgentClient},
-};
+use caracal_agent_api::v1::{AwaitEndpointRequest, agent_client::AgentClient};
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::transport::Endpoint;
 
 use crate::{
+    agent,
     env::Env,
     error::{CniError, Code},
     identity::Identity,
@@ -33,8 +30,7 @@ pub(crate) fn wait(seconds: Option<u32>) -> Wait {
 
 /// Waits as `wait` says. Tells whether policy and routes are in force.
 pub(crate) async fn await_policy(env: &Env, id: &Identity, wait: Wait) -> Result<bool, CniError> {
-    let socket = env.all.get(SOCKET_ENV).filter(|s| !s.is_empty());
-    let socket = socket.map_or(DEFAULT_SOCKET, String::as_str);
+    let socket = &agent::socket(env);
     let (limit, must) = match wait {
         Wait::No => return Ok(false),
         Wait::OrFail(_) if !Path::new(socket).exists() => {
@@ -78,12 +74,7 @@ async fn ask_until(socket: &str, id: &Identity, deadline: Instant) -> Result<(),
 }
 
 async fn ask(socket: &str, id: &Identity, deadline: Instant) -> Result<(), String> {
-    let endpoint = Endpoint::from_shared(format!("unix://{socket}"))
-        .map_err(|e| format!("{socket} cannot be a socket's path: {e}"))?;
-    let channel = endpoint
-        .connect()
-        .await
-        .map_err(|e| format!("the agent cannot be reached: {}", innermost(&e)))?;
+    let channel = agent::connect(socket).await?;
     // The agent's own limit ends first, so that it can say what is missing.
     let left = deadline
         .saturating_duration_since(Instant::now())
@@ -103,12 +94,4 @@ async fn ask(socket: &str, id: &Identity, deadline: Instant) -> Result<(), Strin
         return Ok(());
     }
     Err(format!("the agent: {}", reply.reason))
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -81,6 +81,17 @@ pub(crate) fn process(plugin: Plugin, args: &[OsString]) -> i32 {
     print(&reply.stdout, reply.exit)
 }
 
+pub(crate) fn finish_releases() {
+    let given = Invocation::default();
+    if !journal::is_waiting(&given) {
+        return;
+    }
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(journal::replay(&given)),
+        Err(error) => tracing::warn!(%error, "releases that were left cannot be finished now"),
+    }
+}
+
 fn print(text: &str, exit: i32) -> i32 {
     // A runtime that does not listen is told by the exit code alone.
     let _ = std::io::stdout().write_all(text.as_bytes());

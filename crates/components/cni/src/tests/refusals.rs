@@ -113,8 +113,8 @@ fn netns_refused_requests_change_nothing() {
         (
             "other hand's addresses",
             add().conf("ipam", json!({"type": "host-local", "subnet": "usePodCidr"})),
-            2,
-            "usePodCidr",
+            11,
+            "no such Node",
         ),
         (
             "ranges of Kubernetes",
@@ -122,7 +122,7 @@ fn netns_refused_requests_change_nothing() {
                 "ipam",
                 json!({"type": "host-local", "ranges": [[{"subnet": "usePodCidr"}]]}),
             ),
-            2,
+            11,
             "usePodCidr",
         ),
         ("MTU of nonsense", add().conf("mtu", json!(1)), 103, "veth"),
@@ -269,4 +269,71 @@ fn netns_an_address_in_use_says_by_whom_and_a_closed_gate_stops() {
         (lab.taken(), lab.endpoints().len(), lab.host_links().len()),
         (1, 1, 1)
     );
+}
+
+/// The other plugin's place is taken by a program that keeps what it is given.
+#[test]
+fn netns_the_ranges_of_the_node_are_given_to_the_other_plugin() {
+    netns!();
+    let lab = Lab::new();
+    NetNs::create("pod").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("keeps");
+    let text = format!(
+        "#!/bin/sh\ncat > {}/$CNI_COMMAND\necho \
+         '{{\"cniVersion\":\"1.0.0\",\"ips\":[{{\"address\":\"10.9.0.5/24\"}}]}}'\n",
+        dir.path().display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let ranges =
+        json!([[{"subnet": "usePodCidr"}], [{"subnet": "usepodcidripv6"}], [{"subnet": "10.3.0.0/24"}]]);
+    let request = |verb: &str| {
+        lab.request(verb, "c1", "pod")
+            .env("CNI_PATH", &dir.path().display().to_string())
+            .conf(
+                "ipam",
+                json!({"type": "keeps", "subnet": "usePodCidr", "ranges": ranges}),
+            )
+    };
+    let node = |ranges: serde_json::Value| -> caracal_api::Resource {
+        let mut node = caracal_api::Object::<caracal_api::NodeSpec>::new("node-1", Default::default());
+        node.status = Some(serde_json::from_value(json!({ "podCIDRs": ranges })).unwrap());
+        node.into()
+    };
+    lab.put(node(json!(["10.9.0.0/24"])));
+    let (code, text) = lab.fails(request("ADD"));
+    assert!(
+        code == 11 && text.contains("IPv6"),
+        "one family is missing: {text}"
+    );
+    block_on(caracal_store::apply(
+        &lab.store,
+        node(json!(["fd09::/112", "10.9.0.0/24"])),
+    ))
+    .unwrap();
+    let result = lab.ok(request("ADD"));
+    lab.ok(request("CHECK").conf("prevResult", result));
+    let told = |verb: &str| -> serde_json::Value {
+        let text = std::fs::read_to_string(dir.path().join(verb)).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["ipam"].take()
+    };
+    for verb in ["ADD", "CHECK"] {
+        let ipam = told(verb);
+        assert_eq!(ipam["subnet"], "10.9.0.0/24", "{ipam}");
+        let subnets =
+            json!([[{"subnet": "10.9.0.0/24"}], [{"subnet": "fd09::/112"}], [{"subnet": "10.3.0.0/24"}]]);
+        assert_eq!(ipam["ranges"], subnets);
+    }
+    // The node may be gone when its last pods go.
+    let key = caracal_api::ResourceKey::global(caracal_api::Kind::Node, "node-1");
+    block_on(caracal_store::Store::delete(
+        &lab.store,
+        &key,
+        &Default::default(),
+    ))
+    .unwrap();
+    lab.ok(request("DEL"));
+    assert_eq!(told("DEL")["subnet"], "0.0.0.0/0");
+    lab.assert_empty("after DEL");
 }

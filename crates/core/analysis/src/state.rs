@@ -225,10 +225,7 @@ impl State {
     }
 
     fn take_foreign(&mut self, mut foreign: Foreign, origin: &str) -> Result<(), String> {
-        if foreign.kind != "Namespace" && foreign.metadata.namespace.is_none() {
-            foreign.metadata.namespace = Some(DEFAULT.to_owned());
-            foreign.value["metadata"]["namespace"] = DEFAULT.into();
-        }
+        caracal_convert::settle_namespace(&mut foreign);
         if foreign.kind == "Pod" {
             return self.take_pod(&foreign, origin);
         }

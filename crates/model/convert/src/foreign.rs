@@ -3,6 +3,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{ConvertError, cluster_network_policy, namespace, network_policy, pod, service_account};
 
+/// Where objects are that name no namespace.
+const DEFAULT_NAMESPACE: &str = "default";
+
 /// An object of a manifest as Calico's objects: none for a pod that is no endpoint yet.
 ///
 /// # Errors
@@ -51,6 +54,30 @@ pub fn foreign(object: &Foreign) -> Result<Vec<Resource>, ConvertError> {
             }],
         )),
     }
+}
+
+/// Puts an object that names no namespace into `default`, unless it is a namespace itself.
+pub fn settle_namespace(object: &mut Foreign) {
+    if object.kind != "Namespace" && object.metadata.namespace.is_none() {
+        object.metadata.namespace = Some(DEFAULT_NAMESPACE.to_owned());
+        object.value["metadata"]["namespace"] = DEFAULT_NAMESPACE.into();
+    }
+}
+
+/// Reads an object of Kubernetes of which most fields are of no concern here: those that are unknown are passed over.
+///
+/// # Errors
+/// With what stopped the reading.
+pub fn read_loosely<T: DeserializeOwned>(object: &Foreign) -> Result<T, Problem> {
+    let decoded = decode::<T>(&object.value);
+    decoded.map(|(t, _)| t).map_err(|problems| {
+        // The last one is what stopped the reading; those before it are unknown fields.
+        problems.into_iter().next_back().unwrap_or_else(|| Problem {
+            path: caracal_api::FieldPath::root(),
+            line: None,
+            message: "it cannot be read".to_owned(),
+        })
+    })
 }
 
 fn whole(kind: &'static str, object: &Foreign, problems: Vec<Problem>) -> Result<(), ConvertError> {

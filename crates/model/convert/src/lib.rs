@@ -33,7 +33,7 @@ pub use cluster_network_policy::{
 };
 pub use endpoint_slice::{KubeEndpoint, KubeEndpointPort, KubeEndpointSlice, endpoint_slice};
 pub use error::{ConvertError, Converted};
-pub use foreign::foreign;
+pub use foreign::{foreign, read_loosely, settle_namespace};
 pub use kube::{
     Container, ContainerPort, ContainerState, ContainerStatus, KubeNetworkPolicy, Namespace, Pod, PodIp,
     PodSpec, PodStatus, Service, ServiceAccount, ServicePort, ServiceSpec,

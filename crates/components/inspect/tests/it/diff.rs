@@ -143,3 +143,98 @@ fn the_datastore_is_a_state() {
         ran.out
     );
 }
+
+/// Two nodes and a pod; failsafe ports are closed, so that policy decides alone.
+const NODES: &str = "\
+apiVersion: projectcalico.org/v3
+kind: FelixConfiguration
+metadata: {name: default}
+spec: {failsafeInboundHostPorts: [], failsafeOutboundHostPorts: []}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: app, namespace: shop}
+spec: {nodeName: n1, containers: [{name: c}]}
+status: {podIPs: [{ip: 10.65.0.1}]}
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: n1, labels: {role: node}}
+spec: {node: n1, interfaceName: eth0, expectedIPs: [192.0.2.1]}
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: n2, labels: {role: node}}
+spec: {node: n2, interfaceName: eth0, expectedIPs: [192.0.2.2]}
+---
+";
+
+fn nodes_policy(annotations: &str, action: &str) -> String {
+    format!(
+        "{NODES}apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata:\n  name: nodes\n{annotations}spec:\n  \
+         selector: role == 'node'\n  types: [Ingress, Egress]\n  ingress: [{{action: {action}}}]\n  egress: [{{action: Allow}}]\n"
+    )
+}
+
+#[test]
+fn everything_that_a_cluster_lives_by_is_warned_of() {
+    let dir = tempdir().unwrap();
+    let old = file(dir.path(), "old.yaml", &nodes_policy("", "Allow"));
+    let new = file(dir.path(), "new.yaml", &nodes_policy("", "Deny"));
+    let ran = run(&["diff", &old, &new]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    for what in [
+        "the API server: TCP 6443",
+        "DNS: TCP 53, UDP 53",
+        "the datastore (etcd): TCP 2379, TCP 2380",
+        "the datastore (Typha): TCP 5473",
+        "BGP: TCP 179",
+        "SSH: TCP 22",
+    ] {
+        assert!(
+            ran.out.contains(&format!("WARNING: this cuts {what}")),
+            "{what}: {}",
+            ran.out
+        );
+    }
+    let back = run(&["diff", &new, &old]);
+    assert!(back.code == 1 && !back.out.contains("WARNING"), "{}", back.out);
+}
+
+#[test]
+fn what_was_not_confirmed_is_what_it_was_before() {
+    let dir = tempdir().unwrap();
+    let trial = |until: &str| {
+        format!(
+            "  annotations:\n    confirm.caracal/since: 2020-01-01T00:00:00Z\n    confirm.caracal/until: {until}\n    \
+             confirm.caracal/previous: '{{\"spec\":{{\"selector\":\"role == ''node''\",\"types\":[\"Ingress\",\"Egress\"],\
+             \"ingress\":[{{\"action\":\"Allow\"}}],\"egress\":[{{\"action\":\"Allow\"}}]}}}}'\n"
+        )
+    };
+    let old = file(dir.path(), "old.yaml", &nodes_policy("", "Allow"));
+    let over = trial("2020-01-01T00:01:00Z");
+    let over = file(dir.path(), "over.yaml", &nodes_policy(&over, "Deny"));
+    let ran = run(&["diff", &old, &over]);
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "No connection is opened or closed.\n"),
+        "{}",
+        ran.err
+    );
+    assert!(
+        ran.err
+            .contains("GlobalNetworkPolicy(nodes) was not confirmed before 2020-01-01T00:01:00Z"),
+        "{}",
+        ran.err
+    );
+    let on = trial("2199-01-01T00:00:00Z");
+    let on = file(dir.path(), "on.yaml", &nodes_policy(&on, "Deny"));
+    let ran = run(&["diff", &old, &on]);
+    assert!(
+        ran.code == 1 && ran.out.contains("WARNING: this cuts SSH"),
+        "{}{}",
+        ran.out,
+        ran.err
+    );
+    assert!(ran.err.contains("is on trial until 2199"), "{}", ran.err);
+}

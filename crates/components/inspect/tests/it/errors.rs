@@ -22,7 +22,10 @@ fn what_cannot_be_read_is_named() {
         (vec!["diff", &lab, &empty], "holds no .yaml"),
         (vec!["lint", &bad], "bad.txt"),
         (vec!["lint", &mistake], "spec.selectr"),
-        (vec!["test", "/nonexistent", "-f", &lab], "cannot read /nonexistent"),
+        (
+            vec!["test", "/nonexistent", "-f", &lab],
+            "cannot read /nonexistent",
+        ),
         (vec!["test", &no_tests, "-f", &lab], "there is no assertion"),
         (vec!["test", &bad, "-f", &lab], "bad.txt"),
         (vec!["diff", "--nonsense"], "--nonsense"),

@@ -123,14 +123,7 @@ fn interpret(mut document: Document) -> Result<Manifest, String> {
             Wish::Calico(resource)
         }
         ManifestObject::Foreign(object) => {
-            if object.kind != "Namespace" {
-                let namespace = object
-                    .metadata
-                    .namespace
-                    .get_or_insert_with(default_namespace)
-                    .clone();
-                object.value["metadata"]["namespace"] = namespace.into();
-            }
+            caracal_convert::settle_namespace(object);
             let object = object.clone();
             foreign(&document, &object)?
         }
@@ -195,12 +188,8 @@ fn is_dns_name(name: &str, dots: bool) -> bool {
 }
 
 fn pod(document: &Document, object: &Foreign) -> Result<Pod, String> {
-    let decoded = caracal_api::decode::<caracal_convert::Pod>(&object.value);
-    // Of the fields that are unknown here most mean nothing to a network; the last problem is what stopped the reading.
-    let (kube, _) = decoded.map_err(|mut problems| {
-        let fatal = problems.split_off(problems.len().saturating_sub(1));
-        document.refuse(fatal).to_string()
-    })?;
+    let kube: caracal_convert::Pod =
+        caracal_convert::read_loosely(object).map_err(|fatal| document.refuse(vec![fatal]).to_string())?;
     let namespace = kube.metadata.namespace.as_deref().unwrap_or("default");
     if !is_dns_name(namespace, false) {
         let message = format!("{namespace:?} is not the name of a namespace");

@@ -7,5 +7,6 @@ mod live;
 mod random;
 mod rig;
 mod service;
+mod trial;
 mod why;
 mod world;

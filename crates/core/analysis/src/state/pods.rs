@@ -1,6 +1,6 @@
 //! Pods of manifests, which no cluster has touched: not scheduled, without addresses.
 
-use caracal_api::{Foreign, Resource, decode};
+use caracal_api::{Foreign, Resource};
 use caracal_convert::Pod;
 
 use super::{DEFAULT, HostPod, State};
@@ -13,12 +13,7 @@ impl State {
         let name = &foreign.metadata.name;
         let namespace = foreign.metadata.namespace.as_deref().unwrap_or(DEFAULT);
         let what = format!("Pod {namespace}/{name}");
-        let decoded = decode::<Pod>(&foreign.value);
-        // Of a pod's fields most are of no concern here; the last problem is what stopped the reading.
-        let (mut pod, _) = decoded.map_err(|problems| {
-            let fatal = problems.last().map(ToString::to_string).unwrap_or_default();
-            format!("{what}: {fatal}")
-        })?;
+        let mut pod: Pod = caracal_convert::read_loosely(foreign).map_err(|e| format!("{what}: {e}"))?;
         pod.metadata.namespace = Some(namespace.to_owned());
         if pod.spec.host_network {
             self.host_pods.push(HostPod {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use caracal_api::{Foreign, IntOrString, Object, WorkloadEndpointSpec, decode};
+use caracal_api::{Foreign, IntOrString, Object, WorkloadEndpointSpec};
 use caracal_net::{Cidr, Proto};
 use caracal_update::{EndpointSlice, SliceKey, SlicePort, SliceUpdate};
 
@@ -67,11 +67,8 @@ impl State {
     pub(super) fn take_service(&mut self, foreign: &Foreign, origin: &str) -> Result<(), String> {
         let namespace = foreign.metadata.namespace.as_deref().unwrap_or(DEFAULT);
         let what = format!("Service {namespace}/{}", foreign.metadata.name);
-        // Of the fields that are unknown here none matters; the last problem is what stopped the reading.
-        let (service, _) = decode::<caracal_convert::Service>(&foreign.value).map_err(|problems| {
-            let fatal = problems.last().map(ToString::to_string).unwrap_or_default();
-            format!("{what}: {fatal}")
-        })?;
+        let service: caracal_convert::Service =
+            caracal_convert::read_loosely(foreign).map_err(|e| format!("{what}: {e}"))?;
         let spec = service.spec;
         let known = |s: &&Service| s.namespace == namespace && s.name == foreign.metadata.name;
         if self.services.iter().any(|s| known(&s)) {

@@ -9,6 +9,7 @@ mod decide;
 mod drift;
 mod enforce;
 mod hostile;
+mod live;
 mod nodes;
 mod reports;
 mod semantics;

@@ -43,6 +43,20 @@ pub(crate) fn play_role() {
             let args = ["calicoctl"].iter().chain(&args).map(Into::into).collect();
             std::process::exit(caracal_calicoctl::run(args));
         }
+        Ok(tool @ ("watch" | "top")) => {
+            let own = [format!("caracal {tool}")];
+            let args = own
+                .iter()
+                .map(String::as_str)
+                .chain(args.iter().copied())
+                .map(Into::into);
+            let run = if tool == "top" {
+                caracal_query::top
+            } else {
+                caracal_query::watch
+            };
+            std::process::exit(run(args.collect()));
+        }
         // As before, and then it hangs.
         Ok("calicoctl that stays") => {
             let args = ["calicoctl"].iter().chain(&args).map(Into::into).collect();
@@ -237,9 +251,20 @@ impl World {
         Process(self.calicoctl_as("calicoctl that stays", args))
     }
 
+    /// Runs a program (`watch`, `top`) that writes to a file.
+    pub(crate) fn tool(&self, which: &str, args: &str, output: &std::path::Path) -> Process {
+        let mut command = self.role_of_client(which, args);
+        Process(command.stdout(fs::File::create(output).unwrap()).spawn().unwrap())
+    }
+
+    fn role_of_client(&self, which: &str, args: &str) -> Command {
+        let mut command = role(which, args);
+        command.env("ETCD_ENDPOINTS", format!("unix://{}", self.socket().display()));
+        command
+    }
+
     fn calicoctl_as(&self, which: &str, args: &str) -> Child {
-        let endpoint = format!("unix://{}", self.socket().display());
-        role(which, args).env("ETCD_ENDPOINTS", endpoint).spawn().unwrap()
+        self.role_of_client(which, args).spawn().unwrap()
     }
 
     /// What nodes say of themselves in the datastore: about what, and what.

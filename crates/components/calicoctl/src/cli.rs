@@ -185,6 +185,9 @@ pub(crate) struct Get {
     /// ps, wide, yaml, json, custom-columns=HEADING[:.path],…, go-template=TEMPLATE, go-template-file=FILE
     #[arg(short, long, value_name = "FORMAT", default_value = "ps")]
     pub(crate) output: String,
+    /// Only those of the kind whose labels match, for example "app == 'web'"
+    #[arg(long, value_name = "SELECTOR", conflicts_with_all = ["names", "filename"])]
+    pub(crate) selector: Option<caracal_selector::Selector>,
     /// Of all namespaces
     #[arg(short = 'A', visible_short_alias = 'a', long, conflicts_with = "namespace")]
     pub(crate) all_namespaces: bool,

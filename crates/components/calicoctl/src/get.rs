@@ -1,6 +1,6 @@
 //! `get`.
 
-use caracal_api::{Kind, Resource, ResourceKey, TRIAL_KINDS};
+use caracal_api::{Kind, Resource, ResourceKey, TRIAL_KINDS, end_trial};
 use caracal_store::{ListOptions, Store, StoreError};
 use futures::{StreamExt, stream};
 
@@ -67,6 +67,7 @@ async fn list(store: &dyn Store, kind: Kind, args: &Get) -> Result<(Found, Vec<S
     let namespace = args.how.namespace.as_deref().unwrap_or(target::DEFAULT_NAMESPACE);
     let options = ListOptions {
         namespace: (kind.namespaced() && !args.all_namespaces).then(|| namespace.to_owned()),
+        labels: args.selector.clone(),
         ..ListOptions::default()
     };
     let page = store.list_all(kind, &options).await?;
@@ -113,6 +114,7 @@ fn strip(resource: &mut Resource) {
     meta.creation_timestamp = None;
     meta.deletion_timestamp = None;
     meta.owner_references.clear();
+    end_trial(resource);
     if let Some(bare) = caracal_store::unreadable(&resource.key()) {
         resource.copy_status_from(&bare);
     }

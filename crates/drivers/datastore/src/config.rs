@@ -35,7 +35,7 @@ pub enum BadConfig {
 }
 
 /// Name in the file and in the environment.
-const NAMES: &[(&str, &str)] = &[
+pub(crate) const NAMES: &[(&str, &str)] = &[
     ("datastoreType", "DATASTORE_TYPE"),
     ("etcdEndpoints", "ETCD_ENDPOINTS"),
     ("etcdDiscoverySrv", "ETCD_DISCOVERY_SRV"),
@@ -155,6 +155,16 @@ mod tests {
             (&*c.settings["ETCD_CA_CERT_FILE"], &*c.settings["K8S_CLIENT_QPS"]),
             ("/x", "20")
         );
+    }
+
+    #[test]
+    fn every_setting_is_in_the_docs_with_its_name_in_the_environment() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs/datastore.md");
+        let docs = std::fs::read_to_string(path).unwrap();
+        for (field, name) in NAMES {
+            let row = format!("| `{field}` | `{name}` |");
+            assert!(docs.contains(&row), "docs/datastore.md lacks {row:?}");
+        }
     }
 
     #[test]

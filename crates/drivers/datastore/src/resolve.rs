@@ -268,6 +268,32 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_is_taken_from_file_and_environment_with_and_without_prefix() {
+        for (field, name) in crate::config::NAMES {
+            let text = format!(
+                "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec:\n  {field}: of-file\n"
+            );
+            let file = ApiConfig::parse(&text).unwrap();
+            let env = |name: String| BTreeMap::from([(name, "of-env".to_owned())]);
+            let of = |env: &BTreeMap<String, String>| {
+                let look = Lookup {
+                    env,
+                    file: Some(&file),
+                };
+                look.get(name).map(str::to_owned)
+            };
+            assert_eq!(of(&BTreeMap::new()).as_deref(), Some("of-file"), "{field}");
+            for variable in [(*name).to_owned(), format!("CALICO_{name}")] {
+                assert_eq!(
+                    of(&env(variable.clone())).as_deref(),
+                    Some("of-env"),
+                    "{variable}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn etcd_without_endpoints_is_the_embedded_store_or_an_error() {
         let t = ("DATASTORE_TYPE", "etcdv3");
         assert_eq!(of(&[t], "", true), embedded(DEFAULT_SOCKET));

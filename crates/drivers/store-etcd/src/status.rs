@@ -79,8 +79,9 @@ fn tls_hint(endpoint: &str, cause: &str) -> &'static str {
     let says = |texts: &[&str]| texts.iter().any(|t| cause.contains(t));
     let closed = || CLOSED.iter().any(|t| cause.to_ascii_lowercase().contains(t));
     if endpoint.starts_with("http://") {
-        return if closed() || says(&["frame with invalid size"]) {
-            "; if etcd serves TLS there, the endpoint must begin with https://"
+        return if closed() || says(&["frame with invalid size", "http2 error"]) {
+            "; it does not answer as etcd does: if etcd serves TLS there, the endpoint must begin with https://, else name \
+             etcd's client port"
         } else {
             ""
         };

@@ -26,7 +26,7 @@ pub enum StoreError {
         reason: String,
     },
     /// What the datastore holds under the key cannot be read.
-    #[error("{key} cannot be read from the datastore: {reason}")]
+    #[error("{key} cannot be read from the datastore: {reason}; replace it or delete it")]
     Malformed {
         /// The object.
         key: ResourceKey,

@@ -200,7 +200,10 @@ async fn a_field_of_a_newer_version_may_stay_but_not_come() {
     let mut labelled = newer.clone();
     labelled.metadata_mut().labels.insert("a".into(), "b".into());
     store.update(labelled).await.unwrap();
-    for wrong in [r#"{"ofTheFuture":{"x":2}}"#, r#"{"ofTheFuture":{"x":1},"another":1}"#] {
+    for wrong in [
+        r#"{"ofTheFuture":{"x":2}}"#,
+        r#"{"ofTheFuture":{"x":1},"another":1}"#,
+    ] {
         let text = reason(store.update(felix(wrong)).await);
         assert!(text.contains("no such field"), "{text}");
     }

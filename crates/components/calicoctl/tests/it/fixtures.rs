@@ -219,3 +219,66 @@ fn nothing_of_calicos_is_lost_on_etcd() {
     let config = rig.path("calicoctl.cfg").display().to_string();
     nothing_is_lost(&rig, &Raw::at(&etcd.endpoint()), &config);
 }
+
+#[test]
+fn what_is_no_json_is_named_and_its_neighbours_are_shown() {
+    let rig = Rig::new();
+    let raw = Raw::at(&socket(&rig));
+    let at = |name: &str| format!("/calico/resources/v3/projectcalico.org/networksets/shop/{name}");
+    let set = "apiVersion: projectcalico.org/v3\nkind: NetworkSet\nmetadata: {name: good, namespace: shop}\nspec: {nets: [10.0.0.0/8]}\n";
+    rig.run_reading("apply -f -", set).ok();
+    raw.put((&at("bad"), "{\"spec\": oops"));
+    raw.put(("/outside/of/calico", "whatever"));
+    let ran = rig.run("get networksets -A");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.out.contains("good") && !ran.out.contains("outside"),
+        "{}",
+        ran.out
+    );
+    for e in [ran.err, rig.run("get networkset bad -n shop").failed()] {
+        assert!(
+            e.contains("NetworkSet(shop/bad) cannot be read") && e.contains("replace it or delete it"),
+            "{e}"
+        );
+    }
+    rig.run_reading("replace -f -", &set.replace("good", "bad")).ok();
+    raw.put((&at("bad"), "no"));
+    rig.run("delete networkset bad -n shop").ok();
+    assert!(rig.run("get networksets -A").ok().contains("good"));
+    assert_eq!(raw.all().len(), 1);
+}
+
+#[test]
+fn objects_are_listed_by_labels() {
+    let rig = Rig::new();
+    for (name, app) in [("a", "web"), ("b", "db"), ("c", "web")] {
+        let text = format!(
+            "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkSet\nmetadata: {{name: {name}, labels: {{app: {app}}}}}\nspec: {{nets: [10.0.0.0/8]}}\n"
+        );
+        rig.run_reading("apply -f -", &text).ok();
+    }
+    let listed = |selector: &str| {
+        let words = [
+            "get",
+            "globalnetworksets",
+            "--selector",
+            selector,
+            "-o",
+            "custom-columns=NAME",
+        ];
+        let out = rig.run_words(&words, "").ok();
+        out.split_whitespace()
+            .skip(1)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed("app == 'web'"), ["a", "c"]);
+    assert_eq!(listed("app != 'web'"), ["b"]);
+    let e = rig.run_words(&["get", "tiers", "--selector", "app =="], "").err;
+    assert!(e.contains("--selector"), "{e}");
+    let e = rig
+        .run_words(&["get", "tiers", "t", "--selector", "all()"], "")
+        .err;
+    assert!(e.contains("--selector"), "{e}");
+}

@@ -187,6 +187,58 @@ fn a_server_that_is_not_etcd_is_an_error() {
         settings.timeout = Duration::from_secs(3);
         let store = EtcdStore::new(&settings).unwrap();
         let e = store.create(set("a")).await.unwrap_err();
-        assert!(matches!(e, StoreError::Unavailable(_)), "{e}");
+        let at = format!("http://127.0.0.1:{port}");
+        assert!(
+            matches!(&e, StoreError::Unavailable(t) if t.contains(&at) && t.contains("client port")),
+            "{e}"
+        );
+    });
+}
+
+#[test]
+fn keys_of_others_are_left_alone() {
+    needs!("etcd");
+    let etcd = Etcd::start();
+    run(async {
+        let at = Remote::at(&etcd.endpoint());
+        let page = at
+            .store
+            .list(Kind::NetworkSet, &ListOptions::default())
+            .await
+            .unwrap();
+        let mut watch = at.store.watch(Kind::NetworkSet, &page.watch_from).await.unwrap();
+        let foreign = [
+            "/calico",
+            "/calico0",
+            "/other/networksets/n/a",
+            "/calico/resources/v3/projectcalico.org/networksets",
+            "/calico/resources/v3/projectcalico.org/networksets/only-one",
+            "/calico/resources/v3/projectcalico.org/networksets/n/a/b",
+            "/calico/resources/v3/projectcalico.org/networksetsx/n/a",
+            "/calico/resources/v3/projectcalico.org/ofthefuture/a",
+            "/calico/ipam/v2/assignment/ipv4/block/nonsense",
+        ];
+        for key in foreign {
+            at.raw_put(key, r#"{"not":"ours"}"#).await;
+        }
+        at.store.create(set("ours")).await.unwrap();
+        let event = loop {
+            match watch.next().await.unwrap().unwrap() {
+                WatchEvent::Bookmark(_) => {}
+                event => break event,
+            }
+        };
+        assert!(
+            matches!(&event, WatchEvent::Set(r) if r.metadata().name == "ours"),
+            "{event:?}"
+        );
+        for kind in Kind::ALL {
+            let page = at.store.list_all(*kind, &ListOptions::default()).await.unwrap();
+            let want = usize::from(*kind == Kind::NetworkSet);
+            assert_eq!((page.items.len(), page.malformed.len()), (want, 0), "{kind}");
+        }
+        for key in foreign {
+            assert_eq!(at.raw_get(key).await.unwrap(), json!({"not": "ours"}), "{key}");
+        }
     });
 }

@@ -2,15 +2,18 @@
 
 use std::{
     io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use crate::cli::{Backup, Restore, Source};
+use crate::client::{connect, named};
 use anyhow::{Context, Result, bail};
 use caracal_store_embedded::{Engine, Options};
-use caracal_wire::etcdserverpb::{CompactionRequest, SnapshotRequest, maintenance_client::MaintenanceClient};
-use tonic::transport::Endpoint;
-
-use crate::cli::{Backup, Restore};
+use caracal_wire::etcdserverpb::{
+    CompactionRequest, SnapshotRequest, StatusRequest, kv_client::KvClient,
+    maintenance_client::MaintenanceClient,
+};
 
 /// Writes a backup.
 pub(crate) async fn backup(args: &Backup) -> Result<i32> {
@@ -46,20 +49,20 @@ async fn fetch(socket: &Path, file: &Path) -> Result<u64> {
 }
 
 async fn receive(socket: &Path, part: &Path) -> Result<u64> {
-    let at = || format!("the store at {}", socket.display());
-    let path = std::path::absolute(socket).with_context(at)?;
-    let channel = Endpoint::from_shared(format!("unix://{}", path.display()))
-        .with_context(at)?
-        .connect()
-        .await
-        .with_context(|| format!("{}: is it being served?", at()))?;
-    let mut stream = MaintenanceClient::new(channel)
+    let at = || named(socket);
+    let mut stream = MaintenanceClient::new(connect(socket).await?)
         .snapshot(SnapshotRequest {})
         .await
         .with_context(at)?
         .into_inner();
     let write = || format!("writing {}", part.display());
-    let mut out = std::fs::File::create(part).with_context(write)?;
+    let mut out = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(part)
+        .with_context(write)?;
     let (mut bytes, mut left) = (0, 0);
     while let Some(message) = stream.message().await.with_context(at)? {
         out.write_all(&message.blob).with_context(write)?;
@@ -91,8 +94,44 @@ pub(crate) async fn restore(args: &Restore) -> Result<i32> {
     ))
 }
 
-/// Forgets history and makes the file as small as its content.
-pub(crate) async fn compact(data: &Path) -> Result<i32> {
+/// Forgets history; makes the file as small as its content where nobody serves it.
+pub(crate) async fn compact(source: &Source) -> Result<i32> {
+    match (&source.data, &source.socket) {
+        (Some(data), _) => compact_data(data).await,
+        (None, Some(socket)) => compact_served(socket).await,
+        (None, None) => bail!("--data or --socket is needed"),
+    }
+}
+
+async fn compact_served(socket: &Path) -> Result<i32> {
+    let at = || named(socket);
+    let channel = connect(socket).await?;
+    let status = MaintenanceClient::new(channel.clone())
+        .status(StatusRequest {})
+        .await;
+    let header = status.with_context(at)?.into_inner().header;
+    let revision = header
+        .context("the answer has no header")
+        .with_context(at)?
+        .revision;
+    let request = CompactionRequest {
+        revision,
+        physical: true,
+    };
+    match KvClient::new(channel).compact(request).await {
+        Ok(_) => say(&format!(
+            "{}: history before revision {revision} is forgotten\n",
+            at()
+        )),
+        Err(status) if status.code() == tonic::Code::OutOfRange => say(&format!(
+            "{}: there is no history before revision {revision}\n",
+            at()
+        )),
+        Err(status) => Err(status).with_context(at),
+    }
+}
+
+async fn compact_data(data: &Path) -> Result<i32> {
     let engine = Engine::open_existing(data, Options::default())?;
     let done = async {
         let stats = engine.stats().await?;

@@ -18,15 +18,15 @@ pub(crate) enum Command {
     /// Serve a data directory until SIGTERM or SIGINT.
     Serve(Serve),
     /// Check a data directory that is not being served; exit code 1 when something is wrong.
-    Check(Data),
-    /// Show numbers about a data directory that is not being served.
-    Stats(Data),
+    Check(Check),
+    /// Show numbers about a store that is being served, or about the data directory of one that is not.
+    Stats(Stats),
     /// Write a backup, of a store that is being served or of one that is not.
     Backup(Backup),
     /// Make a store from a backup, in a data directory that has none.
     Restore(Restore),
-    /// Forget all history and give back the room in the file, of a data directory that is not being served.
-    Compact(Data),
+    /// Forget all history; of a store that is not being served, give back the room in the file, too.
+    Compact(Compact),
     /// Follow the configured datastore as a program of a node does, embedded or etcd.
     Watch(Watch),
     /// Show what nodes report of themselves and of their endpoints.
@@ -131,10 +131,26 @@ pub(crate) struct Restore {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Data {
+pub(crate) struct Check {
     /// The data directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compact {
+    #[command(flatten)]
+    pub(crate) source: Source,
 }
 
 #[derive(Debug, Args)]

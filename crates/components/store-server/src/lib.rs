@@ -4,6 +4,7 @@
 
 mod backup;
 mod cli;
+mod client;
 mod figures;
 mod inspect;
 mod notify;
@@ -40,11 +41,11 @@ pub fn run(args: Vec<OsString>) -> i32 {
             runtime.block_on(async {
                 match store.command {
                     Command::Serve(args) => serve::serve(args).await.map(|()| 0),
-                    Command::Check(args) => inspect::check(&args.data).await,
-                    Command::Stats(args) => inspect::stats(&args.data).await,
+                    Command::Check(args) => inspect::check(&args).await,
+                    Command::Stats(args) => inspect::stats(&args).await,
                     Command::Backup(args) => backup::backup(&args).await,
                     Command::Restore(args) => backup::restore(&args).await,
-                    Command::Compact(args) => backup::compact(&args.data).await,
+                    Command::Compact(args) => backup::compact(&args.source).await,
                     Command::Watch(args) => watch::watch(&args).await,
                     Command::Reports(args) => {
                         watch::reports(args.node.as_deref(), args.config.as_deref(), args.output).await
@@ -53,7 +54,35 @@ pub fn run(args: Vec<OsString>) -> i32 {
             })
         });
     done.unwrap_or_else(|error| {
-        eprintln!("{name}: {error:#}");
+        eprintln!("{name}: {}", text(&error));
         1
     })
+}
+
+/// An error with its causes, without those that it tells of already.
+fn text(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = std::io::Error::other("no such file");
+        let open = Err::<(), _>(anyhow::anyhow!(cause).context("opening x: no such file"));
+        let error = open.context("serving").unwrap_err();
+        assert_eq!(text(&error), "serving: opening x: no such file");
+    }
 }

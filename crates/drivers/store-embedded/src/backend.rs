@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +36,7 @@ pub trait Disk: Debug + Send + Sync {
 
 /// Where files come from.
 pub trait Medium: Debug + Send + Sync {
-    /// Opens a file, making it when it does not exist.
+    /// Opens a file, making it, for its owner alone, when it does not exist.
     ///
     /// # Errors
     /// The system's.
@@ -54,6 +54,7 @@ impl Medium for Files {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(path)?;
         Ok(Box::new(file))
     }

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -86,6 +87,8 @@ fn write_backup(db: &Db, path: &Path) -> Result<Backup, BackupError> {
 fn copy_file(db: &Db, path: &Path) -> Result<i64, BackupError> {
     let copy = || {
         let snapshot = db.snapshot()?;
+        // The library takes an empty file for a new one.
+        private(path).map_err(redb::StorageError::Io)?;
         let mut database = Database::create(path)?;
         copy_tables(&snapshot, &database)?;
         database
@@ -97,6 +100,16 @@ fn copy_file(db: &Db, path: &Path) -> Result<i64, BackupError> {
         path: path.into(),
         source,
     })
+}
+
+/// Makes a file for its owner alone.
+fn private(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
 }
 
 fn copy_tables(from: &Snapshot, to: &Database) -> Result<(), RequestError> {
@@ -152,7 +165,7 @@ pub fn restore(file: &Path, dir: &Path) -> Result<Backup, BackupError> {
     if place.exists() {
         return Err(BackupError::Occupied(dir.into()));
     }
-    fs::create_dir_all(dir).map_err(failed(dir))?;
+    db::make_private(dir).map_err(failed(dir))?;
     let work = dir.join(format!(".restore-{}", std::process::id()));
     let restored = restore_in(file, &work).and_then(|backup| {
         fs::rename(work.join(FILE), &place).map_err(failed(&place))?;
@@ -169,9 +182,9 @@ fn restore_in(file: &Path, work: &Path) -> Result<Backup, BackupError> {
     let bytes = source.metadata().map_err(failed(file))?.len();
     let cut = || BackupError::Damaged(file.into());
     let body = bytes.checked_sub(CHECKSUM).filter(|b| *b > 0).ok_or_else(cut)?;
-    fs::create_dir_all(work).map_err(failed(work))?;
+    db::make_private(work).map_err(failed(work))?;
     let copy: PathBuf = work.join(FILE);
-    let written = File::create(&copy)
+    let written = private(&copy)
         .and_then(|mut to| {
             io::copy(&mut (&mut source).take(body), &mut to)?;
             to.sync_all()

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -90,7 +90,7 @@ impl Db {
     ) -> Result<Self, OpenError> {
         let (path, making) = (dir.join(FILE), dir.join(MAKING));
         if create {
-            fs::create_dir_all(dir).map_err(io("creating data directory", dir))?;
+            make_private(dir).map_err(io("creating data directory", dir))?;
         } else if !exists(&path)? || exists(&making)? {
             return Err(OpenError::Missing(dir.into()));
         }
@@ -178,6 +178,11 @@ impl Db {
 fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
     let path = path.to_path_buf();
     move |source| OpenError::Io { what, path, source }
+}
+
+/// Makes a directory for its owner alone; one that is there stays as it is.
+pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// Unlike the question of the standard library this one is not answered with no when the answer is not to be had.

@@ -34,7 +34,7 @@ pub enum OpenError {
     #[error("{}: there is no store in this directory", .0.display())]
     Missing(PathBuf),
     /// The operating system refused.
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {}: {source}{}", path.display(), hint(source))]
     Io {
         /// What was being done.
         what: &'static str,
@@ -43,6 +43,20 @@ pub enum OpenError {
         /// The reason.
         source: std::io::Error,
     },
+}
+
+/// What helps, where something does.
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "; the data directory and what is in it must belong to the user that runs this"
+        }
+        std::io::ErrorKind::StorageFull => "; make room on the disk",
+        std::io::ErrorKind::ReadOnlyFilesystem => {
+            "; the data directory must be on a disk that can be written"
+        }
+        _ => "",
+    }
 }
 
 /// Why a backup, a restore or a compaction of the file failed.

@@ -17,8 +17,9 @@ struct Component(&'static str, &'static str, &'static str, Option<Run>);
 
 #[rustfmt::skip]
 const COMPONENTS: &[Component] = &[
-    Component("felix", "calico-felix", "the node agent", Some(caracal_felix::run)),
+    Component("felix", "calico-felix", "the node agent", Some(felix)),
     Component("node", "calico-node", "prepares a node: its object, its tunnel addresses", Some(caracal_node::run)),
+    Component("ipam", "caracal-ipam", "the garbage collector of addresses", Some(caracal_node::run_ipam)),
     Component("store", "caracal-store", "the embedded datastore", Some(caracal_store_server::run)),
     Component("cni", "calico-cni", "the CNI plugin `calico`", Some(caracal_cni::run_plugin)),
     Component("cni-ipam", "calico-ipam", "the CNI plugin `calico-ipam`", Some(caracal_cni::run_ipam)),
@@ -39,6 +40,12 @@ const COMPONENTS: &[Component] = &[
     Component("kube-controllers", "calico-kube-controllers", "keeps Kubernetes and the datastore together", None),
     Component("apiserver", "calico-apiserver", "serves projectcalico.org/v3", None),
 ];
+
+/// The agent finishes what plugins left.
+fn felix(args: Vec<OsString>) -> i32 {
+    caracal_felix::finish_releases_by(caracal_cni::finish_releases);
+    caracal_felix::run(args)
+}
 
 fn find(name: &str) -> Option<&'static Component> {
     COMPONENTS

@@ -10,12 +10,13 @@ use caracal_agent_api::{
         Endpoint, InfoReply, InfoRequest, InvalidObject, JudgeReply, JudgeRequest, ListCountersReply,
         ListCountersRequest, ListEndpointsReply, ListEndpointsRequest, ListInvalidReply, ListInvalidRequest,
         WatchDeniedRequest,
+        addresses_server::AddressesServer,
         agent_server::{Agent, AgentServer},
         dump_request::Table,
     },
 };
 use caracal_ids::{NodeName, WorkloadId};
-use caracal_rules::Counted;
+use caracal_rules::Counting;
 use caracal_runtime::Shutdown;
 use tokio::{
     net::UnixListener,
@@ -47,7 +48,7 @@ pub(crate) enum Order {
     /// To show a table.
     Dump(DumpOrder),
     /// What is counted.
-    Counted(oneshot::Sender<Arc<Vec<Counted>>>),
+    Counted(oneshot::Sender<Arc<Counting>>),
     /// To judge a packet.
     Judge(Box<JudgeRequest>, oneshot::Sender<Result<JudgeReply, String>>),
     /// To say whose packet was denied and by whom, to those who watch.
@@ -253,6 +254,7 @@ pub(crate) async fn serve(
     status: Arc<Status>,
     orders: Orders,
     counters: Counters,
+    addresses: AddressesServer<crate::addresses::Service>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let path = Path::new(&socket);
@@ -279,6 +281,7 @@ pub(crate) async fn serve(
     };
     tonic::transport::Server::builder()
         .add_service(AgentServer::new(service))
+        .add_service(addresses)
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
             async move { shutdown.wait().await },

@@ -231,6 +231,8 @@ impl Calc {
         }
         let other = self.judge_trial(update);
         let update = other.as_ref().unwrap_or(update);
+        let fixed = lawful::as_fixed(update);
+        let update = fixed.as_ref().unwrap_or(update);
         self.policy.apply(update);
         self.routes.apply(update);
         if let Some(Resource::ClusterInformation(o)) = update.value.as_deref()

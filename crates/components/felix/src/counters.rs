@@ -68,20 +68,13 @@ impl Counters {
             .send(Order::Counted(reply))
             .await
             .map_err(|_| ending())?;
-        let counted = answer.await.map_err(|_| ending())?;
+        let counting = answer.await.map_err(|_| ending())?;
         let told = Arc::clone(&self.told);
         // Not the dataplane's thread: a change does not wait for readers.
-        let reading = tokio::task::spawn_blocking(move || kernel(&told))
+        let work = move || rows(counting.counted(), kernel(&told)?);
+        tokio::task::spawn_blocking(work)
             .await
-            .map_err(|e| e.to_string())??;
-        let known: BTreeSet<&CounterName> = counted.iter().map(|c| &c.counter).collect();
-        let walls = reading.counts.keys().filter(|name| !known.contains(name));
-        let walls: Vec<Counted> = walls.filter_map(Counted::wall).collect();
-        let rows = counted.iter().cloned().chain(walls).map(|c| {
-            let count = reading.counts.get(&c.counter).copied();
-            (c, count)
-        });
-        Ok((rows.collect(), reading.since))
+            .map_err(|e| e.to_string())?
     }
 
     /// The answer to a request of the agent API.
@@ -185,6 +178,18 @@ pub(crate) fn decider(counted: &Counted) -> v1::Decider {
     };
     d.set_what(what);
     d
+}
+
+/// What is counted with what the kernel says; the walls' counters say themselves what they are.
+fn rows(counted: &[Counted], reading: Reading) -> Result<(Vec<Row>, u64), String> {
+    let known: BTreeSet<&CounterName> = counted.iter().map(|c| &c.counter).collect();
+    let walls = reading.counts.keys().filter(|name| !known.contains(name));
+    let walls: Vec<Counted> = walls.filter_map(Counted::wall).collect();
+    let rows = counted.iter().cloned().chain(walls).map(|c| {
+        let count = reading.counts.get(&c.counter).copied();
+        (c, count)
+    });
+    Ok((rows.collect(), reading.since))
 }
 
 /// A label's value.

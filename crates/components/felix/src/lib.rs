@@ -9,6 +9,7 @@
 //! **Invariant:** nothing is written to the kernel before the first complete snapshot; what an agent before this one
 //! left stays in force until then, and is replaced without a gap.
 
+mod addresses;
 mod agent;
 mod calc;
 mod cli;
@@ -22,4 +23,5 @@ mod settings;
 mod start;
 mod status;
 
+pub use addresses::finish_releases_by;
 pub use cli::run;

@@ -21,6 +21,7 @@ use caracal_syncer::{Stream, Syncer};
 use tokio::sync::mpsc;
 
 use crate::{
+    addresses,
     agent::{self, Order, Orders},
     calc::Calc,
     counters::Counters,
@@ -166,12 +167,13 @@ fn wire(
         end.await
             .unwrap_or_else(|_| Err("its thread panicked".to_owned()))
     });
-    let keepsake = Keepsake::new(store.clone(), node.clone());
     if let Some(reporting) = config.reporting.clone() {
         let (status, stop) = (status.clone(), shutdown.clone());
         let reports = reporting::run(node.to_string(), reporting, store.clone(), status, stop);
         tasks.spawn("reports", reports);
     }
+    let addresses = addresses::start(tasks, &store, &node, shutdown);
+    let keepsake = Keepsake::new(store.clone(), node.clone());
     let (syncer, events) = Syncer::new(store, Stream::Felix.sources(None));
     let stop = shutdown.clone();
     tasks.spawn("syncer", async move {
@@ -192,7 +194,7 @@ fn wire(
     tasks.spawn("calculation", calc.run(events, handle, stop));
     let stop = shutdown.clone();
     tasks.spawn("agent API", async move {
-        agent::serve(config.agent_socket, node, status, orders, counters, stop)
+        agent::serve(config.agent_socket, node, status, orders, counters, addresses, stop)
             .await
             .map_err(|e| format!("{e:#}"))
     });

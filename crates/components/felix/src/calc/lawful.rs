@@ -1,15 +1,32 @@
 //! What the schema of a kind forbids and nobody held an object to, because it was written past the API server.
 //!
 //! The engines read such an object as far as it has a meaning (`caracal-policy` says how: what cannot be read denies), so
-//! nothing here changes what is enforced. It is named, so that nobody relies on it.
+//! nothing here changes what is enforced, but for the tiers that always exist. It is named, so that nobody relies on it.
 
-use caracal_api::{Kind, Resource, Step, default_resource, validate};
+use caracal_api::{Kind, Resource, Step, default_resource, fixed_tier, validate};
 use caracal_config::{Severity, validate_spec};
+use caracal_update::Update;
 
 /// The mistakes that are told; there may be a million.
 const TOLD: usize = 5;
 /// Larger sets are left to the engine, which names what it cannot read: all else is that an entry is there twice.
 const MANY_NETS: usize = 100_000;
+
+/// A tier that always exists as it always is, where somebody wrote another order or end: `default` with a Pass at its end
+/// would open what nobody allowed.
+pub(super) fn as_fixed(update: &Update) -> Option<Update> {
+    let Some(Resource::Tier(tier)) = update.value.as_deref() else {
+        return None;
+    };
+    let (order, action) = fixed_tier(&tier.metadata.name)?;
+    if tier.spec.order == Some(order) && tier.spec.default_action.unwrap_or_default() == action {
+        return None;
+    }
+    let mut tier = tier.clone();
+    tier.spec.order = Some(order);
+    tier.spec.default_action = Some(action);
+    Some(Update::set(Resource::Tier(tier)))
+}
 
 /// What is wrong with an object that was read.
 pub(super) fn broken(resource: &Resource) -> Option<String> {
@@ -56,6 +73,7 @@ fn mistakes(resource: &Resource) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use caracal_api::TierDefaultAction;
     use serde_json::json;
 
     use super::*;
@@ -142,6 +160,27 @@ mod tests {
         let spec =
             json!({"ingress": [{"action": "Allow", "protocol": "TCP", "destination": {"ports": ports}}]});
         assert_eq!(of(Kind::NetworkPolicy, "knp.default.a", spec), None);
+    }
+
+    #[test]
+    fn fixed_tiers_stay_what_they_are() {
+        let of = |name: &str, spec: serde_json::Value| {
+            let value = json!({"metadata": {"name": name}, "spec": spec});
+            let update = Update::set(Resource::from_value(Kind::Tier, value).unwrap());
+            let fixed = as_fixed(&update)?;
+            let Some(Resource::Tier(t)) = fixed.value.as_deref() else {
+                panic!("{fixed:?}")
+            };
+            Some((t.spec.order, t.spec.default_action))
+        };
+        let deny = Some((Some(1_000_000.0), Some(TierDefaultAction::Deny)));
+        assert_eq!(of("default", json!({"order": 5, "defaultAction": "Pass"})), deny);
+        assert_eq!(of("default", json!({})), deny);
+        assert_eq!(
+            of("default", json!({"order": 1_000_000, "defaultAction": "Deny"})),
+            None
+        );
+        assert_eq!(of("mine", json!({"order": 5, "defaultAction": "Pass"})), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use caracal_ids::WorkloadId;
 use caracal_link::{Groups, Monitor, Rtnl};
 use caracal_net::Family;
 use caracal_nft::{Config as NftConfig, Nft, Wait};
-use caracal_rules::{Compiler, Counted, RulesConfig, ir::IfName};
+use caracal_rules::{Compiler, Counting, RulesConfig, ir::IfName};
 use caracal_runtime::{Reporter, Shutdown};
 use caracal_update::InSync;
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep_until};
@@ -89,8 +89,8 @@ struct Worker {
     bandwidth: Bandwidth,
     /// Whether tables changed since connections were last looked at.
     policy_changed: bool,
-    /// What is counted, in the order of the counters' names; nothing while it may have changed.
-    counted: Option<Arc<Vec<Counted>>>,
+    /// What is counted; nothing while it may have changed.
+    counted: Option<Arc<Counting>>,
 }
 
 /// Runs until the shutdown or until the calculation ends.

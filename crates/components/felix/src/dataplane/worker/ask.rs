@@ -7,7 +7,7 @@ use caracal_ids::WorkloadId;
 use caracal_net::{Family, Proto};
 use caracal_oracle::{self as oracle, Decision, Direction, ListKind, Reading, RuleSource, Verdict};
 use caracal_rules::{
-    Counted,
+    Counting,
     ir::{CounterName, CtState, Hook, Statement, TableState},
     model::{self, Seen},
 };
@@ -38,11 +38,9 @@ impl Worker {
         }
     }
 
-    fn counted(&mut self) -> Arc<Vec<Counted>> {
-        let counted = self
-            .counted
-            .get_or_insert_with(|| Arc::new(self.compiler.counted()));
-        Arc::clone(counted)
+    fn counted(&mut self) -> Arc<Counting> {
+        let counting = || Arc::new(self.compiler.counting());
+        Arc::clone(self.counted.get_or_insert_with(counting))
     }
 
     /// Whose packet was denied, and by whom.
@@ -61,12 +59,7 @@ impl Worker {
             let seen = seen(&headers, &interface_in, &interface_out);
             counter = denied_by(table, told.hook, &seen).unwrap_or(counter);
         }
-        let counted = self.counted();
-        let found = counted.binary_search_by(|c| c.counter.cmp(&counter));
-        let who = found
-            .ok()
-            .map(|i| counted[i].clone())
-            .or_else(|| Counted::wall(&counter))?;
+        let who = self.counted().find(&counter)?;
         let (workload_at, host_at) = if who.ingress {
             (&interface_out, &interface_in)
         } else {

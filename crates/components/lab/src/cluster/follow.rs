@@ -73,6 +73,8 @@ pub(crate) struct Followed {
     /// Each agent must have applied this revision of a kind.
     revisions: BTreeMap<Kind, u64>,
     round: u64,
+    /// Writes come in another order each time, and one of them twice.
+    disorder: bool,
 }
 
 impl Followed {
@@ -108,14 +110,26 @@ impl Followed {
             agents,
             revisions: BTreeMap::new(),
             round: 0,
+            disorder: false,
         })
+    }
+
+    /// From now on writes come in another order each time, and one of them twice.
+    pub(crate) fn disorder(&mut self) {
+        self.disorder = true;
     }
 
     /// Makes the datastore hold these objects.
     pub(crate) async fn write(&mut self, new: Objects) -> anyhow::Result<()> {
         // Kinds whose last change was a deletion: agents report no revision of those.
         let mut unmarked = BTreeSet::new();
-        for change in changes(&self.told, &new) {
+        let mut changes = changes(&self.told, &new);
+        if self.disorder && !changes.is_empty() {
+            let turn = usize::try_from(self.round).unwrap_or_default() % changes.len();
+            changes.rotate_left(turn);
+            changes.extend(changes.first().cloned());
+        }
+        for change in changes {
             let key = change.key;
             match change.value {
                 None => {

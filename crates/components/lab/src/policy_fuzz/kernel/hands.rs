@@ -147,6 +147,13 @@ impl Hands {
         matches!(self, Self::Driver(_))
     }
 
+    /// From now on objects are written in another order each time, and one of them twice.
+    pub(super) fn disorder(&mut self) {
+        if let Self::Agent(following) = self {
+            following.followed.disorder();
+        }
+    }
+
     /// Goes on to another case of the same host; something is killed in the middle of that, and started again.
     pub(super) fn change(&mut self, case: &Case, kill: Option<Kill>) -> anyhow::Result<()> {
         if let Self::Agent(following) = self {

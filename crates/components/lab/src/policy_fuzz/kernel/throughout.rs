@@ -169,6 +169,7 @@ impl Node {
     /// or the datastore is killed and started again in the middle of each third change.
     pub(super) fn history(&mut self, cases: &[Case], kill: bool) -> anyhow::Result<usize> {
         let Some(first) = cases.first() else { return Ok(0) };
+        self.hands.disorder();
         self.apply(first)?;
         let mut sent = 0;
         for (n, pair) in cases.windows(2).enumerate() {

@@ -45,6 +45,13 @@ fn what_is_applied_on_trial_waits_for_confirmation() {
     assert!(shown.out.contains("eth1"), "{}", shown.out);
     assert_eq!(shown.err, format!("HostEndpoint(n1) is on trial until {until}\n"));
 
+    // What is exported is for good wherever it is applied.
+    let exported = rig.run("get hep n1 -o yaml --export").out;
+    assert!(
+        exported.contains("eth1") && !exported.contains("confirm.caracal"),
+        "{exported}"
+    );
+
     // Another one goes back to what was confirmed last, not to the first one.
     assert_eq!(
         rig.run_reading("apply -f - --confirm-within 2h", &host("eth2"))

@@ -72,6 +72,23 @@ async fn both_sides_must_come_from_the_right_authority() {
 }
 
 #[tokio::test]
+async fn a_certificate_whose_time_is_over_is_refused_on_both_sides() {
+    let authority = Authority::new("one");
+    let server = |issued: Issued| Material {
+        authorities: Some(Source::text("CA", authority.pem())),
+        identity: identity(&issued),
+    };
+    let late = serve(server(authority.issue_expired(&["store.example"]))).await;
+    let good = client(&authority, identity(&authority.issue(&["somebody"])));
+    let refused = greet(&good, late, "store.example").await.unwrap_err();
+    assert!(refused.contains("expired"), "{refused}");
+    let addr = serve(server(authority.issue(&["store.example"]))).await;
+    let old = client(&authority, identity(&authority.issue_expired(&["somebody"])));
+    let refused = greet(&old, addr, "store.example").await.unwrap_err();
+    assert!(refused.contains("CertificateExpired"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_is_used_and_a_broken_one_is_not() {
     let (old, new) = (Authority::new("one"), Authority::new("two"));
     let dir = tempfile::tempdir().unwrap();

@@ -395,8 +395,8 @@ async fn leases_end_with_their_keys() {
     );
 
     // One that nobody keeps alive ends by itself, one that is kept alive does not.
-    leases.lease_grant(grant(1, 8)).await.unwrap();
-    leases.lease_grant(grant(1, 9)).await.unwrap();
+    leases.lease_grant(grant(4, 8)).await.unwrap();
+    leases.lease_grant(grant(4, 9)).await.unwrap();
     kv.put(PutRequest {
         lease: 8,
         ..put("/short", "")
@@ -419,7 +419,7 @@ async fn leases_end_with_their_keys() {
     while kv.range(get("/short")).await.unwrap().into_inner().count == 1 {
         assert!(tokio::time::Instant::now() < deadline, "the lease ends");
         alive.send(LeaseKeepAliveRequest { id: 9 }).await.unwrap();
-        assert_eq!(answers.message().await.unwrap().unwrap().ttl, 1);
+        assert_eq!(answers.message().await.unwrap().unwrap().ttl, 4);
     }
     assert_eq!(kv.range(get("/kept")).await.unwrap().into_inner().count, 1);
     alive.send(LeaseKeepAliveRequest { id: 8 }).await.unwrap();

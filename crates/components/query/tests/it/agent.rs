@@ -117,7 +117,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn new(knows: Knows) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("a directory");
         let path = socket_in(&dir);
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -125,19 +125,19 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
-                .unwrap();
+                .expect("a runtime");
             runtime.block_on(async {
-                let listener = UnixListener::bind(path).unwrap();
-                ready.send(()).unwrap();
+                let listener = UnixListener::bind(path).expect("a socket");
+                ready.send(()).expect("the test waits");
                 let server =
                     tonic::transport::Server::builder().add_service(AgentServer::new(Service(knows)));
                 let served = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
                     let _ = stopped.await;
                 });
-                served.await.unwrap();
+                served.await.expect("it serves until it is stopped");
             });
         });
-        is_ready.recv().unwrap();
+        is_ready.recv().expect("the agent starts");
         Self {
             dir,
             stop: Some(stop),

@@ -103,7 +103,9 @@ fn knows() -> Knows {
 
 fn store() -> Arc<dyn Store> {
     let store = Arc::new(MemoryStore::etcd());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     for (name, pod, nets) in [
         ("n1-k8s-web-eth0", "web", r#"["10.65.0.1/32","fd65::1/128"]"#),
         ("n1-k8s-cart-eth0", "cart", r#"["10.65.0.2/32"]"#),
@@ -112,8 +114,9 @@ fn store() -> Arc<dyn Store> {
             r#"{{"metadata":{{"name":"{name}","namespace":"shop"}},"spec":{{"orchestrator":"k8s","node":"n1","pod":"{pod}",
                "endpoint":"eth0","interfaceName":"cali{pod}","ipNetworks":{nets}}}}}"#
         );
-        let object = Resource::from_slice(caracal_api::Kind::WorkloadEndpoint, text.as_bytes()).unwrap();
-        runtime.block_on(store.create(object)).unwrap();
+        let object =
+            Resource::from_slice(caracal_api::Kind::WorkloadEndpoint, text.as_bytes()).expect("an endpoint");
+        runtime.block_on(store.create(object)).expect("it is new");
     }
     store
 }

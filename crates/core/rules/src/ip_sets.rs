@@ -276,6 +276,10 @@ impl IpSets {
         self.sets.remove(id).is_some()
     }
 
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &IpSetId> {
+        self.sets.keys()
+    }
+
     pub(crate) fn get(&self, id: &IpSetId) -> Option<&Replica> {
         self.sets.get(id)
     }

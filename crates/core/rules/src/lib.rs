@@ -15,6 +15,7 @@ mod chain;
 mod compiler;
 mod config;
 mod counters;
+mod counting;
 mod hosts;
 mod ip_sets;
 pub mod ir;
@@ -31,6 +32,7 @@ mod table;
 pub use compiler::Compiler;
 pub use config::{DenyAction, Failsafe, HostAction, LogRate, RulesConfig};
 pub use counters::{Counted, What};
+pub use counting::Counting;
 
 /// A hash map whose order nothing depends on.
 type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;

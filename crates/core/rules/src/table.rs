@@ -172,8 +172,8 @@ impl Table {
     }
 
     /// The lists that some interface has, or that another one leads to.
-    pub(crate) fn lists(&self) -> impl Iterator<Item = &List> {
-        self.lists.values().filter(|l| l.refs > 0).map(|l| &*l.list)
+    pub(crate) fn lists(&self) -> impl Iterator<Item = &Arc<List>> {
+        self.lists.values().filter(|l| l.refs > 0).map(|l| &l.list)
     }
 
     /// Whether any interface has a list at a place.

@@ -1,103 +1,31 @@
 //! Questions to a compiler: what is counted, and what an oracle must know to judge one packet.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use caracal_api::{Action, TierDefaultAction};
 use caracal_desired::{Desired, HostEndpoint, IpSet, Policy, Profile, TierPolicies};
 use caracal_ids::ProfileName;
 
 use super::Compiler;
-use crate::{
-    atom::sets_of,
-    counters::{self, Counted, What},
-    ir::{CounterName, IfName},
-    list::{Direction, List, Segment, SourceId},
-    source::Rules,
-};
+use crate::{atom::sets_of, counting::Counting, ir::IfName, list::SourceId, source::Rules};
 
 impl Compiler {
-    /// Everything that decides about packets on this node, walls left out, each with the counter that it has or would
-    /// have if packets could get to it; in the order of the counters' names.
+    /// What is counted now: cheap to take, so that whoever wants to know can find out in their own time.
     #[must_use]
-    pub fn counted(&self) -> Vec<Counted> {
-        let mut out = BTreeMap::new();
+    pub fn counting(&self) -> Counting {
+        let mut counting = Counting::default();
         for (_, table) in self.tables.iter() {
             for list in table.lists() {
-                self.of_list(list, &mut out);
-            }
-        }
-        out.into_values().collect()
-    }
-
-    fn of_list(&self, list: &List, out: &mut BTreeMap<CounterName, Counted>) {
-        let direction = list.role.direction;
-        let mut put = |counter: CounterName, what: What, action: Action, missing: bool| {
-            let counted = || Counted {
-                counter: counter.clone(),
-                what,
-                ingress: direction == Direction::To,
-                action,
-                missing,
-            };
-            out.entry(counter.clone()).or_insert_with(counted);
-        };
-        match &list.segment {
-            Segment::Tier(tier, TierDefaultAction::Deny) => {
-                let counter = counters::of_tier(tier, direction, Action::Deny);
-                put(counter, What::Tier(tier.clone()), Action::Deny, false);
-            }
-            Segment::Tier(tier, TierDefaultAction::Pass) => {
-                let counter = counters::of_tier(tier, direction, Action::Pass);
-                put(counter, What::Tier(tier.clone()), Action::Pass, false);
-            }
-            Segment::Profiles => {
-                put(
-                    counters::of_no_profile(direction),
-                    What::NoProfile,
-                    Action::Deny,
-                    false,
-                );
-            }
-            Segment::Groups(_) | Segment::Empty => {}
-        }
-        for source in &list.sources {
-            let begin = source.counters();
-            let what = |rule| match (source, &list.segment) {
-                (SourceId::Policy(id), Segment::Tier(tier, _)) => Some(What::Policy {
-                    tier: tier.clone(),
-                    id: id.clone(),
-                    rule,
-                }),
-                // Policies stand in tiers only.
-                (SourceId::Policy(_), _) => None,
-                (SourceId::Profile(name), _) => Some(What::Profile {
-                    name: name.clone(),
-                    rule,
-                }),
-            };
-            let Some(rules) = self.sources.get(source) else {
-                if let Some(what) = what(None) {
-                    put(counters::of_missing(&begin, direction), what, Action::Deny, true);
+                for source in &list.sources {
+                    if !counting.rules.contains_key(source) {
+                        let rules = self.sources.get(source).cloned();
+                        counting.rules.insert(source.clone(), rules);
+                    }
                 }
-                continue;
-            };
-            for (rule, index) in rules.of(direction).iter().zip(0..) {
-                let missing = sets_of(rule).any(|id| self.ip_sets.get(id).is_none());
-                let (word, action) = if missing {
-                    (counters::MISSING, Action::Deny)
-                } else {
-                    (counters::action(rule.action), rule.action)
-                };
-                if let Some(what) = what(Some(index)) {
-                    put(
-                        counters::of_rule(&begin, direction, index, word),
-                        what,
-                        action,
-                        missing,
-                    );
-                }
+                counting.lists.push(Arc::clone(list));
             }
         }
+        counting.ip_sets = self.ip_sets.ids().cloned().collect();
+        counting
     }
 
     /// The host endpoint of this name.

@@ -369,7 +369,7 @@ fn rules(family: Family) -> Vec<(Rule, String)> {
                 [Statement::ACCEPT],
                 "",
             ),
-            "meta l4proto tcp counter name th dport map @n.ports accept".into(),
+            "counter name tcp dport map @n.ports accept".into(),
         ),
         s(vec![Statement::SetDscp(46)], format!("{ip} dscp set ef")),
         (

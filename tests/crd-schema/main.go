@@ -37,6 +37,7 @@ type judge struct {
 	structural *schema.Structural
 	values     validation.SchemaValidator
 	rules      *cel.Validator
+	namespaced bool
 }
 
 func main() {
@@ -130,7 +131,7 @@ func learn(crd *v1.CustomResourceDefinition, judges map[string]*judge) (field.Er
 		}
 		rules := cel.NewValidator(structural, true, limits.PerCallLimit)
 		key := crd.Spec.Group + "/" + version.Name + " " + crd.Spec.Names.Kind
-		judges[key] = &judge{structural, values, rules}
+		judges[key] = &judge{structural, values, rules, crd.Spec.Scope == v1.NamespaceScoped}
 	}
 	return errs, nil
 }
@@ -138,12 +139,11 @@ func learn(crd *v1.CustomResourceDefinition, judges map[string]*judge) (field.Er
 // What an object would be refused for, in the order in which an API server looks: defaults, unknown fields, metadata,
 // values, lists, rules.
 func verdict(line []byte, judges map[string]*judge) ([]string, error) {
-	object := map[string]any{}
 	u := &unstructured.Unstructured{}
 	if err := u.UnmarshalJSON(line); err != nil {
 		return []string{err.Error()}, nil
 	}
-	object = u.Object
+	object := u.Object
 	key := u.GetAPIVersion() + " " + u.GetKind()
 	judge, found := judges[key]
 	if !found {
@@ -156,7 +156,7 @@ func verdict(line []byte, judges map[string]*judge) ([]string, error) {
 	for _, path := range pruning.PruneWithOptions(object, judge.structural, true, track) {
 		errs = append(errs, field.Invalid(field.NewPath(path), nil, "unknown field"))
 	}
-	errs = append(errs, names.ValidateObjectMetaAccessor(u, false, names.NameIsDNSSubdomain, field.NewPath("metadata"))...)
+	errs = append(errs, names.ValidateObjectMetaAccessor(u, judge.namespaced, names.NameIsDNSSubdomain, field.NewPath("metadata"))...)
 	errs = append(errs, validation.ValidateCustomResource(nil, object, judge.values)...)
 	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, judge.structural, object)...)
 	if len(errs) == 0 {

@@ -1,27 +1,32 @@
 //! Objects that break the rules of their kind, written past everything that would have refused them; and lawful ones
 //! that are large or odd.
 
-use std::{collections::BTreeMap, process::Command};
+use std::collections::BTreeMap;
 
 use caracal_agent_api::v1::ListInvalidRequest;
 use caracal_api::Kind;
-use caracal_testkit::{eventually, find_tool, needs, netns};
+use caracal_testkit::{eventually, needs, netns};
+use caracal_wire::etcdserverpb::{PutRequest, kv_client::KvClient};
 use serde_json::{Value, json};
 
 use crate::{
     traffic::{blocked, echo, reaches},
-    world::{LONG, Node, World, block_on, connect},
+    world::{LONG, Node, World, block_on, channel, connect},
 };
 
 /// Writes what it likes under a key of the datastore.
 fn put_raw(world: &World, plural: &str, name: &str, value: &str) {
-    let endpoint = format!("unix://{}", world.dir.path().join("store.sock").display());
-    let key = format!("/calico/resources/v3/projectcalico.org/{plural}/{name}");
-    let status = Command::new(find_tool("etcdctl").unwrap())
-        .args(["--endpoints", &endpoint, "put", "--", &key, value])
-        .stdout(std::process::Stdio::null())
-        .status();
-    assert!(status.unwrap().success(), "{key}");
+    let socket = world.dir.path().join("store.sock");
+    let request = PutRequest {
+        key: format!("/calico/resources/v3/projectcalico.org/{plural}/{name}").into(),
+        value: value.to_owned().into(),
+        ..PutRequest::default()
+    };
+    let put = block_on(async {
+        let mut client = KvClient::new(channel(socket).await?);
+        client.put(request).await.map(drop).map_err(|e| e.to_string())
+    });
+    assert_eq!(put, Ok(()), "{plural}/{name}");
 }
 
 fn put_object(world: &World, plural: &str, kind: &str, name: &str, spec: &Value) {
@@ -165,7 +170,8 @@ fn bad_objects() -> Vec<(&'static str, &'static str, &'static str, Value, &'stat
             gnp.0,
             gnp.1,
             "bad-code",
-            deny_udp(json!({"protocol": "ICMP", "icmp": {"code": 3}})),
+            // The rule becomes a Deny of everything in its place: so says the engine of rules that have no meaning.
+            json!({"order": 5, "selector": "has(nobody)", "ingress": [{"action": "Allow", "protocol": "ICMP", "icmp": {"code": 3}}]}),
             "spec.ingress[0].icmp",
         ),
         (
@@ -195,7 +201,7 @@ fn bad_objects() -> Vec<(&'static str, &'static str, &'static str, Value, &'stat
 #[test]
 fn netns_bad_objects_are_named_and_disturb_nobody() {
     netns!(240);
-    needs!("root", "ip", "nft", "sh", "etcdctl");
+    needs!("root", "ip", "nft", "sh");
     let world = World::new();
     let mut node = world.node("n1");
     let (a, b) = (

@@ -271,7 +271,10 @@ impl World {
     pub(crate) fn reports(&self) -> Vec<(Subject, Value)> {
         let reports = self.client.reports().unwrap();
         let found = self.runtime.block_on(reports.reported(None)).unwrap_or_default();
-        found.into_iter().map(|(key, value)| (key.subject, value)).collect()
+        found
+            .into_iter()
+            .map(|(key, value)| (key.subject, value))
+            .collect()
     }
 
     /// Parameters for every node.
@@ -531,6 +534,11 @@ impl Node {
 }
 
 pub(crate) async fn connect(socket: PathBuf) -> Result<AgentClient<tonic::transport::Channel>, String> {
+    channel(socket).await.map(AgentClient::new)
+}
+
+/// A connection to a socket that speaks gRPC.
+pub(crate) async fn channel(socket: PathBuf) -> Result<tonic::transport::Channel, String> {
     let connector = tower::service_fn(move |_: tonic::codegen::http::Uri| {
         let socket = socket.clone();
         async move {
@@ -540,5 +548,5 @@ pub(crate) async fn connect(socket: PathBuf) -> Result<AgentClient<tonic::transp
     });
     let endpoint = tonic::transport::Endpoint::from_static("http://agent");
     let channel = endpoint.connect_with_connector(connector).await;
-    channel.map(AgentClient::new).map_err(|e| e.to_string())
+    channel.map_err(|e| e.to_string())
 }

@@ -117,7 +117,7 @@ const IPTABLES: &[Param] = &[
 
 #[rustfmt::skip]
 const NFTABLES: &[Param] = &[
-    p("NftablesFilterAllowAction", "nftablesFilterAllowAction", Kind::OneOf(&["ACCEPT", "RETURN"]), "ACCEPT").nonzero().exits().supported(),
+    p("NftablesFilterAllowAction", "nftablesFilterAllowAction", Kind::OneOf(&["ACCEPT", "RETURN"]), "ACCEPT").nonzero().exits(),
     p("NftablesFilterDenyAction", "nftablesFilterDenyAction", Kind::OneOf(&["DROP", "REJECT"]), "DROP").nonzero().exits().supported(),
     p("NftablesMangleAllowAction", "nftablesMangleAllowAction", Kind::OneOf(&["ACCEPT", "RETURN"]), "ACCEPT").nonzero().exits(),
     p("NftablesMarkMask", "nftablesMarkMask", Kind::MarkMask, "0xffff0000").nonzero().exits().supported(),

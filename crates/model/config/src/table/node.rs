@@ -94,8 +94,8 @@ const HEALTH: &[Param] = &[
 
 #[rustfmt::skip]
 const LOGGING: &[Param] = &[
-    p("LogActionRateLimit", "logActionRateLimit", Kind::Matching(RATE), "").spec(SpecRule::Matches(SPEC_RATE)),
-    p("LogActionRateLimitBurst", "logActionRateLimitBurst", Kind::Int(NOT_NEGATIVE), "5").spec(SpecRule::Within(0, 9999)),
+    p("LogActionRateLimit", "logActionRateLimit", Kind::Matching(RATE), "").spec(SpecRule::Matches(SPEC_RATE)).supported(),
+    p("LogActionRateLimitBurst", "logActionRateLimitBurst", Kind::Int(NOT_NEGATIVE), "5").spec(SpecRule::Within(0, 9999)).supported(),
     p("LogDebugFilenameRegex", "logDebugFilenameRegex", Kind::Regex, ""),
     p("LogFilePath", "logFilePath", Kind::Path, "/var/log/calico/felix.log").exits(),
     p("LogPrefix", "logPrefix", Kind::Text, "calico-packet").supported().spec(SpecRule::Matches(SPEC_LOG_PREFIX)),

@@ -58,10 +58,9 @@ pub(crate) enum Streams {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["stream", "kind"])]
 pub(crate) struct Watch {
     /// What to follow.
-    #[arg(long, value_name = "STREAM")]
+    #[arg(long, value_name = "STREAM", required_unless_present = "kind", conflicts_with = "kind")]
     pub(crate) stream: Option<Streams>,
     /// Follow these kinds instead: names, plurals or aliases, with commas between.
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
@@ -70,10 +69,10 @@ pub(crate) struct Watch {
     #[arg(long, value_name = "NAME", conflicts_with = "kind")]
     pub(crate) node: Option<String>,
     /// Only this namespace.
-    #[arg(short, long, value_name = "NAMESPACE", requires = "kind")]
+    #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "stream")]
     pub(crate) namespace: Option<String>,
     /// Only objects whose labels match, for example "app == 'web'".
-    #[arg(long, value_name = "SELECTOR", requires = "kind")]
+    #[arg(long, value_name = "SELECTOR", conflicts_with = "stream")]
     pub(crate) selector: Option<caracal_selector::Selector>,
     /// End when the first snapshot is complete.
     #[arg(long)]

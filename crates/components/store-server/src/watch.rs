@@ -271,6 +271,34 @@ mod tests {
     }
 
     #[test]
+    fn command_lines_that_make_sense_and_others() {
+        use clap::Parser;
+        let is_good = |line: &str| {
+            let words = std::iter::once("caracal store").chain(line.split(' '));
+            crate::cli::Store::try_parse_from(words).is_ok()
+        };
+        for good in [
+            "watch --stream bgp",
+            "watch --stream tunnel --node n1 --once -o json --timeout 5",
+            "watch --kind pools,np --selector has(app) -n shop --once -c f.cfg",
+            "reports",
+            "reports --node n1 -o yaml",
+        ] {
+            assert!(is_good(good), "{good}");
+        }
+        for bad in [
+            "watch",
+            "watch --stream bgp --kind pools",
+            "watch --stream other",
+            "watch --stream bgp --selector all()",
+            "watch --kind pools --node n1",
+            "watch --kind pools --selector app==",
+        ] {
+            assert!(!is_good(bad), "{bad}");
+        }
+    }
+
+    #[test]
     fn events_are_lines_of_text_or_json() {
         assert_eq!(
             lines(Output::Text),

@@ -215,6 +215,7 @@ impl Calc {
     fn update(&mut self, update: &Update) {
         if self.unreadable.remove(&update.key) {
             self.status.set_invalid(update.key.clone(), None);
+            self.count_invalid(update.key.kind);
         }
         self.hold_to_schema(update);
         metrics::counter!("felix_calc_graph_updates_processed").increment(1);

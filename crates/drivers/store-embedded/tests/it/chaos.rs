@@ -23,7 +23,7 @@ use crate::speak;
 
 /// Longest time in which anything has to happen that the test waits for.
 const BOUND: Duration = Duration::from_secs(180);
-/// Revisions that the first watch may be behind before clients wait for it, so that no compaction overtakes it.
+/// Revisions that watches may be behind before clients wait for them, so that no compaction overtakes them.
 const BEHIND: i64 = 1500;
 
 /// A server that can be killed.
@@ -58,9 +58,9 @@ struct Shared {
     operations: AtomicUsize,
     calls: Mutex<Vec<(usize, Call)>>,
     watches: Mutex<Vec<Watch>>,
-    /// The highest revision that anybody was told of, and that the first watch has come to.
+    /// The highest revision that anybody was told of, and those that the watches have come to.
     known: AtomicI64,
-    seen: AtomicI64,
+    seen: [AtomicI64; 2],
     over: AtomicBool,
     life: watch::Sender<Option<Life>>,
 }
@@ -68,6 +68,11 @@ struct Shared {
 impl Shared {
     fn tick(&self) -> u64 {
         self.clock.fetch_add(1, SeqCst)
+    }
+
+    /// What both watches have seen.
+    fn seen(&self) -> i64 {
+        self.seen[0].load(SeqCst).min(self.seen[1].load(SeqCst))
     }
 
     /// The server, once there is one in another life than that.
@@ -102,7 +107,7 @@ pub(crate) async fn run(victim: &mut impl Victim, size: Size) -> Proof {
         calls: Mutex::default(),
         watches: Mutex::default(),
         known: AtomicI64::new(1),
-        seen: AtomicI64::new(1),
+        seen: [AtomicI64::new(1), AtomicI64::new(1)],
         over: AtomicBool::new(false),
         life: watch::Sender::new(None),
     });
@@ -209,7 +214,7 @@ async fn client(shared: Arc<Shared>, number: usize, mut dice: Dice, enough: usiz
     let mut mind = Mind::new(number);
     let mut life = shared.life(None).await;
     while shared.operations.fetch_add(1, SeqCst) < enough {
-        while shared.known.load(SeqCst) - shared.seen.load(SeqCst) > BEHIND {
+        while shared.known.load(SeqCst) - shared.seen() > BEHIND {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let op = mind.next(&mut dice, &shared);
@@ -299,7 +304,7 @@ impl Mind {
                 lease: self.leases.swap_remove(dice.below(self.leases.len())),
             },
             98 if dice.one_in(4) => Op::Compact {
-                revision: (shared.seen.load(SeqCst) - dice.below(300) as i64).max(1),
+                revision: (shared.seen() - dice.below(300) as i64).max(1),
             },
             _ => Op::Step(Step::Range(Span::one(key(dice)), 0)),
         }
@@ -466,9 +471,7 @@ async fn follow(shared: Arc<Shared>, name: String, span: Option<Span>) {
                         if let Some(upto) = add(&mut items, &response) {
                             seen = seen.max(upto);
                         }
-                        if span.is_none() {
-                            shared.seen.fetch_max(seen, SeqCst);
-                        }
+                        shared.seen[usize::from(span.is_some())].fetch_max(seen, SeqCst);
                     }
                     _ = pause.tick() => {
                         if shared.over.load(SeqCst) && seen >= shared.known.load(SeqCst) {

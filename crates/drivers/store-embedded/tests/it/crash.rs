@@ -1,4 +1,4 @@
-//! kill -9 at random moments, a hundred thousand operations, and what the history shows.
+//! kill -9 at random moments, many operations, and what the history shows.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,14 +15,14 @@ const CHILD: &str = "CARACAL_STORE_CRASH_CHILD";
 const KEEPS: i64 = 2500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_nine_and_a_hundred_thousand_operations() {
+async fn kill_nine_at_random_moments() {
     if let Ok(child) = std::env::var(CHILD) {
         let (dir, socket) = child.split_once('\n').unwrap();
         return serve(Path::new(dir), Path::new(socket)).await;
     }
     let size = Size {
         seed: seed("kill -9"),
-        operations: 100_000,
+        operations: if nightly() { 100_000 } else { 40_000 },
         kills: if nightly() { 1000 } else { 50 },
         clients: 24,
         keeps: KEEPS,
@@ -81,7 +81,7 @@ impl Victim for Process {
             None => {
                 let mut command = Command::new(std::env::current_exe().unwrap());
                 command
-                    .args(["--exact", "crash::kill_nine_and_a_hundred_thousand_operations"])
+                    .args(["--exact", "crash::kill_nine_at_random_moments"])
                     .env(CHILD, format!("{}\n{}", self.data.display(), socket.display()));
                 command
             }

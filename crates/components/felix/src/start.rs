@@ -132,7 +132,14 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
             returned(store, restart).await
         });
     }
-    wire(&mut tasks, settings, store, &health, &restart, (counters, orders, asked))?;
+    wire(
+        &mut tasks,
+        settings,
+        store,
+        &health,
+        &restart,
+        (counters, orders, asked),
+    )?;
     finish(tasks).await?;
     Ok(if restart.wanted.load(Ordering::Relaxed) {
         End::Again
@@ -194,9 +201,17 @@ fn wire(
     tasks.spawn("calculation", calc.run(events, handle, stop));
     let stop = shutdown.clone();
     tasks.spawn("agent API", async move {
-        agent::serve(config.agent_socket, node, status, orders, counters, addresses, stop)
-            .await
-            .map_err(|e| format!("{e:#}"))
+        agent::serve(
+            config.agent_socket,
+            node,
+            status,
+            orders,
+            counters,
+            addresses,
+            stop,
+        )
+        .await
+        .map_err(|e| format!("{e:#}"))
     });
     Ok(())
 }

@@ -10,7 +10,7 @@ use caracal_rules::ir::{ChainName, CounterName, LogTo, Rule, Statement, TableDel
 use caracal_update::InSync;
 
 use crate::{
-    Config, Error, NetlinkTx, NftTx, Problem, Report,
+    Config, Count, Error, NetlinkTx, NftTx, Problem, Report,
     batch::{At, Batch, Object, Place},
     load::{self, LoadError, NAMES},
     monitor::Monitor,
@@ -309,7 +309,7 @@ impl<T: NftTx> Nft<T> {
     ///
     /// # Errors
     /// When the kernel cannot be read.
-    pub fn counters(&mut self, family: Family) -> Result<Vec<(CounterName, (u64, u64))>, Error> {
+    pub fn counters(&mut self, family: Family) -> Result<Vec<(CounterName, Count)>, Error> {
         match self.states.get(family).table.clone() {
             Some(table) => readback::counters(
                 &mut self.tx,

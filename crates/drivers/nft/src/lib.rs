@@ -36,6 +36,7 @@ pub use batch::{Batch, Object};
 pub use caracal_netlink::Wait;
 pub use driver::Nft;
 pub use encode::EncodeError;
+pub use readback::Count;
 pub use reader::{LiveRule, Reader, SetDifference};
 pub use tx::{Echo, NetlinkTx, NftTx, TxError};
 

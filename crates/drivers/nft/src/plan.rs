@@ -52,7 +52,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) enum Planned {
     /// A plan.
-    Ready(Plan),
+    Ready(Box<Plan>),
     /// The difference cannot be told in one batch on this table: write a new one.
     Reload,
 }
@@ -154,7 +154,7 @@ impl FamilyState {
             self.clear_problems(Some(name), None);
         }
         self.problems.extend(plan.problems.drain(..));
-        Ok(Planned::Ready(plan))
+        Ok(Planned::Ready(Box::new(plan)))
     }
 
     fn reread_chain(&mut self, tx: &mut impl NftTx, table: &str, name: &ChainName) -> Result<(), Error> {

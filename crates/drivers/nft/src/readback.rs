@@ -197,7 +197,7 @@ pub(crate) fn elements(tx: &mut impl NftTx, at: At<'_>, name: &SetName) -> Resul
 }
 
 /// Packets and bytes.
-pub(crate) type Count = (u64, u64);
+pub type Count = (u64, u64);
 
 /// All counters of a table.
 pub(crate) fn counters(tx: &mut impl NftTx, at: At<'_>) -> Result<Vec<(CounterName, Count)>, Error> {

@@ -6,7 +6,7 @@ use caracal_net::Family;
 use caracal_rules::ir::{ChainName, CounterName, Key, Set, SetName};
 
 use crate::{
-    Error, NetlinkTx,
+    Count, Error, NetlinkTx,
     batch::At,
     encode::{WireElement, wire_elements},
     load::NAMES,
@@ -76,7 +76,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn counters(&mut self, family: Family, table: &str) -> Result<Vec<(CounterName, (u64, u64))>, Error> {
+    pub fn counters(&mut self, family: Family, table: &str) -> Result<Vec<(CounterName, Count)>, Error> {
         readback::counters(&mut self.tx, At { family, table })
     }
 

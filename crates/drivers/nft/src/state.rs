@@ -221,6 +221,13 @@ impl FamilyState {
         self.touched_counters.extend(differ.cloned());
     }
 
+    /// Takes what was read back; names that are wanted too are kept once.
+    pub(crate) fn know_counters(&mut self, found: Vec<(CounterName, readback::Count)>) {
+        let names = found.into_iter().map(|(name, _)| name);
+        let known = names.map(|name| self.desired.counters.get(&name).cloned().unwrap_or(name));
+        self.counters = known.collect();
+    }
+
     /// Counters that are to come and to go. Reads again what there is, if that is in doubt.
     pub(crate) fn counter_changes(
         &mut self,
@@ -228,10 +235,7 @@ impl FamilyState {
         at: At<'_>,
     ) -> Result<(Vec<CounterName>, Vec<CounterName>), Error> {
         if std::mem::take(&mut self.stale_counters) {
-            self.counters = readback::counters(tx, at)?
-                .into_iter()
-                .map(|(name, _)| name)
-                .collect();
+            self.know_counters(readback::counters(tx, at)?);
             self.touch_counters();
         }
         let wanted = |name: &&CounterName| self.desired.counters.contains(*name);

@@ -216,7 +216,7 @@ impl<T: NftTx> Nft<T> {
             };
             state.touch_problems();
             match state.plan(&mut self.tx, &table)? {
-                Planned::Ready(plan) => plans.push((family, table, plan)),
+                Planned::Ready(plan) => plans.push((family, table, *plan)),
                 Planned::Reload => return Ok(None),
             }
         }

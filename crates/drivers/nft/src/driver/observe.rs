@@ -66,10 +66,7 @@ impl<T: NftTx> Nft<T> {
         };
         state.sets = readback::sets(&mut self.tx, at)?.into_iter().collect();
         state.stale_sets = state.sets.keys().cloned().collect();
-        state.counters = readback::counters(&mut self.tx, at)?
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        state.know_counters(readback::counters(&mut self.tx, at)?);
         state.chains = chains
             .into_iter()
             .map(|(name, base, _)| {

@@ -141,7 +141,7 @@ pub fn policy(args: Vec<OsString>) -> i32 {
 
 /// The same over streams and a datastore of the caller's.
 #[must_use]
-pub fn policy_with(args: Vec<OsString>, mut io: Io<'_>) -> i32 {
+pub fn policy_with(args: Vec<OsString>, io: Io<'_>) -> i32 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {
@@ -150,6 +150,13 @@ pub fn policy_with(args: Vec<OsString>, mut io: Io<'_>) -> i32 {
             let _ = write!(to, "{e}");
             return e.exit_code();
         }
+    };
+    let mut output = Patient(io.output);
+    let mut io = Io {
+        input: &mut *io.input,
+        output: &mut output,
+        errors: &mut *io.errors,
+        store: io.store,
     };
     let result = match &cli.command {
         Command::Diff(args) => diff::run(args, cli.config.as_deref(), &mut io),
@@ -161,15 +168,29 @@ pub fn policy_with(args: Vec<OsString>, mut io: Io<'_>) -> i32 {
         Ok(code)
     });
     result.unwrap_or_else(|e| {
-        let gone = e
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
-        if !gone {
-            // Nobody can be told when that fails.
-            let _ = writeln!(io.errors, "caracal policy: {e:#}");
-        }
+        // Nobody can be told when that fails.
+        let _ = writeln!(io.errors, "caracal policy: {e:#}");
         BAD_INPUT
     })
+}
+
+/// Takes what a reader that left will not read: the exit code is then the verdict all the same.
+struct Patient<'a>(&'a mut dyn Write);
+
+impl Write for Patient<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            outcome => outcome,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flush() {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            outcome => outcome,
+        }
+    }
 }
 
 /// A number of things.

@@ -34,6 +34,8 @@ pub fn run(args: Vec<OsString>) -> i32 {
     };
     let done = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // Each thread that reads the file costs memory and, beyond the CPUs, wins nothing.
+        .max_blocking_threads(8)
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)

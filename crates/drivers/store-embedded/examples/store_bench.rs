@@ -255,7 +255,7 @@ async fn open(channel: Channel) -> Result<tonic::Streaming<caracal_wire::etcdser
 
 /// Writes objects until there are a hundred thousand.
 async fn fill(channels: &[Channel]) -> Result<()> {
-    let objects = (KEYS..OBJECTS).map(|n| (key(n), vec![b'v'; VALUE]));
+    let objects = (0..OBJECTS).map(|n| (key(n), vec![b'v'; VALUE]));
     let begun = Instant::now();
     let written = write_all(channels, objects).await?;
     println!("fill n {written} wall {:.3}", begun.elapsed().as_secs_f64());

@@ -63,8 +63,18 @@ pub(super) fn node_status(c: &mut Check, spec: &CalicoNodeStatusSpec) {
     }
 }
 
-/// Only how the object is chosen; its parameters are checked where their table is.
+/// Only how the object is chosen and which parameters exclude each other; each alone is checked where their table is.
 pub(super) fn felix_configuration(c: &mut Check, o: &Object<FelixConfigurationSpec>) {
+    let is_set = |field: &str| o.spec.fields.get(field).is_some_and(|v| !v.is_null());
+    if is_set("routeTableRange") && is_set("routeTableRanges") {
+        c.field("spec", |c| {
+            c.fail_at(
+                "routeTableRange",
+                "",
+                "is the old form of routeTableRanges: give only the latter",
+            );
+        });
+    }
     let Some(selector) = o.spec.fields.get("nodeSelector") else {
         return;
     };

@@ -6,7 +6,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -103,7 +103,7 @@ impl CniRuntime {
                 }
             }
         }
-        self.results.lock().unwrap().insert(a.clone(), result.clone());
+        self.known().insert(a.clone(), result.clone());
         Ok(result)
     }
 
@@ -167,7 +167,7 @@ impl CniRuntime {
     /// # Errors
     /// The first plugin's that fails, after all were asked.
     pub fn gc(&self, living: &[CniAttachment]) -> Result<(), CniFailure> {
-        let known: Vec<CniAttachment> = self.results.lock().unwrap().keys().cloned().collect();
+        let known: Vec<CniAttachment> = self.known().keys().cloned().collect();
         let mut failed = None;
         for a in known.iter().filter(|a| !living.contains(a)) {
             failed = failed.or(self.del(a).err());
@@ -185,11 +185,15 @@ impl CniRuntime {
 
     /// Forgets the result of an attachment, as a runtime does that lost its state.
     pub fn forget(&self, a: &CniAttachment) {
-        self.results.lock().unwrap().remove(a);
+        self.known().remove(a);
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<CniAttachment, Value>> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn result(&self, a: &CniAttachment) -> Value {
-        self.results.lock().unwrap().get(a).cloned().unwrap_or_default()
+        self.known().get(a).cloned().unwrap_or_default()
     }
 
     fn plugins(&self) -> &[Value] {

@@ -1,6 +1,10 @@
 //! The program as the CNI plugin `calico`, with the embedded store as a process beside it.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod clients;
+mod containerd;
+mod storm;
+
 use std::{
     fs,
     io::Write,
@@ -10,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caracal_testkit::{Background, NetNs, eventually, find_tool, needs, netns, private_dir};
+use caracal_testkit::{Background, NetNs, eventually, netns, private_dir};
 use serde_json::{Value, json};
 
 const SOCKET: &str = "/run/calico/store.sock";
@@ -383,58 +387,4 @@ fn netns_killed_in_the_middle_and_called_again() {
             .filter(|a| !a.is_null());
         assert_eq!(taken.count(), 0, "{block}");
     }
-}
-
-/// A client that is not ours, chained with plugins that are not ours.
-#[test]
-fn netns_cnitool_and_other_plugins() {
-    netns!(120);
-    needs!("cnitool");
-    let machine = Machine::new();
-    NetNs::create("web").unwrap();
-    let net_dir = machine.dir.path().join("net.d");
-    fs::create_dir(&net_dir).unwrap();
-    let mut plugin = conf();
-    for field in ["name", "cniVersion"] {
-        plugin.as_object_mut().unwrap().remove(field);
-    }
-    let mut list = json!({"name": "net", "cniVersion": "1.1.0", "plugins": [plugin]});
-    let portmap = find_tool("portmap");
-    let mut path = machine.bin().display().to_string();
-    if let Some(portmap) = &portmap {
-        list["cniVersion"] = "1.0.0".into();
-        let chained = json!({"type": "portmap", "capabilities": {"portMappings": true}});
-        list["plugins"].as_array_mut().unwrap().push(chained);
-        path = format!("{path}:{}", portmap.parent().unwrap().display());
-    }
-    fs::write(net_dir.join("10-net.conflist"), list.to_string()).unwrap();
-    let tool = |command: &str| {
-        let output = Command::new(find_tool("cnitool").unwrap())
-            .args([command, "net", "/run/netns/web"])
-            .env("NETCONFPATH", &net_dir)
-            .env("CNI_PATH", &path)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "{command}: {text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        text
-    };
-    let result: Value = serde_json::from_str(&tool("add")).unwrap();
-    assert!(
-        result["ips"][0]["address"]
-            .as_str()
-            .unwrap()
-            .starts_with("10.65.0."),
-        "{result}"
-    );
-    tool("check");
-    if portmap.is_none() {
-        tool("status");
-    }
-    tool("del");
-    assert_eq!(links(), Vec::<String>::new());
 }

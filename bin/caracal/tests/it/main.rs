@@ -1,3 +1,4 @@
 //! The whole program as its users start it.
 
 mod cni;
+mod outputs;

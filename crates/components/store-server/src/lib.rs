@@ -65,7 +65,7 @@ pub fn run(args: Vec<OsString>) -> i32 {
 fn text(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
+        if cause.starts_with(&text) {
             text = cause;
         } else if !text.contains(&cause) {
             text = format!("{text}: {cause}");

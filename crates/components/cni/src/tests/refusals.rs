@@ -307,11 +307,17 @@ fn netns_the_ranges_of_the_node_are_given_to_the_other_plugin() {
         code == 11 && text.contains("IPv6"),
         "one family is missing: {text}"
     );
-    block_on(caracal_store::apply(
-        &lab.store,
-        node(json!(["fd09::/112", "10.9.0.0/24"])),
-    ))
-    .unwrap();
+    let key = caracal_api::ResourceKey::global(caracal_api::Kind::Node, "node-1");
+    let remove = || {
+        block_on(caracal_store::Store::delete(
+            &lab.store,
+            &key,
+            &Default::default(),
+        ))
+        .unwrap()
+    };
+    remove();
+    lab.put(node(json!(["fd09::/112", "10.9.0.0/24"])));
     let result = lab.ok(request("ADD"));
     lab.ok(request("CHECK").conf("prevResult", result));
     let told = |verb: &str| -> serde_json::Value {
@@ -326,13 +332,7 @@ fn netns_the_ranges_of_the_node_are_given_to_the_other_plugin() {
         assert_eq!(ipam["ranges"], subnets);
     }
     // The node may be gone when its last pods go.
-    let key = caracal_api::ResourceKey::global(caracal_api::Kind::Node, "node-1");
-    block_on(caracal_store::Store::delete(
-        &lab.store,
-        &key,
-        &Default::default(),
-    ))
-    .unwrap();
+    remove();
     lab.ok(request("DEL"));
     assert_eq!(told("DEL")["subnet"], "0.0.0.0/0");
     lab.assert_empty("after DEL");

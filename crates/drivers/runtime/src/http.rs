@@ -31,6 +31,22 @@ pub enum ServeError {
     },
 }
 
+/// How long an address may stay in use. A program that was killed keeps its sockets until its last thread is gone,
+/// which may be after the next one was started.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+async fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
+    let started = tokio::time::Instant::now();
+    loop {
+        match TcpListener::bind((host, port)).await {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && started.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 async fn serve(
     what: &'static str,
     host: &str,
@@ -39,14 +55,12 @@ async fn serve(
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
     let host = if host.is_empty() { "0.0.0.0" } else { host };
-    let listener = TcpListener::bind((host, port))
-        .await
-        .map_err(|source| ServeError::Listen {
-            what,
-            host: host.to_owned(),
-            port,
-            source,
-        })?;
+    let listener = listen(host, port).await.map_err(|source| ServeError::Listen {
+        what,
+        host: host.to_owned(),
+        port,
+        source,
+    })?;
     tracing::debug!(what, address = ?listener.local_addr().ok() as Option<SocketAddr>, "listening");
     axum::serve(listener, router)
         .with_graceful_shutdown(async move { shutdown.wait().await })
@@ -134,5 +148,28 @@ where
     tokio::select! {
         outcome = serve("metrics", host, port, router, shutdown) => outcome,
         () = upkeep => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_comes_free_in_time_is_taken() {
+        let before = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = before.local_addr().unwrap().port();
+        let waiting = tokio::spawn(async move { listen("127.0.0.1", port).await });
+        tokio::task::yield_now().await;
+        drop(before);
+        assert_eq!(waiting.await.unwrap().unwrap().local_addr().unwrap().port(), port);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_stays_in_use_is_an_error() {
+        let before = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = before.local_addr().unwrap().port();
+        let refused = listen("127.0.0.1", port).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
     }
 }

@@ -325,7 +325,8 @@ impl Calc {
             }
             Delta::Valid(key) if self.seen_invalid.remove(key) => {
                 tracing::info!(object = %key, "this object can be used again, or is gone");
-                self.status.set_invalid(key.clone(), self.unlawful.get(key).cloned());
+                self.status
+                    .set_invalid(key.clone(), self.unlawful.get(key).cloned());
                 self.count_invalid(key.kind);
             }
             _ => {}

@@ -60,7 +60,12 @@ pub(crate) enum Streams {
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
     /// What to follow.
-    #[arg(long, value_name = "STREAM", required_unless_present = "kind", conflicts_with = "kind")]
+    #[arg(
+        long,
+        value_name = "STREAM",
+        required_unless_present = "kind",
+        conflicts_with = "kind"
+    )]
     pub(crate) stream: Option<Streams>,
     /// Follow these kinds instead: names, plurals or aliases, with commas between.
     #[arg(long, value_name = "KIND", value_delimiter = ',')]

@@ -7,6 +7,8 @@
 //!
 //! **Invariant:** all programs of a node are this very executable under other names: what is tested is what is built.
 
+#[cfg(test)]
+mod asking;
 mod cluster;
 mod explain;
 mod lab;

@@ -1,7 +1,6 @@
 //! `caracal why` says of every probe of the tables what the tables say; and the kernel of a node that has the rules of
 //! a step agrees.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +10,6 @@ use caracal_net::Family;
 use caracal_nft::{Config, Nft};
 use caracal_oracle::Verdict;
 use caracal_policy::Engine;
-use caracal_query::{Io, why_with};
 use caracal_rules::{Compiler, RulesConfig};
 use caracal_store::Store;
 use caracal_store_memory::MemoryStore;
@@ -21,6 +19,7 @@ use caracal_update::{InSync, Update};
 use super::model::has_family;
 use super::table::{Case, Probe, Step};
 use super::{mapping, objects, table};
+use crate::asking::{self, is_night};
 
 const NODE: &str = "model";
 
@@ -37,15 +36,10 @@ fn cases() -> Vec<Case> {
     files.into_iter().flat_map(read).collect()
 }
 
-fn is_night() -> bool {
-    std::env::var_os("CARACAL_NIGHTLY").is_some()
-}
-
 /// The exit code of `caracal why` for a probe, and what it said.
 fn why(store: &Arc<dyn Store>, step: &Step, probe: &Probe, family: Family, kernel: &str) -> (i32, String) {
     let address = |at: usize| mapping::address(step.pods[at].addr, family).to_string();
     let words = [
-        "caracal why".to_owned(),
         address(probe.from),
         address(probe.to),
         format!("{}/{}", probe.port, probe.protocol.proto()),
@@ -54,19 +48,7 @@ fn why(store: &Arc<dyn Store>, step: &Step, probe: &Probe, family: Family, kerne
         "--node".to_owned(),
         NODE.to_owned(),
     ];
-    let (out, path) = {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        (file.reopen().expect("the same file"), file)
-    };
-    let io = Io {
-        output: Box::new(out),
-        store: Some(store.clone()),
-        ..Io::process()
-    };
-    let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
-    let code = why_with(words, io);
-    let text = std::fs::read_to_string(path.path()).unwrap_or_default();
-    (code, text)
+    asking::why(store, &words)
 }
 
 /// Asks one of `stride` probes; `prepare` is called once for a step that has one.

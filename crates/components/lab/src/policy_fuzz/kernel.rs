@@ -13,6 +13,8 @@ mod hands;
 mod network;
 mod packet;
 mod throughout;
+#[cfg(test)]
+mod why_tests;
 mod wire;
 
 use std::collections::BTreeSet;

@@ -199,7 +199,8 @@ fn objects(case: &Case) -> anyhow::Result<Objects> {
     Ok(all.map(|o| (o.key(), Arc::new(o))).collect())
 }
 
-fn settings(host: &Host) -> anyhow::Result<Resource> {
+/// The agent's parameters that make a host what it is in the case.
+pub(super) fn settings(host: &Host) -> anyhow::Result<Resource> {
     let ports = |of: &[FailsafePort]| -> Vec<Value> {
         let one = |f: &FailsafePort| {
             let mut value = json!({"protocol": f.proto.to_string().to_lowercase(), "port": f.port});

@@ -274,7 +274,7 @@ fn ask(case: &Case, through: &[bool], tally: &mut Tally) {
             leave_out("blocked by the sender's own node");
             continue;
         }
-        let blocked_here = here.iter().any(|p| is_blocked(p));
+        let blocked_here = here.iter().any(is_blocked);
         assert_eq!(!blocked_here, *through, "arrived: {through}; {}", show());
         assert_eq!(decided_by_why(&here), decided_by_model(case, trip), "{}", show());
         tally.judged += 1;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
 
 use caracal_net::{Cidr, PortRange, Proto};
 use regex::Regex;
@@ -156,9 +157,15 @@ fn boolean(raw: &str) -> Result<bool, String> {
     }
 }
 
-/// Whether a pattern of the table matches; the tests compile every pattern there is.
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
-    Regex::new(pattern).is_ok_and(|r| r.is_match(text))
+/// Whether a pattern of the table matches; the tests compile every pattern there is. Each is compiled once, when it is first
+/// needed: all of them together would cost a short command more than the rest of its work.
+pub(crate) fn matches(pattern: &'static str, text: &str) -> bool {
+    static COMPILED: Mutex<BTreeMap<&'static str, Option<Regex>>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let regex = compiled
+        .entry(pattern)
+        .or_insert_with(|| Regex::new(pattern).ok());
+    regex.as_ref().is_some_and(|r| r.is_match(text))
 }
 
 fn regular(raw: &str) -> Result<&str, String> {

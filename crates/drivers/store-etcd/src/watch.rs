@@ -79,11 +79,26 @@ async fn start(
     let mut stream = client.watch(request).await?.into_inner();
     let first = stream.message().await?;
     let first = first.ok_or_else(|| Status::unavailable("the watch ended at once"))?;
-    if first.canceled && first.compact_revision == 0 && first.cancel_reason.contains("permission denied") {
-        let why = format!("{WATCH_REFUSED}: {}", first.cancel_reason);
-        return Err(Status::permission_denied(why));
+    match refusal(&first) {
+        Some(status) => Err(status),
+        None => Ok(Response::new((first, stream))),
     }
-    Ok(Response::new((first, stream)))
+}
+
+/// What a call would have answered where a watch is canceled for who asks: the session may be over, and another does.
+fn refusal(first: &WatchResponse) -> Option<Status> {
+    let why = &first.cancel_reason;
+    if !first.canceled || first.compact_revision != 0 {
+        return None;
+    }
+    if why.contains("permission denied") {
+        return Some(Status::permission_denied(format!("{WATCH_REFUSED}: {why}")));
+    }
+    if why.contains("invalid auth token") {
+        return Some(Status::unauthenticated(why));
+    }
+    why.contains("revision of auth store is old")
+        .then(|| Status::invalid_argument(why))
 }
 
 struct Following {

@@ -66,8 +66,8 @@ pub use kube::{
     KubePolicyPort, LabelOperator, LabelRequirement, LabelSelector,
 };
 pub use manifest::{
-    Document, Foreign, ManifestError, ManifestObject, Origin, Problem, Written, decode, list_to_yaml,
-    list_value, parse, parse_value, to_yaml, value_to_yaml, written,
+    Document, Foreign, ManifestError, ManifestObject, Origin, Problem, Written, decode, json_to_yaml,
+    list_to_yaml, list_value, parse, parse_value, to_yaml, value_to_yaml, written,
 };
 pub use meta::{Condition, ObjectMeta, OwnerReference};
 pub use node::{NodeAddress, NodeBgpSpec, NodeSpec, NodeStatus, NodeWireguardSpec, OrchRef};
@@ -94,6 +94,6 @@ pub use trial::{
     begin_trial, end_trial, in_force,
 };
 pub use validate::{
-    FieldError, policy_tier, validate, validate_pool_among, validate_tier_deletion, validate_tier_exists,
-    validate_update,
+    FieldError, policy_tier, validate, validate_pool_among, validate_spec, validate_tier_deletion,
+    validate_tier_exists, validate_update,
 };

@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize, de};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, BlockAffinitySpec, CalicoNodeStatusSpec,
@@ -47,14 +47,6 @@ macro_rules! resource {
                 }
             }
 
-            /// Reads an object of a known kind from JSON; `apiVersion` and `kind` are not looked at.
-            ///
-            /// # Errors
-            /// When a field has the wrong type.
-            pub fn from_value(kind: Kind, value: Value) -> Result<Self, serde_json::Error> {
-                Ok(match kind { $(Kind::$variant => Resource::$variant(Box::new(serde_json::from_value(value)?))),* })
-            }
-
             /// Reads an object of a known kind; `apiVersion` and `kind`, if there, are not looked at.
             ///
             /// # Errors
@@ -63,18 +55,15 @@ macro_rules! resource {
                 Ok(match kind { $(Kind::$variant => Resource::$variant(Box::new(serde_json::from_slice(json)?))),* })
             }
 
-            /// Reads an object of a known kind with any deserializer.
-            ///
-            /// # Errors
-            /// When a field has the wrong type.
-            pub fn deserialize_kind<'de, D: serde::Deserializer<'de>>(kind: Kind, d: D) -> Result<Self, D::Error> {
+            /// Reads an object of a known kind with any deserializer. Each deserializer is a copy of the reader of every
+            /// kind in the program: outside this crate read text or values.
+            pub(crate) fn deserialize_kind<'de, D: serde::Deserializer<'de>>(kind: Kind, d: D) -> Result<Self, D::Error> {
                 Ok(match kind { $(Kind::$variant => Resource::$variant(Box::new(Deserialize::deserialize(d)?))),* })
             }
-        }
 
-        impl Serialize for Resource {
-            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                match self { $(Resource::$variant(o) => Typed::of(self.kind(), o.as_ref()).serialize(s)),* }
+            /// The object without its type.
+            fn fields(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Resource::$variant(o) => serde_json::to_value(o)),* }
             }
         }
 
@@ -136,27 +125,35 @@ impl Resource {
     #[must_use]
     pub fn to_value(&self) -> Value {
         // The types hold no map with keys other than strings and no number that JSON lacks but NaN, which becomes null.
-        serde_json::to_value(self).unwrap_or(Value::Null)
+        let Ok(Value::Object(fields)) = self.fields() else {
+            return Value::Null;
+        };
+        let mut whole = Map::with_capacity(fields.len() + 2);
+        whole.insert("apiVersion".to_owned(), Value::from(API_VERSION));
+        whole.insert("kind".to_owned(), Value::from(self.kind().as_str()));
+        whole.extend(fields);
+        Value::Object(whole)
+    }
+
+    /// Reads an object of a known kind from JSON; `apiVersion` and `kind` are not looked at.
+    ///
+    /// # Errors
+    /// When a field has the wrong type.
+    pub fn from_value(kind: Kind, value: Value) -> Result<Self, serde_json::Error> {
+        // By way of text, so that the program holds one reader of every kind for JSON and not two.
+        let text = serde_json::to_vec(&value)?;
+        Self::from_slice(kind, &text).map_err(|e| {
+            let place = format!(" at line {} column {}", e.line(), e.column());
+            let message = e.to_string();
+            de::Error::custom(message.strip_suffix(&place).unwrap_or(&message))
+        })
     }
 }
 
-/// An object with its type, as it is written.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Typed<'a, T> {
-    api_version: &'static str,
-    kind: &'static str,
-    #[serde(flatten)]
-    object: &'a T,
-}
-
-impl<'a, T> Typed<'a, T> {
-    fn of(kind: Kind, object: &'a T) -> Self {
-        Self {
-            api_version: API_VERSION,
-            kind: kind.as_str(),
-            object,
-        }
+/// By way of a value, so that the program holds one writer of every kind, whatever it writes.
+impl Serialize for Resource {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.to_value().serialize(s)
     }
 }
 

@@ -3,9 +3,16 @@ use serde_json::{Value, json};
 
 use crate::{API_VERSION, Resource};
 
-/// A value as YAML; long strings stay on one line.
+/// Anything as YAML; long strings stay on one line.
 #[must_use]
 pub fn value_to_yaml(value: &impl Serialize) -> String {
+    // By way of a value, so that the program holds one writer of YAML and not one for each type.
+    serde_json::to_value(value).map_or_else(|_| String::new(), |v| json_to_yaml(&v))
+}
+
+/// A value as YAML; long strings stay on one line.
+#[must_use]
+pub fn json_to_yaml(value: &Value) -> String {
     let options = serde_saphyr::ser_options! {
         folded_wrap_chars: usize::MAX,
         compact_list_indent: true,
@@ -17,7 +24,7 @@ pub fn value_to_yaml(value: &impl Serialize) -> String {
 /// One object as YAML.
 #[must_use]
 pub fn to_yaml(resource: &Resource) -> String {
-    value_to_yaml(&resource.to_value())
+    json_to_yaml(&resource.to_value())
 }
 
 /// Objects as one list: `kind` is `<Kind>List` when all are of one kind, else `List`, as `calicoctl get` has it.
@@ -39,5 +46,5 @@ pub fn list_value(resources: &[Resource]) -> Value {
 /// Objects as one list in YAML.
 #[must_use]
 pub fn list_to_yaml(resources: &[Resource]) -> String {
-    value_to_yaml(&list_value(resources))
+    json_to_yaml(&list_value(resources))
 }

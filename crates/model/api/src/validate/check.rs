@@ -14,8 +14,20 @@ pub(super) const MAX_SELECTOR: usize = 1024;
 /// Walks an object, knows where it is, and collects what is wrong.
 #[derive(Default)]
 pub(super) struct Check {
-    path: FieldPath,
+    /// The names of the fields that lead here, one behind the other: an agent checks every object that it reads, and
+    /// nearly none has a mistake whose path would have to be told.
+    names: String,
+    way: Vec<Way>,
     pub(super) errors: Vec<FieldError>,
+}
+
+/// A step on the way here.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Into the field whose name begins here.
+    Field(usize),
+    /// Into a list.
+    Item(usize),
 }
 
 /// How exact a range must be written.
@@ -30,19 +42,40 @@ pub(super) enum Range {
 impl Check {
     /// Looks at a field.
     pub(super) fn field<T>(&mut self, key: &str, f: impl FnOnce(&mut Self) -> T) -> T {
-        self.path.0.push(Step::Key(key.to_owned()));
+        let start = self.names.len();
+        self.names.push_str(key);
+        self.way.push(Way::Field(start));
         let t = f(self);
-        self.path.0.pop();
+        self.way.pop();
+        self.names.truncate(start);
         t
+    }
+
+    /// Where this is.
+    fn path(&self) -> FieldPath {
+        let mut end = self.names.len();
+        let mut steps: Vec<Step> = Vec::with_capacity(self.way.len());
+        for way in self.way.iter().rev() {
+            steps.push(match *way {
+                Way::Item(i) => Step::Index(i),
+                Way::Field(start) => {
+                    let name = self.names[start..end].to_owned();
+                    end = start;
+                    Step::Key(name)
+                }
+            });
+        }
+        steps.reverse();
+        FieldPath(steps)
     }
 
     /// Looks at each item of a list.
     pub(super) fn each<'i, T>(&mut self, key: &str, items: &'i [T], mut f: impl FnMut(&mut Self, &'i T)) {
         self.field(key, |c| {
             for (i, item) in items.iter().enumerate() {
-                c.path.0.push(Step::Index(i));
+                c.way.push(Way::Item(i));
                 f(c, item);
-                c.path.0.pop();
+                c.way.pop();
             }
         });
     }
@@ -65,7 +98,7 @@ impl Check {
             value.push('…');
         }
         self.errors.push(FieldError {
-            path: self.path.clone(),
+            path: self.path(),
             value,
             reason: reason.into(),
             allowed: allowed.into(),
@@ -211,6 +244,9 @@ impl Check {
 
     /// No item twice.
     pub(super) fn unique<T: Eq + Hash + Display>(&mut self, key: &str, items: &[T]) {
+        if items.len() < 2 {
+            return;
+        }
         let mut seen = HashSet::with_capacity(items.len());
         self.each(key, items, |c, item| {
             if !seen.insert(item) {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
-use caracal_runtime::{Shutdown, install_metrics, serve_metrics};
+use caracal_runtime::{Shutdown, install_metrics, serve_metrics_and};
 use caracal_store_embedded::Engine;
 
 /// How old the figures may be.
@@ -16,7 +16,9 @@ const PERIOD: Duration = Duration::from_secs(10);
 pub(crate) async fn serve(addr: SocketAddr, engine: Engine, shutdown: Shutdown) -> Result<()> {
     let handle = install_metrics().map_err(anyhow::Error::msg)?;
     let host = addr.ip().to_string();
-    let server = serve_metrics(&host, addr.port(), handle, shutdown);
+    let own = engine.clone();
+    let more = move || std::future::ready(own.figures());
+    let server = serve_metrics_and(&host, addr.port(), handle, more, shutdown);
     let samples = async {
         loop {
             sample(&engine).await;

@@ -17,6 +17,9 @@ use clap::Parser;
 
 use cli::{Command, Store};
 
+/// Heaps of the server's threads: what one thread of them takes, another one frees.
+const HEAPS: u8 = 2;
+
 /// The component's command line; `args[0]` is the program's name. The result is the exit code.
 #[must_use]
 pub fn run(args: Vec<OsString>) -> i32 {
@@ -32,6 +35,9 @@ pub fn run(args: Vec<OsString>) -> i32 {
             return error.exit_code();
         }
     };
+    if matches!(store.command, Command::Serve(_)) {
+        caracal_sys::limit_heaps(HEAPS);
+    }
     let done = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         // Each thread that reads the file costs memory and, beyond the CPUs, wins nothing.

@@ -120,7 +120,7 @@ impl<W: Write> Shown<W> {
             }
             Event::Unreadable { key, reason } => {
                 let mut value = named("unreadable", &key);
-                value["reason"] = reason.as_str().into();
+                value["reason"] = reason.reason.as_str().into();
                 self.line(&format!("unreadable {key}: {reason}"), &value)?;
             }
             Event::Disconnected(why) => {

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::backend::{Files, Medium};
 use crate::db::{self, Db, META_CLUSTER, Snapshot};
 use crate::error::{OpenError, RequestError};
+use crate::figures::Figures;
 use crate::leases::{self, Leases};
 use crate::query;
 use crate::recent::Recent;
@@ -124,6 +125,7 @@ impl Engine {
             low: AtomicBool::new(false),
             cluster,
             counts: Counts::default(),
+            figures: Figures::default(),
         });
         let scrub = core.resume().map_err(&corrupt)?;
         let (queue, jobs) = mpsc::channel(QUEUE);
@@ -341,6 +343,11 @@ impl Engine {
     pub async fn verify(&self) -> Result<Vec<String>, RequestError> {
         self.read(|core| crate::verify::problems(&core.db.snapshot()?))
             .await
+    }
+
+    /// Counts and times of what this process has done, as Prometheus' text.
+    pub fn figures(&self) -> String {
+        self.core.figures.text()
     }
 
     /// Whether writes are refused for want of disk space.

@@ -216,7 +216,9 @@ impl From<redb::StorageError> for RequestError {
             redb::StorageError::Io(io)
                 if matches!(
                     io.kind(),
-                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                    std::io::ErrorKind::StorageFull
+                        | std::io::ErrorKind::QuotaExceeded
+                        | std::io::ErrorKind::FileTooLarge
                 ) =>
             {
                 Self::NoSpace

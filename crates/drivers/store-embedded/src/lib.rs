@@ -21,6 +21,7 @@ mod backup;
 mod db;
 mod engine;
 mod error;
+mod figures;
 mod gateway;
 mod leases;
 mod query;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use caracal_wire::Event;
 use prost::Message;
@@ -13,13 +14,20 @@ use prost::Message;
 pub(crate) struct Revision {
     pub(crate) number: i64,
     pub(crate) events: Vec<Event>,
+    /// When it was committed.
+    pub(crate) at: Instant,
     size: usize,
 }
 
 impl Revision {
     pub(crate) fn new(number: i64, events: Vec<Event>) -> Self {
         let size = events.iter().map(|event| event.encoded_len() + 128).sum();
-        Self { number, events, size }
+        Self {
+            number,
+            events,
+            at: Instant::now(),
+            size,
+        }
     }
 }
 
@@ -51,7 +59,9 @@ impl Recent {
     /// Adds the revisions of a batch, in order.
     pub(crate) fn push(&self, revisions: Vec<Revision>) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        for revision in revisions {
+        let at = Instant::now();
+        for mut revision in revisions {
+            revision.at = at;
             inner.bytes += revision.size;
             inner.revisions.push_back(Arc::new(revision));
         }

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use axum::extract::State;
+use axum::http::HeaderValue;
 use caracal_tls::ServerTls;
-
 use caracal_wire::etcdserverpb::auth_server::AuthServer;
 use caracal_wire::etcdserverpb::cluster_server::ClusterServer;
 use caracal_wire::etcdserverpb::kv_server::KvServer;
@@ -16,8 +17,10 @@ use caracal_wire::etcdserverpb::lease_server::LeaseServer;
 use caracal_wire::etcdserverpb::maintenance_server::MaintenanceServer;
 use caracal_wire::etcdserverpb::watch_server::WatchServer;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::Code;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
@@ -28,6 +31,9 @@ use crate::service::Service;
 
 /// How long connections may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(2);
+/// Headers in which gRPC tells of a failure.
+const CODE: &str = "grpc-status";
+const MESSAGE: &str = "grpc-message";
 /// A watcher's or lister's window: several values of a network's objects.
 const WINDOW: u32 = 1 << 20;
 
@@ -83,6 +89,7 @@ impl Server {
     /// Serves until `shutdown` is ready: then stops accepting, ends streams, waits a little for the rest, removes the
     /// socket and closes the store.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
+        heed_file_size();
         let (stop, stopping) = watch::channel(false);
         let routes = self.routes(stopping.clone());
         let expire = tokio::spawn(self.engine.clone().expire());
@@ -156,8 +163,39 @@ impl Server {
             .add_service(ClusterServer::new(service.clone()))
             .add_service(MaintenanceServer::new(service.clone()))
             .add_service(AuthServer::new(service));
-        gateway::routes(routes.into_axum_router(), &self.engine).into()
+        gateway::routes(routes.into_axum_router(), &self.engine)
+            .layer(axum::middleware::from_fn_with_state(self.engine.clone(), watched))
+            .into()
     }
+}
+
+/// Counts a request and its answer. Where there is no answer but `UNIMPLEMENTED`, says what is spoken instead.
+async fn watched(
+    State(engine): State<Engine>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    let path = request.uri().path().to_owned();
+    let begun = Instant::now();
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    // An answer has its code in its trailers; what was refused has it here.
+    let code = headers
+        .get(CODE)
+        .map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+    if code == Code::Unimplemented && !headers.contains_key(MESSAGE) {
+        let method = path.trim_start_matches('/');
+        let text = format!(
+            "{method} is not spoken by Caracal's embedded store: it serves the KV, Watch, Lease, Cluster, Maintenance \
+             and Auth calls that docs/store.md lists; use etcd where more is needed"
+        );
+        // A path that cannot stand in a header has no method's name anyway.
+        if let Ok(text) = HeaderValue::from_str(&text) {
+            headers.insert(MESSAGE, text);
+        }
+    }
+    engine.core.figures.answered(&path, code, begun.elapsed());
+    response
 }
 
 fn transport() -> tonic::transport::Server {
@@ -166,6 +204,14 @@ fn transport() -> tonic::transport::Server {
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+}
+
+/// A file that may not grow (`ulimit -f`) ends the process by a signal; with a handler it is an error of the write.
+fn heed_file_size() {
+    let signal = SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32);
+    if let Err(error) = tokio::signal::unix::signal(signal) {
+        tracing::warn!(%error, "a limit of the file's size would end this process");
+    }
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {

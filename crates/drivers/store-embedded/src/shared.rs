@@ -14,6 +14,7 @@ use crate::apply;
 use crate::db::{self, Db, META_SCRUBBED};
 use crate::engine::Options;
 use crate::error::RequestError;
+use crate::figures::Figures;
 use crate::leases::Leases;
 use crate::query;
 use crate::recent::Recent;
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) low: AtomicBool,
     pub(crate) cluster: u64,
     pub(crate) counts: Counts,
+    pub(crate) figures: Figures,
 }
 
 impl Core {

@@ -1,6 +1,7 @@
 //! One watch: where it stands in the log, what it wants to see, and how that is put into responses.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use caracal_wire::etcdserverpb::watch_create_request::FilterType;
 use caracal_wire::etcdserverpb::{WatchCreateRequest, WatchResponse};
@@ -86,9 +87,14 @@ impl Watcher {
         (if put { self.puts } else { self.deletes }) && self.span.contains(key)
     }
 
-    /// Goes on with revisions that are in memory.
-    pub(crate) fn follow(&mut self, revisions: &[Arc<Revision>], compacted: i64) -> Vec<WatchResponse> {
+    /// Goes on with revisions that are in memory; also tells when the oldest one shown was committed.
+    pub(crate) fn follow(
+        &mut self,
+        revisions: &[Arc<Revision>],
+        compacted: i64,
+    ) -> (Vec<WatchResponse>, Option<Instant>) {
         let mut shown = Vec::new();
+        let mut oldest = None;
         for revision in revisions.iter().filter(|revision| revision.number >= self.next) {
             let events: Vec<Event> = revision
                 .events
@@ -103,12 +109,13 @@ impl Watcher {
                 .collect();
             if !events.is_empty() {
                 shown.push((revision.number, events));
+                oldest.get_or_insert(revision.at);
             }
         }
         if let Some(last) = revisions.last() {
             self.next = self.next.max(last.number + 1);
         }
-        self.responses(shown)
+        (self.responses(shown), oldest)
     }
 
     /// The version before is shown while it could be read: in etcd, too, not that of a revision compacted to.
@@ -283,8 +290,8 @@ mod tests {
             .map(|n| Arc::new(Revision::new(n, vec![event(if n == 3 { "zz" } else { "b" }, 1)])))
             .collect();
         watcher.next = 3;
-        assert_eq!(shape(&watcher.follow(&revisions, 0)), [(5, 2, false)]);
+        assert_eq!(shape(&watcher.follow(&revisions, 0).0), [(5, 2, false)]);
         assert_eq!(watcher.next, 6);
-        assert!(watcher.follow(&revisions, 0).is_empty());
+        assert!(watcher.follow(&revisions, 0).0.is_empty());
     }
 }

@@ -185,6 +185,7 @@ impl Writer {
             match job.write {
                 Write::Stop => self.stopped = Some(job.reply),
                 write if room < needs(&write) => {
+                    self.core.figures.no_space();
                     let _ = job.reply.send(Err(RequestError::NoSpace));
                 }
                 write => {
@@ -198,10 +199,14 @@ impl Writer {
             return;
         }
         let core = self.core.clone();
+        let begun = Instant::now();
         let applied = catch_unwind(AssertUnwindSafe(|| commit(&core, &writes, scrub)))
             .unwrap_or_else(|_| Err(RequestError::Storage("the database library failed".into())));
         match applied {
-            Ok(applied) => self.publish(&writes, replies, applied),
+            Ok(applied) => {
+                self.core.figures.committed(writes.len(), begun.elapsed());
+                self.publish(&writes, replies, applied);
+            }
             Err(error) => self.fail(&error, replies),
         }
     }
@@ -245,6 +250,7 @@ impl Writer {
     /// said only when the file shows it.
     fn fail(&mut self, error: &RequestError, replies: Vec<Reply>) {
         tracing::error!(%error, "a write failed; opening the database again");
+        self.core.figures.failed();
         let before = *self.core.revision.borrow();
         let opened = self.core.db.reopen().map_err(|e| e.to_string());
         let answer = match opened.and_then(|()| self.core.resume()) {

@@ -72,6 +72,13 @@ struct WatchStream {
     over: bool,
 }
 
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        let left = i64::try_from(self.watchers.len()).unwrap_or(0);
+        self.engine.core.figures.watches(-left);
+    }
+}
+
 impl WatchStream {
     async fn next(&mut self) -> Option<Result<WatchResponse, Status>> {
         loop {
@@ -144,6 +151,7 @@ impl WatchStream {
 
     fn cancel(&mut self, watch_id: i64) {
         if self.watchers.remove(&watch_id).is_some() {
+            self.engine.core.figures.watches(-1);
             let current = *self.revision.borrow();
             self.push(
                 current,
@@ -184,6 +192,7 @@ impl WatchStream {
                         ..Default::default()
                     },
                 );
+                self.engine.core.figures.watches(1);
                 self.watchers.insert(watcher.id, watcher);
             }
             Err(reason) => self.push(
@@ -202,6 +211,7 @@ impl WatchStream {
     /// Lets every watch that is behind do one step.
     async fn advance(&mut self, current: i64) -> Result<(), RequestError> {
         let mut canceled = Vec::new();
+        let figures = &self.engine.core.figures;
         let compacted = self.engine.core.compacted.load(Ordering::SeqCst);
         for watcher in self
             .watchers
@@ -214,9 +224,14 @@ impl WatchStream {
                 continue;
             }
             if let Some(revisions) = self.engine.core.recent.since(watcher.next) {
-                self.out.extend(watcher.follow(&revisions, compacted));
+                let (responses, oldest) = watcher.follow(&revisions, compacted);
+                self.out.extend(responses);
+                if let Some(at) = oldest {
+                    figures.told(at.elapsed());
+                }
                 continue;
             }
+            figures.read_for_watch();
             let reader = watcher.clone();
             match self.engine.read(move |core| reader.read(core)).await? {
                 Chunk::Shown { revisions, next } => {
@@ -228,6 +243,7 @@ impl WatchStream {
         }
         for (watch_id, compact_revision) in canceled {
             self.watchers.remove(&watch_id);
+            self.engine.core.figures.watches(-1);
             // Clients tell by the revision; etcd gives no reason beside it.
             let response = WatchResponse {
                 watch_id,

@@ -454,6 +454,20 @@ async fn status_members_and_what_is_not_spoken() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
+    let text = refused.message();
+    assert!(
+        text.starts_with("etcdserverpb.Maintenance/Defragment is not spoken") && text.contains("docs/store.md"),
+        "{text}"
+    );
+    let path = "/v3lockpb.Lock/Lock".parse().unwrap();
+    let codec = tonic_prost::ProstCodec::<StatusRequest, StatusResponse>::default();
+    raw.ready().await.unwrap();
+    let refused = raw
+        .unary(tonic::Request::new(StatusRequest {}), path, codec)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented);
+    assert!(refused.message().contains("v3lockpb.Lock/Lock"), "{refused}");
     server.stop().await;
 }
 

@@ -70,7 +70,6 @@ impl From<FieldError> for Problem {
 pub fn validate(resource: &Resource) -> Vec<FieldError> {
     let mut c = Check::default();
     c.field("metadata", |c| meta::metadata(c, resource));
-    match resource {
     whole_spec(&mut c, resource);
     trial(&mut c, resource);
     c.errors
@@ -86,6 +85,7 @@ pub fn validate_spec(resource: &Resource) -> Vec<FieldError> {
 }
 
 fn whole_spec(c: &mut Check, resource: &Resource) {
+    match resource {
         Resource::Tier(o) => policy::tier(c, o),
         Resource::FelixConfiguration(o) => cluster::felix_configuration(c, o),
         other => c.field("spec", |c| spec(c, other)),

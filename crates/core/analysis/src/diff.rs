@@ -19,7 +19,7 @@ mod world;
 
 use caracal_net::Family;
 
-use self::actors::{Actor, Both, Cast, Role, Row};
+use self::actors::{Actor, Both, Cast, Group, Role, Row};
 use self::program::Library;
 use self::space::{ClassId, Members, Space};
 use self::world::Endpoint;
@@ -114,7 +114,7 @@ struct Search<'a> {
     regions: Regions,
     pairs: Vec<Pair>,
     /// What is opened and closed, by what both sides let through.
-    known: Map<[Both; 2], Option<(RegionId, RegionId)>>,
+    known: Map<[Both; 2], Changed>,
     cut: bool,
 }
 
@@ -161,74 +161,124 @@ impl Search<'_> {
     fn block(&mut self, block: &Block<'_>, from: &[ClassId]) {
         let unsteady = |c: &ClassId| block.row_of(*c).is_some_and(|r| !r.steady);
         let unsteady: Vec<ClassId> = block.to.iter().copied().filter(unsteady).collect();
-        let mut current: Option<(u32, Row)> = None;
-        for source in from {
-            let actor = block.sources.of[*source as usize];
-            if let Some(actor) = actor
-                && current.as_ref().is_none_or(|(known, _)| *known != actor)
-            {
-                let (first, end) = block.bounds;
-                let row = block.sources.actors[actor as usize].row(self.space, self.library, first, end);
-                current = Some((actor, row));
-            }
-            let row = actor.and(current.as_ref()).map(|(_, row)| row);
-            let to = if row.is_none_or(|r| r.steady) {
+        let actor = |c: ClassId| block.sources.of[c as usize];
+        let (first, end) = block.bounds;
+        let mut answers = Answers::default();
+        for alike in from.chunk_by(|a, b| actor(*a) == actor(*b)) {
+            let asking = actor(alike[0]).map(|a| &block.sources.actors[a as usize]);
+            let asking = asking.map(|a| (a, a.row(self.space, self.library, first, end)));
+            let to = if asking.as_ref().is_none_or(|(_, row)| row.steady) {
                 &unsteady
             } else {
                 &block.to
             };
             for destination in to {
-                self.pair(block, row, *source, *destination);
+                let out = asking.as_ref();
+                let out = out.map(|(actor, row)| (*actor, row.group((destination - first) as usize)));
+                self.destination(block, out, alike, *destination, &mut answers);
             }
         }
     }
 
-    fn pair(&mut self, block: &Block<'_>, row: Option<&Row>, source: ClassId, destination: ClassId) {
+    /// Sources that ask alike to one destination: judged once for all that it does not tell apart.
+    fn destination(
+        &mut self,
+        block: &Block<'_>,
+        out: Option<(&Actor, &Group)>,
+        alike: &[ClassId],
+        destination: ClassId,
+        answers: &mut Answers,
+    ) {
+        let into = block.row_of(destination);
+        if out.is_none_or(|(_, g)| g.steady) && into.is_none_or(|r| r.steady) {
+            return;
+        }
         let (first, _) = block.bounds;
-        let (space, library) = (self.space, self.library);
-        let out = row.map(|r| r.group((destination - first) as usize));
-        let into = block
-            .row_of(destination)
-            .map(|r| r.group((source - first) as usize));
-        if out.is_none_or(|g| g.steady) && into.is_none_or(|g| g.steady) {
-            return;
-        }
-        if source == destination && is_one(&space.classes[source as usize].members) {
-            return;
-        }
-        let actor = |cast: &Cast, class: ClassId| cast.of[class as usize].map(|a| a as usize);
-        let all = [block.everything; 2];
-        let out = match (out, actor(block.sources, source)) {
-            (Some(group), Some(a)) => {
-                block.sources.actors[a].regions(group, space, library, &mut self.regions)
+        let one = is_one(&self.space.classes[destination as usize].members);
+        answers.forget(into.map_or(1, |r| r.groups.len()));
+        for source in alike {
+            let place = into.map_or(0, |r| r.place((source - first) as usize));
+            let changed = answers.of(place, || {
+                self.change(block, out, destination, into.map(|r| &r.groups[place]))
+            });
+            let Some((opened, closed)) = changed else { continue };
+            // Nobody is a pair with oneself.
+            if *source == destination && one {
+                continue;
             }
-            _ => all,
+            if self.pairs.len() >= MOST_PAIRS {
+                self.cut = true;
+                return;
+            }
+            self.pairs.push(Pair {
+                from: *source,
+                to: destination,
+                opened,
+                closed,
+            });
+        }
+    }
+
+    /// What is opened and closed between those of a group of destinations and those of a group of sources.
+    fn change(
+        &mut self,
+        block: &Block<'_>,
+        out: Option<(&Actor, &Group)>,
+        destination: ClassId,
+        into: Option<&Group>,
+    ) -> Changed {
+        if out.is_none_or(|(_, g)| g.steady) && into.is_none_or(|g| g.steady) {
+            return None;
+        }
+        let (space, library) = (self.space, self.library);
+        let all = [block.everything; 2];
+        let out = match out {
+            Some((actor, group)) => actor.regions(group, space, library, &mut self.regions),
+            None => all,
         };
-        let into = match (into, actor(block.destinations, destination)) {
+        let into = match (into, block.destinations.of[destination as usize]) {
             (Some(group), Some(a)) => {
-                block.destinations.actors[a].regions(group, space, library, &mut self.regions)
+                block.destinations.actors[a as usize].regions(group, space, library, &mut self.regions)
             }
             _ => all,
         };
         if out[0] == out[1] && into[0] == into[1] {
-            return;
+            return None;
         }
         let regions = &mut self.regions;
-        let changed = *self.known.entry([out, into]).or_insert_with(|| {
+        *self.known.entry([out, into]).or_insert_with(|| {
             let [before, now] = [0, 1].map(|s| regions.both(out[s], into[s]));
             (before != now).then(|| (regions.without(now, before), regions.without(before, now)))
-        });
-        let Some((opened, closed)) = changed else { return };
-        if self.pairs.len() >= MOST_PAIRS {
-            self.cut = true;
-            return;
+        })
+    }
+}
+
+/// What is opened and closed, if anything is.
+type Changed = Option<(RegionId, RegionId)>;
+
+/// What is known of a destination's groups of sources.
+#[derive(Default)]
+struct Answers {
+    /// By group: when it was found out, and what.
+    known: Vec<(u64, Changed)>,
+    now: u64,
+}
+
+impl Answers {
+    /// Nothing is known any more; there are so many groups.
+    fn forget(&mut self, groups: usize) {
+        self.now += 1;
+        if self.known.len() < groups {
+            self.known.resize(groups, (0, None));
         }
-        self.pairs.push(Pair {
-            from: source,
-            to: destination,
-            opened,
-            closed,
-        });
+    }
+
+    fn of(&mut self, group: usize, find: impl FnOnce() -> Changed) -> Changed {
+        let known = &mut self.known[group];
+        if known.0 != self.now {
+            *known = (self.now, find());
+        }
+        known.1
     }
 }
 

@@ -49,7 +49,12 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn group(&self, class: usize) -> &Group {
-        &self.groups[self.of[class] as usize]
+        &self.groups[self.place(class)]
+    }
+
+    /// The number of a class's group.
+    pub(crate) fn place(&self, class: usize) -> usize {
+        self.of[class] as usize
     }
 }
 

@@ -7,7 +7,6 @@ use caracal_net::{Cidr, Family, Proto};
 
 use super::report::Headers;
 use super::world::Endpoint;
-use crate::map::Map;
 use crate::region::{Plane, Region, Span, domain, is_icmp};
 
 /// More names than this are told by a number.
@@ -20,7 +19,6 @@ pub(super) struct Namer<'a> {
     namespaces: BTreeMap<&'a str, Vec<u32>>,
     workloads: usize,
     hosts: usize,
-    known: Map<Vec<u32>, String>,
 }
 
 impl<'a> Namer<'a> {
@@ -36,15 +34,11 @@ impl<'a> Namer<'a> {
             workloads: namespaces.values().map(Vec::len).sum(),
             namespaces,
             hosts: endpoints.iter().filter(|e| e.is_host).count(),
-            known: Map::default(),
         }
     }
 
     /// Words for a set of endpoints, in order and each once.
-    pub(super) fn endpoints(&mut self, set: &[u32]) -> String {
-        if let Some(text) = self.known.get(set) {
-            return text.clone();
-        }
+    pub(super) fn endpoints(&self, set: &[u32]) -> String {
         let is_host = |n: &&u32| self.endpoints[**n as usize].is_host;
         let hosts: Vec<&u32> = set.iter().filter(is_host).collect();
         let mut parts = Vec::new();
@@ -58,9 +52,7 @@ impl<'a> Namer<'a> {
             n if n == self.hosts && n > 1 => parts.push(format!("all hosts ({n})")),
             _ => parts.push(format!("host {}", some(hosts.iter().map(|n| self.name(**n))))),
         }
-        let text = parts.join("; ");
-        self.known.insert(set.to_vec(), text.clone());
-        text
+        parts.join("; ")
     }
 
     fn name(&self, n: u32) -> &'a str {

@@ -79,17 +79,23 @@ const MOST: usize = 3;
 
 pub(super) fn warnings(found: &Comparison) -> Vec<String> {
     let resolvers = found.endpoints.iter().any(resolves);
+    let closed: BTreeSet<RegionId> = found.pairs.iter().map(|p| p.closed).collect();
     let mut out = Vec::new();
     for line in LIFELINES {
+        let lost = closed.iter().map(|id| (*id, lost(line, found.regions.get(*id))));
+        let lost: Map<RegionId, Vec<(&Proto, u16)>> = lost.filter(|(_, ports)| !ports.is_empty()).collect();
+        // Most changes close nothing of the kind.
+        if lost.is_empty() {
+            continue;
+        }
         let mut cut: BTreeSet<(&Proto, u16)> = BTreeSet::new();
         let mut who = BTreeSet::new();
         let mut whom = BTreeSet::new();
-        let mut known: Map<RegionId, Vec<(&Proto, u16)>> = Map::default();
         for pair in &found.pairs {
-            let lost = known
-                .entry(pair.closed)
-                .or_insert_with(|| lost(line, found.regions.get(pair.closed)));
-            if lost.is_empty() || !concerns(found, line.between, resolvers, pair.from, pair.to) {
+            let Some(lost) = lost.get(&pair.closed) else {
+                continue;
+            };
+            if !concerns(found, line.between, resolvers, pair.from, pair.to) {
                 continue;
             }
             cut.extend(lost.iter().copied());

@@ -70,11 +70,11 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Party {
     /// In words.
-    pub text: String,
-    /// Workloads and hosts.
-    pub members: Vec<Subject>,
+    pub text: Arc<str>,
+    /// Workloads and hosts. Parties of the same members share them.
+    pub members: Arc<[Subject]>,
     /// Prefixes of addresses; those in them that are a workload's or a host's are not meant.
-    pub nets: Vec<Cidr>,
+    pub nets: Arc<[Cidr]>,
 }
 
 /// A workload or a host.
@@ -140,35 +140,106 @@ impl fmt::Display for Headers {
     }
 }
 
-/// A side of a group: endpoints and addresses.
+/// A side of a group. Many groups have the same, so that each is made once.
+#[derive(Clone)]
 struct Side {
-    endpoints: Vec<u32>,
-    nets: Vec<Cidr>,
+    /// The number of its set of endpoints, if it is of endpoints alone.
+    endpoints: Option<usize>,
+    party: Party,
+}
+
+/// All sides so far.
+struct Sides<'a> {
+    found: &'a Comparison,
+    namer: Namer<'a>,
+    subjects: Vec<Subject>,
+    by_classes: Map<Vec<ClassId>, Side>,
+    /// Sets of endpoints, which classes of both families can be.
+    sets: Map<Vec<u32>, Named>,
+}
+
+/// A set of endpoints.
+struct Named {
+    number: usize,
+    text: String,
+    members: Arc<[Subject]>,
+}
+
+impl<'a> Sides<'a> {
+    fn new(found: &'a Comparison) -> Self {
+        Self {
+            found,
+            namer: Namer::new(&found.endpoints),
+            subjects: found.endpoints.iter().map(subject).collect(),
+            by_classes: Map::default(),
+            sets: Map::default(),
+        }
+    }
+
+    fn of(&mut self, classes: Vec<ClassId>) -> Side {
+        if let Some(known) = self.by_classes.get(&classes) {
+            return known.clone();
+        }
+        let side = self.make(&classes);
+        self.by_classes.insert(classes, side.clone());
+        side
+    }
+
+    fn make(&mut self, classes: &[ClassId]) -> Side {
+        let mut endpoints = Vec::new();
+        let mut ranges = Vec::new();
+        for class in classes {
+            match &self.found.space.classes[*class as usize].members {
+                Members::Endpoints(list) => endpoints.extend(list),
+                Members::Outside(list) => ranges.extend(list),
+            }
+        }
+        endpoints.sort_unstable();
+        endpoints.dedup();
+        let mut nets = Vec::new();
+        let mut outside = None;
+        if let (false, Some(first)) = (ranges.is_empty(), classes.first()) {
+            let family = self.found.space.classes[*first as usize].family;
+            nets = describe::nets(family, &ranges, &self.found.space.occupied);
+            outside = Some(describe::outside(family, &nets));
+        }
+        let number = self.sets.len();
+        let (namer, subjects) = (&self.namer, &self.subjects);
+        let set = self.sets.entry(endpoints).or_insert_with_key(|set| Named {
+            number,
+            text: namer.endpoints(set),
+            members: set.iter().map(|n| subjects[*n as usize].clone()).collect(),
+        });
+        let inside = Some(set.text.as_str()).filter(|text| !text.is_empty());
+        let parts: Vec<&str> = inside.into_iter().chain(outside.as_deref()).collect();
+        Side {
+            endpoints: nets.is_empty().then_some(set.number),
+            party: Party {
+                text: parts.join("; ").into(),
+                members: Arc::clone(&set.members),
+                nets: nets.into(),
+            },
+        }
+    }
 }
 
 pub(super) fn report(found: &Comparison) -> Diff {
-    let mut namer = Namer::new(&found.endpoints);
-    let subjects: Vec<Subject> = found.endpoints.iter().map(subject).collect();
+    let mut sides = Sides::new(found);
     let mut texts: Map<RegionId, (Vec<Headers>, String)> = Map::default();
     let mut changes: Vec<Change> = Vec::new();
     // The same change in the other family is the same line, if only endpoints are concerned.
-    let mut lines: Map<(Vec<u32>, Vec<u32>, String, String), usize> = Map::default();
+    let mut lines: Map<(usize, usize, String, String), usize> = Map::default();
     for group in groups(&found.pairs, &found.space) {
         let family = found.space.classes[group.from[0] as usize].family;
-        let (from, to) = (side(found, family, &group.from), side(found, family, &group.to));
+        let (from, to) = (sides.of(group.from), sides.of(group.to));
         let mut words = |id: RegionId| {
             let region = || found.regions.get(id);
             texts.entry(id).or_insert_with(|| words(region())).clone()
         };
         let ((opened, opened_text), (closed, closed_text)) = (words(group.opened), words(group.closed));
         let plain = |text: &str| text.replace("ICMPv6", "ICMP");
-        if from.nets.is_empty() && to.nets.is_empty() {
-            let key = (
-                from.endpoints.clone(),
-                to.endpoints.clone(),
-                plain(&opened_text),
-                plain(&closed_text),
-            );
+        if let (Some(from), Some(to)) = (from.endpoints, to.endpoints) {
+            let key = (from, to, plain(&opened_text), plain(&closed_text));
             match lines.get(&key) {
                 // ICMP of one family and of the other are two things where they are told.
                 Some(at) if !(opened_text.contains("ICMP") || closed_text.contains("ICMP")) => {
@@ -182,8 +253,8 @@ pub(super) fn report(found: &Comparison) -> Diff {
             }
         }
         changes.push(Change {
-            from: party(family, from, &mut namer, &subjects),
-            to: party(family, to, &mut namer, &subjects),
+            from: from.party,
+            to: to.party,
             opened,
             closed,
             opened_text,
@@ -219,44 +290,6 @@ fn words(region: &Region) -> (Vec<Headers>, String) {
         return (Vec::new(), String::new());
     }
     describe::headers(region)
-}
-
-fn side(found: &Comparison, family: Family, classes: &[ClassId]) -> Side {
-    let mut endpoints = Vec::new();
-    let mut ranges = Vec::new();
-    for class in classes {
-        match &found.space.classes[*class as usize].members {
-            Members::Endpoints(list) => endpoints.extend(list),
-            Members::Outside(list) => ranges.extend(list),
-        }
-    }
-    endpoints.sort_unstable();
-    endpoints.dedup();
-    let nets = if ranges.is_empty() {
-        Vec::new()
-    } else {
-        describe::nets(family, &ranges, &found.space.occupied)
-    };
-    Side { endpoints, nets }
-}
-
-fn party(family: Family, side: Side, namer: &mut Namer<'_>, subjects: &[Subject]) -> Party {
-    let mut parts = Vec::new();
-    if !side.endpoints.is_empty() {
-        parts.push(namer.endpoints(&side.endpoints));
-    }
-    if !side.nets.is_empty() {
-        parts.push(describe::outside(family, &side.nets));
-    }
-    Party {
-        text: parts.join("; "),
-        members: side
-            .endpoints
-            .iter()
-            .map(|n| subjects[*n as usize].clone())
-            .collect(),
-        nets: side.nets,
-    }
 }
 
 fn subject(endpoint: &Endpoint) -> Subject {

@@ -40,6 +40,8 @@ pub const KINDS: &[Kind] = &[
     Kind::Node,
     Kind::IpPool,
     Kind::FelixConfiguration,
+    Kind::KubernetesService,
+    Kind::KubernetesEndpointSlice,
 ];
 
 /// A pod that has the network of its node: no workload policy reaches it.
@@ -58,7 +60,6 @@ pub struct HostPod {
 pub struct State {
     pub(crate) objects: BTreeMap<ResourceKey, Arc<Resource>>,
     pub(crate) host_pods: Vec<HostPod>,
-    services: Vec<Service>,
     /// Where each object was read, for messages.
     origins: BTreeMap<ResourceKey, String>,
     skipped: BTreeSet<String>,
@@ -98,20 +99,13 @@ impl State {
 
     /// Everything of `other` over what is here.
     pub fn overlay(&mut self, other: Self) {
+        self.forget_slices(&other);
         self.objects.extend(other.objects);
         self.origins.extend(other.origins);
         self.skipped.extend(other.skipped);
         self.host_pods.extend(other.host_pods);
         self.host_pods.sort();
         self.host_pods.dedup();
-        let replaced = |s: &Service| {
-            other
-                .services
-                .iter()
-                .any(|o| (&o.namespace, &o.name) == (&s.namespace, &s.name))
-        };
-        self.services.retain(|s| !replaced(s));
-        self.services.extend(other.services);
     }
 
     /// Adds what every cluster has: the tiers that always exist and, for the endpoints' namespaces and service accounts,
@@ -229,9 +223,6 @@ impl State {
         if foreign.kind == "Pod" {
             return self.take_pod(&foreign, origin);
         }
-        if foreign.kind == "Service" {
-            return self.take_service(&foreign, origin);
-        }
         let converted = caracal_convert::foreign(&foreign).map_err(|e| e.to_string())?;
         converted
             .into_iter()
@@ -287,7 +278,14 @@ fn here(resource: &Arc<Resource>) -> Arc<Resource> {
 
 /// Whether an object was refused only because it is of a kind of others, such as a Deployment.
 fn is_of_no_concern(e: &caracal_api::ManifestError) -> bool {
-    const OURS: [&str; 5] = ["Namespace", "ServiceAccount", "Pod", "Service", "NetworkPolicy"];
+    const OURS: [&str; 6] = [
+        "Namespace",
+        "ServiceAccount",
+        "Pod",
+        "Service",
+        "EndpointSlice",
+        "NetworkPolicy",
+    ];
     let foreign = |kind: &String| !OURS.contains(&kind.as_str()) && Kind::parse(kind).is_none();
     let by_version = |p: &caracal_api::Problem| p.path == caracal_api::FieldPath::of("apiVersion");
     e.kind.as_ref().is_some_and(foreign) && e.problems.iter().all(by_version)

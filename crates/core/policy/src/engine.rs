@@ -7,7 +7,7 @@ use std::sync::Arc;
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_ids::{NodeName, PolicyId, ProfileName, TierName};
 use caracal_selector::LabelSet;
-use caracal_update::{SliceUpdate, Update};
+use caracal_update::{SliceKey, SliceUpdate, Update};
 
 use crate::{
     cluster::{Cluster, ItemKey},
@@ -114,10 +114,29 @@ impl Engine {
             Kind::WorkloadEndpoint => self.workload(key, value, &mut faults),
             Kind::HostEndpoint => self.host(key, value, &mut faults),
             Kind::NetworkSet | Kind::GlobalNetworkSet => self.network_set(key, value, &mut faults),
+            Kind::KubernetesEndpointSlice => self.slice(key, value, &mut faults),
             kind if policy_kind(kind).is_some() => self.policy(key, value, &mut faults),
             _ => return,
         }
         self.invalid.put(key, faults.into_reason());
+    }
+
+    fn slice(&mut self, key: &ResourceKey, value: Option<&Resource>, faults: &mut Faults) {
+        let mut update = SliceUpdate {
+            key: SliceKey {
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+            },
+            value: None,
+        };
+        if let Some(Resource::KubernetesEndpointSlice(slice)) = value {
+            let converted = caracal_convert::endpoint_slice(slice);
+            for problem in converted.problems {
+                faults.add(Fault::new(format!("spec.{}", problem.path), problem.message));
+            }
+            update.value = converted.object.value;
+        }
+        self.cluster.put_slice(&update);
     }
 
     /// Takes a change of a service's endpoints in.

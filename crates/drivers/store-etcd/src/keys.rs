@@ -257,6 +257,18 @@ mod tests {
                 "/calico/resources/v3/projectcalico.org/tiers/default",
             ),
             (
+                ResourceKey::namespaced(Kind::KubernetesService, "ns", "db"),
+                "/calico/resources/v3/projectcalico.org/kubernetesservice/ns/db",
+            ),
+            (
+                ResourceKey::namespaced(Kind::KubernetesEndpointSlice, "ns", "db-x"),
+                "/calico/resources/v3/projectcalico.org/kubernetesendpointslices/ns/db-x",
+            ),
+            (
+                ResourceKey::namespaced(Kind::LiveMigration, "ns", "vm"),
+                "/calico/resources/v3/projectcalico.org/livemigrations/ns/vm",
+            ),
+            (
                 ResourceKey::global(Kind::IpamBlock, "10-0-1-0-26"),
                 "/calico/ipam/v2/assignment/ipv4/block/10.0.1.0-26",
             ),

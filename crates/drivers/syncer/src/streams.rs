@@ -6,7 +6,7 @@ use crate::Source;
 /// What a program of a node follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stream {
-    /// What the agent needs: policy, sets, endpoints, nodes, pools, blocks, settings.
+    /// What the agent needs: policy, sets, endpoints, those of services, nodes, pools, blocks, settings.
     Felix,
     /// What is needed to configure BGP: pools, nodes, BGP's own kinds, the node's blocks.
     Bgp,
@@ -35,6 +35,7 @@ const FELIX: &[Kind] = &[
     Kind::GlobalNetworkSet,
     Kind::NetworkSet,
     Kind::HostEndpoint,
+    Kind::KubernetesEndpointSlice,
     Kind::WorkloadEndpoint,
 ];
 

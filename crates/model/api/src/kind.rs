@@ -32,7 +32,7 @@ macro_rules! kinds {
                 match self { $(Kind::$variant => $namespaced),* }
             }
 
-            /// Whether users work with it by `calicoctl`; the others are internal to IPAM.
+            /// Whether users work with it by `calicoctl`; the others are internal: IPAM's, and what programs tell one another.
             #[must_use]
             pub fn public(self) -> bool {
                 match self { $(Kind::$variant => $public),* }
@@ -73,6 +73,9 @@ kinds! {
     KubeControllersConfiguration, "KubeControllersConfiguration", "kubecontrollersconfigurations", false, true, ["kubecontrollersconfig", "kubecontrollersconfigs"];
     CalicoNodeStatus, "CalicoNodeStatus", "caliconodestatuses", false, true, ["nodestatus", "nodestatuses"];
     FelixConfiguration, "FelixConfiguration", "felixconfigurations", false, true, ["felixconfig", "felixconfigs"];
+    KubernetesService, "KubernetesService", "kubernetesservice", true, false, [];
+    KubernetesEndpointSlice, "KubernetesEndpointSlice", "kubernetesendpointslices", true, false, [];
+    LiveMigration, "LiveMigration", "livemigrations", true, false, [];
 }
 
 impl Kind {

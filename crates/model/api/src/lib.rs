@@ -23,6 +23,8 @@ mod ipam;
 mod kind;
 mod kube;
 mod manifest;
+mod kube_service;
+mod live_migration;
 mod meta;
 mod node;
 mod node_status;
@@ -68,6 +70,13 @@ pub use kube::{
 pub use manifest::{
     Document, Foreign, ManifestError, ManifestObject, Origin, Problem, Written, decode, json_to_yaml,
     list_to_yaml, list_value, parse, parse_value, to_yaml, value_to_yaml, written,
+pub use kube_service::{
+    KubernetesEndpoint, KubernetesEndpointPort, KubernetesEndpointSliceSpec, KubernetesServicePort,
+    KubernetesServiceSpec,
+};
+pub use live_migration::{
+    LiveMigrationSource, LiveMigrationSpec, LiveMigrationTarget, MigratingEndpoint, MigratingWorkload,
+};
 };
 pub use meta::{Condition, ObjectMeta, OwnerReference};
 pub use node::{NodeAddress, NodeBgpSpec, NodeSpec, NodeStatus, NodeWireguardSpec, OrchRef};

@@ -24,6 +24,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("v1", "ServiceAccount"),
     ("v1", "Pod"),
     ("v1", "Service"),
+    ("discovery.k8s.io/v1", "EndpointSlice"),
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"),
 ];

@@ -5,7 +5,8 @@ use crate::{
     BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, BlockAffinitySpec, CalicoNodeStatusSpec,
     ClusterInformationSpec, FelixConfigurationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec,
     HostEndpointSpec, IpPoolSpec, IpReservationSpec, IpamBlockSpec, IpamConfigurationSpec, IpamHandleSpec,
-    Kind, KubeControllersConfigurationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, Object, ObjectMeta,
+    Kind, KubeControllersConfigurationSpec, KubernetesEndpointSliceSpec, KubernetesServiceSpec,
+    LiveMigrationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, Object, ObjectMeta,
     ProfileSpec, ResourceKey, StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec,
     StagedNetworkPolicySpec, TierSpec, WorkloadEndpointSpec,
 };
@@ -111,6 +112,9 @@ resource! {
     KubeControllersConfiguration(KubeControllersConfigurationSpec);
     CalicoNodeStatus(CalicoNodeStatusSpec);
     FelixConfiguration(FelixConfigurationSpec);
+    KubernetesService(KubernetesServiceSpec);
+    KubernetesEndpointSlice(KubernetesEndpointSliceSpec);
+    LiveMigration(LiveMigrationSpec);
 }
 
 impl Resource {

@@ -6,6 +6,7 @@ mod cluster;
 mod cross;
 mod endpoint;
 mod ipam;
+mod kube_service;
 mod meta;
 mod policy;
 mod rule;
@@ -134,6 +135,9 @@ fn spec(c: &mut Check, resource: &Resource) {
         Resource::BgpFilter(o) => bgp::filter(c, &o.spec),
         Resource::KubeControllersConfiguration(o) => cluster::controllers(c, &o.spec),
         Resource::CalicoNodeStatus(o) => cluster::node_status(c, &o.spec),
+        Resource::KubernetesService(o) => kube_service::service(c, &o.spec),
+        Resource::KubernetesEndpointSlice(o) => kube_service::slice(c, &o.spec),
+        Resource::LiveMigration(o) => kube_service::live_migration(c, &o.spec),
         Resource::ClusterInformation(_) | Resource::Tier(_) | Resource::FelixConfiguration(_) => {}
     }
 }

@@ -1,7 +1,10 @@
 use caracal_api::{Foreign, Problem, Resource, decode};
 use serde::de::DeserializeOwned;
 
-use crate::{ConvertError, cluster_network_policy, namespace, network_policy, pod, service_account};
+use crate::{
+    ConvertError, cluster_network_policy, namespace, network_policy, pod, service, service::slice,
+    service_account,
+};
 
 /// Where objects are that name no namespace.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -40,6 +43,14 @@ pub fn foreign(object: &Foreign) -> Result<Vec<Resource>, ConvertError> {
             whole("Pod", object, converted.problems)?;
             Ok(vec![converted.object.into()])
         }
+        ("v1", "Service") => match service(object) {
+            Ok(service) => Ok(vec![service.into()]),
+            Err(why) => Err(ConvertError::new("Service", &object.metadata, vec![why])),
+        },
+        ("discovery.k8s.io/v1", "EndpointSlice") => match slice(object) {
+            Ok(slice) => Ok(vec![slice.into()]),
+            Err(problems) => Err(ConvertError::new("EndpointSlice", &object.metadata, problems)),
+        },
         (version, kind) => Err(ConvertError::new(
             "object",
             &object.metadata,
@@ -48,8 +59,8 @@ pub fn foreign(object: &Foreign) -> Result<Vec<Resource>, ConvertError> {
                 line: None,
                 message: format!(
                     "{kind} of {version} has no counterpart; NetworkPolicy of networking.k8s.io/v1, \
-                     ClusterNetworkPolicy of policy.networking.k8s.io/v1alpha2 and Namespace, ServiceAccount and \
-                     Pod of v1 have one"
+                     ClusterNetworkPolicy of policy.networking.k8s.io/v1alpha2, EndpointSlice of discovery.k8s.io/v1 \
+                     and Namespace, ServiceAccount, Pod and Service of v1 have one"
                 ),
             }],
         )),

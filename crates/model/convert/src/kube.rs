@@ -1,8 +1,6 @@
 //! What is read of Kubernetes' objects; the rest of their fields is of no concern here.
 
-use std::collections::BTreeMap;
-
-use caracal_api::{IntOrString, KubeNetworkPolicySpec, ObjectMeta};
+use caracal_api::{KubeNetworkPolicySpec, ObjectMeta};
 use serde::{Deserialize, Serialize};
 
 /// `networking.k8s.io/v1` NetworkPolicy.
@@ -29,54 +27,6 @@ pub struct Namespace {
 pub struct ServiceAccount {
     /// Metadata.
     pub metadata: ObjectMeta,
-}
-
-/// A service.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Service {
-    /// Metadata.
-    pub metadata: ObjectMeta,
-    /// What is wanted.
-    pub spec: ServiceSpec,
-}
-
-/// What is wanted of a service.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ServiceSpec {
-    /// Its address; `None` for a service without one.
-    #[serde(rename = "clusterIP", skip_serializing_if = "String::is_empty")]
-    pub cluster_ip: String,
-    /// Its addresses, of both families.
-    #[serde(rename = "clusterIPs", skip_serializing_if = "Vec::is_empty")]
-    pub cluster_ips: Vec<String>,
-    /// Addresses of others that lead to it too.
-    #[serde(rename = "externalIPs", skip_serializing_if = "Vec::is_empty")]
-    pub external_ips: Vec<String>,
-    /// The labels of the pods behind it.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub selector: BTreeMap<String, String>,
-    /// Its ports.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<ServicePort>,
-}
-
-/// A port of a service.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ServicePort {
-    /// Its name.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub name: String,
-    /// TCP, UDP or SCTP; TCP when empty.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub protocol: String,
-    /// The port at the service's address.
-    pub port: u16,
-    /// The port of the pods, by number or by name; as at the service's address when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target_port: Option<IntOrString>,
 }
 
 /// A pod.

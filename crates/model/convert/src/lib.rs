@@ -3,7 +3,8 @@
 //! - [`network_policy`]: NetworkPolicy → NetworkPolicy `knp.default.<name>` in tier `default`.
 //! - [`cluster_network_policy`]: ClusterNetworkPolicy → GlobalNetworkPolicy `kcnp.<name>` in tier `kube-admin` or
 //!   `kube-baseline`; [`staged_network_policy`]: what a StagedKubernetesNetworkPolicy would do.
-//! - [`endpoint_slice`]: EndpointSlice → the endpoints of a service that policy matches.
+//! - [`endpoint_slice`]: EndpointSlice → the endpoints of a service that policy matches; [`endpoint_slices`]: a Service and
+//!   the pods behind it → its slices, as a cluster's controller makes them.
 //! - [`namespace`], [`service_account`]: Namespace → Profile `kns.<name>`, ServiceAccount → Profile
 //!   `ksa.<namespace>.<name>`; their labels reach the endpoints through these profiles.
 //! - [`pod`]: Pod → WorkloadEndpoint; [`WepName`] is the name of such an endpoint, [`veth_name`] its interface's.
@@ -25,23 +26,25 @@ mod pod;
 mod profile;
 mod qos;
 mod selector;
+mod service;
 
 pub use cluster_network_policy::{
     CLUSTER_POLICY_PREFIX, ClusterEgressRule, ClusterIngressRule, ClusterNetworkPolicy,
     ClusterNetworkPolicySpec, ClusterPeer, ClusterPods, ClusterPort, ClusterPortRange, ClusterPorts,
     ClusterProtocol, cluster_network_policy,
 };
-pub use endpoint_slice::{KubeEndpoint, KubeEndpointPort, KubeEndpointSlice, endpoint_slice};
+pub use endpoint_slice::{LABEL_SERVICE, endpoint_slice};
 pub use error::{ConvertError, Converted};
 pub use foreign::{foreign, read_loosely, settle_namespace};
 pub use kube::{
     Container, ContainerPort, ContainerState, ContainerStatus, KubeNetworkPolicy, Namespace, Pod, PodIp,
-    PodSpec, PodStatus, Service, ServiceAccount, ServicePort, ServiceSpec,
+    PodSpec, PodStatus, ServiceAccount,
 };
 pub use name::{BadWepName, WepName, namespace_profile, service_account_profile, veth_name};
 pub use network_policy::{POLICY_PREFIX, network_policy, staged_network_policy};
 pub use pod::pod;
 pub use profile::{namespace, service_account};
+pub use service::{Behind, SLICES_MANAGED_BY, endpoint_slices, selects, service};
 pub use selector::{namespace_selector, pod_selector};
 
 /// The label with an endpoint's namespace.

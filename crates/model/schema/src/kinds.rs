@@ -86,7 +86,12 @@ fn spec(kind: Kind, group: Group) -> Option<Schema> {
         Kind::KubeControllersConfiguration => KubeControllersConfigurationSpec::shape(),
         Kind::CalicoNodeStatus => CalicoNodeStatusSpec::shape(),
         Kind::FelixConfiguration => felix::spec(),
-        Kind::Profile | Kind::WorkloadEndpoint | Kind::Node => return None,
+        Kind::Profile
+        | Kind::WorkloadEndpoint
+        | Kind::Node
+        | Kind::KubernetesService
+        | Kind::KubernetesEndpointSlice
+        | Kind::LiveMigration => return None,
     })
 }
 

@@ -158,6 +158,7 @@ fn headings(kind: Kind, wide: bool) -> &'static [&'static str] {
         Kind::IpamBlock => (&["NAME"], &["NAME", "CIDR", "AFFINITY"]),
         Kind::IpamHandle => (&["NAME"], &["NAME", "HANDLE"]),
         Kind::BlockAffinity => (&["NAME"], &["NAME", "CIDR", "NODE", "STATE"]),
+        Kind::KubernetesService | Kind::KubernetesEndpointSlice | Kind::LiveMigration => (&["NAME"], &["NAME"]),
     };
     if wide { broad } else { narrow }
 }

@@ -70,7 +70,7 @@ pub(super) fn find(
         };
         let named = services.iter().find(|s| title(s) == full);
         match named {
-            None if asked => return Err(unknown(services, &full)),
+            None if asked => return Err(unknown(&services, &full)),
             // A pod, host endpoint or node of this name is what is meant unless it says `svc:`.
             Some(_) if !asked && is_known(world, name, namespace) => None,
             found => found,
@@ -86,7 +86,7 @@ fn title(service: &Service) -> String {
 fn unknown(services: &[Service], full: &str) -> Failure {
     let names: Vec<String> = services.iter().map(title).collect();
     let known = if names.is_empty() {
-        "no manifest has a Service".to_owned()
+        "neither manifests nor the datastore have one".to_owned()
     } else {
         format!("there is {}", names.join(", "))
     };

@@ -1,14 +1,16 @@
-//! Services of manifests: addresses that stand for pods.
+//! Services: addresses that stand for pods.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use caracal_api::{Foreign, IntOrString, Object, WorkloadEndpointSpec};
+use caracal_api::{
+    IntOrString, Kind, KubernetesServicePort, KubernetesServiceSpec, Object, ResourceKey,
+    WorkloadEndpointSpec,
+};
+use caracal_convert::{Behind, LABEL_SERVICE, endpoint_slice, endpoint_slices, selects};
 use caracal_net::{Cidr, Proto};
-use caracal_update::{EndpointSlice, SliceKey, SlicePort, SliceUpdate};
+use caracal_update::{SliceKey, SliceUpdate};
 
-use super::{DEFAULT, Resource, State};
+use super::{Resource, State};
 
 /// A service.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,8 +23,7 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
-    /// The labels of the pods behind it; nobody is behind a service without.
-    pub selector: BTreeMap<String, String>,
+    object: Object<KubernetesServiceSpec>,
 }
 
 /// A port of a service.
@@ -48,6 +49,24 @@ pub enum Target {
 }
 
 impl ServicePort {
+    fn of(port: &KubernetesServicePort) -> Option<Self> {
+        let text = if port.protocol.is_empty() {
+            "TCP"
+        } else {
+            &port.protocol
+        };
+        Some(Self {
+            name: port.name.clone(),
+            proto: Proto::parse(text).filter(|p| p.has_ports())?,
+            port: port.port,
+            target: match &port.target_port {
+                None | Some(IntOrString::Int(0)) => Target::Number(port.port),
+                Some(IntOrString::Int(number)) => Target::Number(u16::try_from(*number).ok()?),
+                Some(IntOrString::String(name)) => Target::Name(name.clone()),
+            },
+        })
+    }
+
     /// The port of one pod, if it has it.
     #[must_use]
     pub fn of_pod(&self, pod: &Object<WorkloadEndpointSpec>) -> Option<u16> {
@@ -63,108 +82,120 @@ impl ServicePort {
     }
 }
 
-impl State {
-    pub(super) fn take_service(&mut self, foreign: &Foreign, origin: &str) -> Result<(), String> {
-        let namespace = foreign.metadata.namespace.as_deref().unwrap_or(DEFAULT);
-        let what = format!("Service {namespace}/{}", foreign.metadata.name);
-        let service: caracal_convert::Service =
-            caracal_convert::read_loosely(foreign).map_err(|e| format!("{what}: {e}"))?;
-        let spec = service.spec;
-        let known = |s: &&Service| s.namespace == namespace && s.name == foreign.metadata.name;
-        if self.services.iter().any(|s| known(&s)) {
-            return Err(format!("{what}: it is given twice ({origin})"));
-        }
-        let mut addresses = Vec::new();
-        let texts = [spec.cluster_ip]
-            .into_iter()
-            .chain(spec.cluster_ips)
-            .chain(spec.external_ips);
-        for text in texts.filter(|t| !t.is_empty() && t != "None") {
-            let address: IpAddr = text
-                .parse()
-                .map_err(|_| format!("{what}: {text:?} is not an address"))?;
+impl Service {
+    /// What can be used of it.
+    fn of(object: &Object<KubernetesServiceSpec>) -> Self {
+        let spec = &object.spec;
+        let own = [&spec.cluster_ip].into_iter().chain(&spec.cluster_ips);
+        let texts = own.chain(&spec.external_ips);
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in texts.filter_map(|t| t.parse().ok()) {
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
         }
-        let mut ports = Vec::new();
-        for (n, p) in spec.ports.into_iter().enumerate() {
-            let text = if p.protocol.is_empty() { "TCP" } else { &p.protocol };
-            let proto = Proto::parse(text).filter(|p| p.has_ports());
-            let target = match p.target_port {
-                None | Some(IntOrString::Int(0)) => Some(Target::Number(p.port)),
-                Some(IntOrString::Int(number)) => u16::try_from(number).ok().map(Target::Number),
-                Some(IntOrString::String(name)) => Some(Target::Name(name)),
-            };
-            let (Some(proto), Some(target)) = (proto, target) else {
-                return Err(format!(
-                    "{what}: spec.ports[{n}]: TCP, UDP and SCTP are allowed, and ports from 1 to 65535"
-                ));
-            };
-            ports.push(ServicePort {
-                name: p.name,
-                proto,
-                port: p.port,
-                target,
-            });
-        }
-        self.services.push(Service {
-            namespace: namespace.to_owned(),
-            name: foreign.metadata.name.clone(),
+        Self {
+            namespace: object.metadata.namespace.clone().unwrap_or_default(),
+            name: object.metadata.name.clone(),
             addresses,
-            ports,
-            selector: spec.selector,
-        });
-        Ok(())
+            ports: spec.ports.iter().filter_map(ServicePort::of).collect(),
+            object: object.clone(),
+        }
     }
+}
 
-    /// The services, as they were read.
+/// The service that a slice is of.
+fn of_slice(key: &ResourceKey, object: &Resource) -> Option<ResourceKey> {
+    let Resource::KubernetesEndpointSlice(slice) = object else {
+        return None;
+    };
+    let service = slice.metadata.labels.get(LABEL_SERVICE)?;
+    Some(ResourceKey::of(Kind::KubernetesService, key.namespace(), service))
+}
+
+impl State {
+    /// The services, in order of their names.
     #[must_use]
-    pub fn services(&self) -> &[Service] {
-        &self.services
+    pub fn services(&self) -> Vec<Service> {
+        let all = self.objects().filter_map(|o| match o {
+            Resource::KubernetesService(s) => Some(Service::of(s)),
+            _ => None,
+        });
+        all.collect()
     }
 
     /// The pods behind a service.
     #[must_use]
     pub fn behind(&self, service: &Service) -> Vec<&Object<WorkloadEndpointSpec>> {
         let fits = |w: &Object<WorkloadEndpointSpec>| {
-            let labels = &w.metadata.labels;
-            w.metadata.namespace.as_deref() == Some(&service.namespace)
-                && !service.selector.is_empty()
-                && service.selector.iter().all(|(k, v)| labels.get(k) == Some(v))
+            let namespace = w.metadata.namespace.as_deref().unwrap_or_default();
+            selects(&service.object, namespace, &w.metadata.labels)
         };
-        let all = self.objects().filter_map(|o| match o {
-            Resource::WorkloadEndpoint(w) => Some(&**w),
-            _ => None,
-        });
-        all.filter(|w| fits(w)).collect()
+        self.workloads().filter(|w| fits(w)).collect()
     }
 
-    /// The endpoints of services, as a cluster would tell the engine of them: for rules that name a service.
+    fn workloads(&self) -> impl Iterator<Item = &Object<WorkloadEndpointSpec>> {
+        self.objects().filter_map(|o| match o {
+            Resource::WorkloadEndpoint(w) => Some(&**w),
+            _ => None,
+        })
+    }
+
+    /// Slices of services that `other` brings anew are made anew: what a controller wrote was about those of before.
+    pub(super) fn forget_slices(&mut self, other: &Self) {
+        let replaced = |key: &ResourceKey, object: &Resource| {
+            of_slice(key, object).is_some_and(|s| other.origins.contains_key(&s))
+        };
+        self.objects.retain(|key, object| !replaced(key, object));
+    }
+
+    /// The endpoints of services that are known from manifests, as a cluster's controller would tell of them: for rules that
+    /// name a service. Those of services in a datastore are objects there.
     #[must_use]
     pub fn slices(&self) -> Vec<SliceUpdate> {
+        let written: Vec<ResourceKey> = self
+            .objects
+            .iter()
+            .filter_map(|(key, object)| of_slice(key, object))
+            .collect();
+        let services = self.objects.iter().filter_map(|(key, object)| match &**object {
+            Resource::KubernetesService(s) => Some((key, s)),
+            _ => None,
+        });
+        let mut services = services
+            .filter(|(key, _)| self.origins.contains_key(*key) && !written.contains(key))
+            .peekable();
+        if services.peek().is_none() {
+            return Vec::new();
+        }
+        let pods: Vec<(Vec<IpAddr>, &Object<WorkloadEndpointSpec>)> = self
+            .workloads()
+            .map(|w| {
+                let nets = w.spec.ip_networks.iter().filter_map(|t| t.parse::<Cidr>().ok());
+                (nets.map(|c| c.addr()).collect(), w)
+            })
+            .collect();
         let mut slices = Vec::new();
-        for service in &self.services {
-            for pod in self.behind(service) {
-                let ports = service.ports.iter().filter_map(|p| {
-                    Some(SlicePort {
-                        proto: p.proto,
-                        port: p.of_pod(pod)?,
-                    })
-                });
-                let nets = pod.spec.ip_networks.iter().filter_map(|t| t.parse::<Cidr>().ok());
-                slices.push(SliceUpdate {
+        for (_, service) in services {
+            let pods = pods.iter().map(|(addresses, pod)| Behind {
+                namespace: pod.metadata.namespace.as_deref().unwrap_or_default(),
+                labels: &pod.metadata.labels,
+                node: &pod.spec.node,
+                addresses,
+                ports: &pod.spec.ports,
+            });
+            slices.extend(endpoint_slices(service, pods, "manifests").iter().map(|slice| {
+                let update = endpoint_slice(slice).object;
+                // No object has such a name.
+                let name = format!("of {}: {}", service.metadata.name, update.key.name);
+                SliceUpdate {
                     key: SliceKey {
-                        namespace: service.namespace.as_str().into(),
-                        name: format!("{} of {}", pod.metadata.name, service.name).into(),
+                        name: name.into(),
+                        ..update.key
                     },
-                    value: Some(Arc::new(EndpointSlice {
-                        service: service.name.as_str().into(),
-                        addresses: nets.map(|c| c.addr()).collect(),
-                        ports: ports.collect(),
-                    })),
-                });
-            }
+                    ..update
+                }
+            }));
         }
         slices
     }

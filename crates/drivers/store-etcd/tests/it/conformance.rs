@@ -832,6 +832,15 @@ fn example(kind: Kind) -> Resource {
         Kind::FelixConfiguration => {
             r#"{"metadata":{"name":"default"},"spec":{"logSeverityScreen":"Info","routeTableRange":{"min":1,"max":9}}}"#
         }
+        Kind::KubernetesService => {
+            r#"{"metadata":{"name":"db","namespace":"n"},"spec":{"clusterIP":"10.96.0.1","selector":{"app":"db"},"ports":[{"port":5432,"targetPort":"sql"}]}}"#
+        }
+        Kind::KubernetesEndpointSlice => {
+            r#"{"metadata":{"name":"db-1","namespace":"n","labels":{"kubernetes.io/service-name":"db"}},"spec":{"addressType":"IPv4","endpoints":[{"addresses":["10.0.0.1"]}],"ports":[{"name":"sql","port":5432}]}}"#
+        }
+        Kind::LiveMigration => {
+            r#"{"metadata":{"name":"vm","namespace":"n"},"spec":{"Source":{"Workload":{"Hostname":"","OrchestratorID":"k8s","WorkloadID":"n/vm"}},"Target":{"Selector":"all()"}}}"#
+        }
         other => {
             let key = ResourceKey::of(other, other.namespaced().then_some("n"), "a");
             return unreadable(&key).unwrap();

@@ -117,6 +117,18 @@ fn example(kind: Kind) -> Value {
         Kind::CalicoNodeStatus => {
             json!({"node": "n", "classes": ["Agent", "BGP", "Routes"], "updatePeriodSeconds": 10})
         }
+        Kind::KubernetesService => json!({
+            "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10", "fd96::10"], "externalIPs": ["192.0.2.1"], "selector": {"app": "a"},
+            "ports": [{"name": "web", "protocol": "TCP", "port": 80, "targetPort": "http"}, {"port": 53, "protocol": "UDP", "targetPort": 5353}],
+        }),
+        Kind::KubernetesEndpointSlice => json!({
+            "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "n1"}, {"addresses": []}],
+            "ports": [{"name": "web", "protocol": "TCP", "port": 8080}, {}],
+        }),
+        Kind::LiveMigration => json!({
+            "Source": {"Workload": {"Hostname": "n1", "OrchestratorID": "k8s", "WorkloadID": "ns/vm"}},
+            "Target": {"WorkloadEndpoint": {"Hostname": "n2", "OrchestratorID": "openstack", "WorkloadID": "w", "EndpointID": "e"}},
+        }),
         Kind::FelixConfiguration => {
             json!({"nodeSelector": "has(a)", "logSeverityScreen": "Info", "routeTableRanges": [{"min": 1, "max": 2}]})
         }

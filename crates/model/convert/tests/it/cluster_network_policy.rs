@@ -1,9 +1,7 @@
 //! ClusterNetworkPolicy (§3.12) and EndpointSlice (§3.8).
 
 use caracal_api::value_to_yaml;
-use caracal_convert::{
-    ClusterNetworkPolicy, KubeEndpointSlice, cluster_network_policy, endpoint_slice, foreign,
-};
+use caracal_convert::{ClusterNetworkPolicy, cluster_network_policy, endpoint_slice, foreign};
 use caracal_net::Proto;
 use serde_json::{Value, json};
 
@@ -170,17 +168,19 @@ fn a_policy_whose_pods_cannot_be_told_is_none() {
 
 #[test]
 fn slices_of_services() {
-    let slice: KubeEndpointSlice = serde_json::from_value(json!({
+    let slice: Object<KubernetesEndpointSliceSpec> = serde_json::from_value(json!({
         "metadata": {"name": "db-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "db"}},
-        "addressType": "IPv4",
-        "endpoints": [
-            {"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
-            {"addresses": ["10.0.0.2", "a.name"], "conditions": {"ready": false, "terminating": true}},
-        ],
-        "ports": [
-            {"name": "sql", "port": 5432}, {"port": 53, "protocol": "UDP"}, {"name": "any"},
-            {"port": 1, "protocol": "Pigeon"}, {"port": 70000},
-        ],
+        "spec": {
+            "addressType": "IPv4",
+            "endpoints": [
+                {"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
+                {"addresses": ["10.0.0.2", "a.name"], "conditions": {"ready": false, "terminating": true}},
+            ],
+            "ports": [
+                {"name": "sql", "port": 5432}, {"port": 53, "protocol": "UDP"}, {"name": "any"},
+                {"port": 1, "protocol": "Pigeon"}, {"port": 70000},
+            ],
+        },
     }))
     .expect("reads");
     let converted = endpoint_slice(&slice);

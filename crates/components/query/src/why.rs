@@ -1,7 +1,8 @@
 //! `caracal why`: why a packet is allowed or denied.
 //!
 //! - `cli` is the command line; `traffic` reads `PORT/PROTO`, `party` and `service` find who is meant; `travel` sends a packet past
-//!   every endpoint on its way; `explain` turns the oracle's path into a [`report`], `text` prints it.
+//!   every endpoint on its way; `explain` and `walk` turn the oracle's path into a [`report`],
+//!   `text` prints it.
 
 mod cli;
 mod criteria;
@@ -13,6 +14,7 @@ mod service;
 mod text;
 mod traffic;
 mod travel;
+mod walk;
 
 use std::ffi::OsString;
 

@@ -1,16 +1,18 @@
 //! From the oracle's path to a report.
 
 use caracal_desired::{Desired, TierPolicies};
-use caracal_ids::{PolicyId, ProfileName, TierName};
+use caracal_ids::ProfileName;
 use caracal_oracle::{
-    Decider, Decision, Direction, Journey, ListKind, Packet, Reading, RuleSource, Stage, Step, Verdict,
-    mismatch, travel,
+    Decider, Decision, Direction, ListKind, Packet, Reading, RuleSource, Stage, Trip, Verdict, Way, mismatch,
+    travel,
 };
 
 use super::criteria::{Ends, because, is_near_miss};
-use super::report::{Answer, End, Place, Policy, Rule, Tier};
+use super::party::{self, Party};
+use super::report::{Answer, End, Place, Rule, Tier};
 use super::rules;
-use super::travel::Passage;
+use super::travel::{Passage, TUNNEL};
+use super::walk::Walk;
 use crate::failure::Failure;
 use crate::kernel::Live;
 use crate::world::{Node, World};
@@ -22,7 +24,7 @@ pub(super) fn explain(world: &World, passage: Passage, live: Option<&Live>) -> R
         source: &source.name,
         destination: &destination.name,
     };
-    let end = |party: &super::party::Party, address| End {
+    let end = |party: &Party, address| End {
         name: party.name.clone(),
         kind: party.kind(),
         address,
@@ -35,6 +37,7 @@ pub(super) fn explain(world: &World, passage: Passage, live: Option<&Live>) -> R
         destination: end(destination, packet.dst),
         if_staged_were_enforced: None,
         places: Vec::new(),
+        not_reached: Vec::new(),
         remarks: Vec::new(),
     };
     let mut pending = Verdict::Allowed;
@@ -43,11 +46,6 @@ pub(super) fn explain(world: &World, passage: Passage, live: Option<&Live>) -> R
         if judge(Reading::Pending).verdict == Verdict::Blocked {
             pending = Verdict::Blocked;
         }
-        if answer.verdict == Verdict::Blocked {
-            continue;
-        }
-        let journey = judge(Reading::Enforced);
-        answer.verdict = journey.verdict;
         let lens = Lens {
             world,
             node,
@@ -55,7 +53,21 @@ pub(super) fn explain(world: &World, passage: Passage, live: Option<&Live>) -> R
             packet: &packet,
             ends: &ends,
         };
-        lens.places(&journey, live, &mut answer)?;
+        let journey = judge(Reading::Enforced);
+        let places = lens.places(&journey.stages, live)?;
+        if answer.verdict == Verdict::Blocked {
+            answer.not_reached.extend(places);
+        } else {
+            answer.verdict = journey.verdict;
+            answer.places.extend(places);
+            if let Some(trip) =
+                arrival(destination, name, trip).filter(|_| answer.verdict == Verdict::Blocked)
+            {
+                let mut stages = travel(&node.desired, &node.host, Reading::Enforced, &trip).stages;
+                stages.retain(|stage| is_of(destination, &stage.0) && !journey.stages.contains(stage));
+                answer.not_reached.extend(lens.places(&stages, live)?);
+            }
+        }
         if live.is_some_and(|l| l.node != *name) && !journey.stages.is_empty() {
             answer
                 .remarks
@@ -77,25 +89,52 @@ pub(super) fn explain(world: &World, passage: Passage, live: Option<&Live>) -> R
     Ok(answer)
 }
 
+/// The same trip as if the packet had come to the destination's node from elsewhere: past the sender's own lists.
+fn arrival(destination: &Party, node: &str, trip: &Trip) -> Option<Trip> {
+    let Way::Forward { to, .. } = &trip.way else {
+        return None;
+    };
+    (destination.place.node() == Some(node)).then(|| Trip {
+        way: Way::Forward {
+            from: TUNNEL.to_owned(),
+            to: to.clone(),
+        },
+        ..trip.clone()
+    })
+}
+
+/// Whether the destination's own policy is asked here.
+fn is_of(destination: &Party, stage: &Stage) -> bool {
+    match (stage, &destination.place) {
+        (Stage::Workload(stage), party::Place::Workload(id, _)) => id.to_string() == *stage,
+        _ => false,
+    }
+}
+
 /// What one node's decisions are looked at with.
-struct Lens<'a> {
+pub(super) struct Lens<'a> {
     world: &'a World,
-    node: &'a Node,
+    pub(super) node: &'a Node,
     name: &'a str,
-    packet: &'a Packet,
+    pub(super) packet: &'a Packet,
     ends: &'a Ends<'a>,
 }
 
 impl Lens<'_> {
-    fn places(&self, journey: &Journey, live: Option<&Live>, answer: &mut Answer) -> Result<(), Failure> {
-        for (stage, decision) in &journey.stages {
+    fn places(
+        &self,
+        stages: &[(Stage, Option<Decision>)],
+        live: Option<&Live>,
+    ) -> Result<Vec<Place>, Failure> {
+        let live = live.filter(|l| l.node == self.name);
+        let one = |(stage, decision): &(Stage, Option<Decision>)| {
             let mut place = self.place(stage, decision.as_ref());
-            if let Some(live) = live.filter(|l| l.node == self.name) {
+            if let Some(live) = live {
                 place.kernel = live.look(self.world, self.node, stage, decision.as_ref(), self.packet)?;
             }
-            answer.places.push(place);
-        }
-        Ok(())
+            Ok(place)
+        };
+        stages.iter().map(one).collect()
     }
 
     fn place(&self, stage: &Stage, decision: Option<&Decision>) -> Place {
@@ -176,12 +215,12 @@ impl Lens<'_> {
         named.map_or_else(|| id.to_owned(), caracal_analysis::endpoint_name)
     }
 
-    fn rules_of(&self, source: &RuleSource, direction: Direction) -> &[caracal_desired::Rule] {
+    pub(super) fn rules_of(&self, source: &RuleSource, direction: Direction) -> &[caracal_desired::Rule] {
         rules_of(&self.node.desired, source, direction)
     }
 
     /// The rules that were looked at, all of a policy that was not stopped in.
-    fn rules(
+    pub(super) fn rules(
         &self,
         source: &RuleSource,
         direction: Direction,
@@ -249,136 +288,5 @@ fn decided_by(by: &Decider, direction: Direction) -> String {
     match by {
         Decider::Rule(source, n) => format!("{} {direction}[{n}]", rules::name_of(source)),
         other => other.to_string(),
-    }
-}
-
-/// A walk through the lists beside the path that the oracle took.
-struct Walk<'a> {
-    lens: &'a Lens<'a>,
-    direction: Direction,
-    decision: Option<&'a Decision>,
-    /// Whether it has been decided.
-    over: bool,
-}
-
-impl Walk<'_> {
-    fn path(&self) -> &[Step] {
-        self.decision.map_or(&[], |d| &d.path)
-    }
-
-    fn tier(&mut self, tier: &TierPolicies) -> Tier {
-        let ids = match self.direction {
-            Direction::Ingress => &tier.ingress,
-            Direction::Egress => &tier.egress,
-        };
-        let mut outcome = if self.over {
-            "not asked".to_owned()
-        } else {
-            "no policy for this direction".to_owned()
-        };
-        let mut passed = self.over;
-        let mut policies = Vec::new();
-        for id in ids {
-            if id.kind.is_staged() {
-                policies.push(self.staged(&tier.name, id));
-                continue;
-            }
-            let policy = self.policy(&tier.name, id, passed || self.over);
-            match policy.outcome.as_str() {
-                "passed" => {
-                    outcome = format!("passed on by {}", policy.name);
-                    passed = true;
-                }
-                "decided" | "missing" => outcome = "decided".to_owned(),
-                _ => {}
-            }
-            policies.push(policy);
-        }
-        let end = self.path().iter().find_map(|s| match s {
-            Step::EndOfTier(name, action) if *name == tier.name => Some(*action),
-            _ => None,
-        });
-        if let Some(action) = end {
-            outcome = format!("end of the tier: {action:?}");
-        }
-        let decides = self
-            .decision
-            .is_some_and(|d| matches!(&d.by, Decider::EndOfTier(name) if *name == tier.name));
-        self.over |= decides;
-        Tier {
-            name: tier.name.to_string(),
-            outcome,
-            policies,
-        }
-    }
-
-    fn policy(&mut self, tier: &TierName, id: &PolicyId, skipped: bool) -> Policy {
-        let source = RuleSource::Policy(tier.clone(), id.clone());
-        self.list(&source, rules::policy_name(id), skipped)
-    }
-
-    fn profile(&mut self, name: &ProfileName) -> Policy {
-        let source = RuleSource::Profile(name.clone());
-        let skipped = self.over;
-        self.list(&source, rules::name_of(&source), skipped)
-    }
-
-    fn list(&mut self, source: &RuleSource, name: String, skipped: bool) -> Policy {
-        let mut policy = Policy {
-            name,
-            staged: false,
-            outcome: "not asked".to_owned(),
-            rules: Vec::new(),
-        };
-        if skipped {
-            return policy;
-        }
-        let decided = self.decision.and_then(|d| match &d.by {
-            Decider::Rule(by, n) if by == source => Some(*n),
-            _ => None,
-        });
-        let passed = self.path().iter().find_map(|s| match s {
-            Step::Matched(by, n, caracal_api::Action::Pass) if by == source => Some(*n),
-            _ => None,
-        });
-        let is_missing = match source {
-            RuleSource::Policy(_, id) => !self.lens.node.desired.policies.contains_key(id),
-            RuleSource::Profile(name) => !self.lens.node.desired.profiles.contains_key(name),
-        };
-        let lost = self.decision.is_some_and(|d| d.verdict == Verdict::Blocked);
-        policy.rules = self.lens.rules(source, self.direction, decided.or(passed), lost);
-        policy.outcome = match (decided, passed) {
-            (Some(_), _) => "decided",
-            (_, Some(_)) => "passed",
-            _ if is_missing => "missing",
-            _ if policy.rules.is_empty() => "no rules for this direction",
-            _ => "no rule matches",
-        }
-        .to_owned();
-        self.over |= decided.is_some() || is_missing;
-        policy
-    }
-
-    /// What a staged policy would do if the packet came to it.
-    fn staged(&self, tier: &TierName, id: &PolicyId) -> Policy {
-        use caracal_api::Action;
-        let source = RuleSource::Policy(tier.clone(), id.clone());
-        let all = self.lens.rules_of(&source, self.direction);
-        let desired = &self.lens.node.desired;
-        let found = all
-            .iter()
-            .position(|r| r.action != Action::Log && mismatch(desired, r, self.lens.packet).is_none());
-        let outcome = match found.map(|n| all[n].action) {
-            Some(Action::Allow) => "would allow",
-            Some(Action::Deny) => "would deny",
-            Some(Action::Pass) => "would pass to the next tier",
-            Some(Action::Log) | None => "no rule would match; at the end of the tier that counts",
-        };
-        Policy {
-            name: rules::policy_name(id),
-            staged: true,
-            outcome: outcome.to_owned(),
-            rules: self.lens.rules(&source, self.direction, found, found.is_none()),
-        }
     }
 }

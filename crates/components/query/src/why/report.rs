@@ -19,18 +19,24 @@ pub(super) struct Answer {
     pub(super) if_staged_were_enforced: Option<Verdict>,
     /// Every place where something was decided, in order; the first that blocks is the last.
     pub(super) places: Vec<Place>,
+    /// What the blocked packet did not come to: what would be decided there if it did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) not_reached: Vec<Place>,
     /// What else one should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) remarks: Vec<String>,
 }
 
 impl Answer {
+    /// What kernels were found to have.
+    pub(super) fn kernels(&self) -> impl Iterator<Item = &Kernel> {
+        let places = self.places.iter().chain(&self.not_reached);
+        places.filter_map(|p| p.kernel.as_ref())
+    }
+
     /// Whether a kernel has something else than the model says.
     pub(super) fn disagrees(&self) -> bool {
-        self.places
-            .iter()
-            .filter_map(|p| p.kernel.as_ref())
-            .any(|k| !k.differences.is_empty())
+        self.kernels().any(|k| !k.differences.is_empty())
     }
 }
 

@@ -36,6 +36,10 @@ fn one(answer: &Answer, all: bool) -> String {
         out.push('\n');
         place_text(place, all, &mut out);
     }
+    for place in &answer.not_reached {
+        out.push_str("\nnot reached: ");
+        place_text(place, all, &mut out);
+    }
     if !answer.remarks.is_empty() {
         out.push('\n');
     }
@@ -44,7 +48,7 @@ fn one(answer: &Answer, all: bool) -> String {
     }
     if answer.disagrees() {
         out += "\n!!! MODEL AND KERNEL DISAGREE: the verdict above is what the objects say, not what this node does\n";
-        for kernel in answer.places.iter().filter_map(|p| p.kernel.as_ref()) {
+        for kernel in answer.kernels() {
             for difference in &kernel.differences {
                 let _ = writeln!(out, "!!! {}: {difference}", kernel.table);
             }

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::world::{Node, UNKNOWN, World, first};
 
 /// The device of packets that are put into others; no host endpoint but `*` is about it.
-const TUNNEL: &str = "vxlan.calico";
+pub(super) const TUNNEL: &str = "vxlan.calico";
 
 /// A packet with the nodes it passes.
 pub(super) struct Passage {

@@ -26,6 +26,55 @@ fn a_blocked_packet_names_the_near_miss() {
     shows("stranger.txt", 1, &["visitor", "shop/cart", "8081/tcp", "--all"]);
 }
 
+/// Two endpoints that no node but theirs is between, or none at all: the second answer is the one to mend next.
+#[test]
+fn what_a_blocked_packet_does_not_reach_is_answered_too() {
+    let endpoint = |name: &str, node: &str, address: &str| {
+        format!(
+            "---\napiVersion: projectcalico.org/v3\nkind: WorkloadEndpoint\nmetadata: {{name: {node}-k8s-{name}-eth0, \
+             namespace: d, labels: {{app: {name}}}}}\nspec: {{orchestrator: k8s, node: {node}, workload: '', pod: {name}, \
+             endpoint: eth0, interfaceName: cali{name}, ipNetworks: [{address}/32]}}\n"
+        )
+    };
+    let policy = |name: &str, kind: &str| {
+        format!(
+            "---\napiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: d}}\n\
+             spec: {{selector: app == '{name}', types: [{kind}]}}\n"
+        )
+    };
+    for node in ["n1", "n2"] {
+        let world = [
+            endpoint("a", "n1", "10.0.0.1"),
+            endpoint("b", node, "10.0.0.2"),
+            policy("a", "Egress"),
+            policy("b", "Ingress"),
+        ]
+        .concat();
+        let args = ["d/a", "d/b", "80/tcp", "-o", "json", "-f", "-"];
+        let done = run(why_with, &args, &world);
+        assert_eq!((done.code, done.errors.as_str()), (1, ""));
+        let read: serde_json::Value = serde_json::from_str(&done.output).unwrap();
+        let at = |list: &str| {
+            let places = read[0][list].as_array().unwrap();
+            places
+                .iter()
+                .map(|p| format!("{} {} {}", p["direction"], p["at"], p["verdict"]))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(at("places"), [r#""egress" "d/a" "blocked""#], "b is on {node}");
+        assert_eq!(
+            at("notReached"),
+            [r#""ingress" "d/b" "blocked""#],
+            "b is on {node}"
+        );
+        let text = run(why_with, &["d/a", "d/b", "80/tcp", "-f", "-"], &world).output;
+        assert!(
+            text.contains("\nnot reached: ingress of d/b: BLOCKED by end of tier default\n"),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn both_families_are_answered_and_staged_policies_stand_beside() {
     shows(

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use caracal_api::{Kind, Resource, ResourceKey};
+use caracal_api::{Kind, Resource, ResourceKey, Unreadable};
 use caracal_config::FelixConfig;
 use caracal_desired::Delta;
 use caracal_ids::NodeName;
@@ -73,7 +73,7 @@ pub(crate) struct Calc {
     started: bool,
     revisions: BTreeMap<Kind, u64>,
     seen_invalid: BTreeSet<ResourceKey>,
-    /// Objects that the feed could not read.
+    /// Objects that the feed could not read, whatever stands in for them.
     unreadable: BTreeSet<ResourceKey>,
     /// Objects that their schema forbids, and why.
     unlawful: BTreeMap<ResourceKey, String>,
@@ -171,13 +171,7 @@ impl Calc {
                     self.settings_changed();
                 }
             }
-            Event::Unreadable { key, reason } => {
-                tracing::warn!(object = %key, reason, "this object cannot be read from the datastore");
-                self.status.set_invalid(key.clone(), Some(reason));
-                let kind = key.kind;
-                self.unreadable.insert(key);
-                self.count_invalid(kind);
-            }
+            Event::Unreadable { key, reason } => self.cannot_read(key, reason),
             Event::Disconnected(why) => {
                 tracing::warn!(why, "lost the datastore; what is in force stays");
                 metrics::gauge!("caracal_datastore_connected").set(0.0);
@@ -213,6 +207,21 @@ impl Calc {
     }
 
     fn update(&mut self, update: &Update) {
+    /// An object that is there and has no meaning: what stands in for it is in force.
+    fn cannot_read(&mut self, key: ResourceKey, why: Unreadable) {
+        let Unreadable { reason, stand_in } = why;
+        tracing::warn!(object = %key, reason, "this object cannot be read from the datastore");
+        self.unlawful.remove(&key);
+        self.put(&Update {
+            key: key.clone(),
+            value: stand_in,
+        });
+        self.status.set_invalid(key.clone(), Some(reason));
+        let kind = key.kind;
+        self.unreadable.insert(key);
+        self.count_invalid(kind);
+    }
+
         if self.unreadable.remove(&update.key) {
             self.status.set_invalid(update.key.clone(), None);
             self.count_invalid(update.key.kind);
@@ -230,8 +239,26 @@ impl Calc {
             let highest = self.revisions.entry(update.key.kind).or_default();
             *highest = revision.max(*highest);
         }
-        let other = self.judge_trial(update);
-        let update = other.as_ref().unwrap_or(update);
+        let refused = self.unlawful.contains_key(&update.key);
+        match self.judge_trial(update) {
+            Some(other) => self.put_lawful(&other),
+            None if refused => self.put(&lawful::instead(update)),
+            None => self.put(update),
+        }
+    }
+
+    /// Gives the engines an object that nobody has looked at.
+    fn put_lawful(&mut self, update: &Update) {
+        let refused = update.value.as_deref().is_some_and(|r| lawful::broken(r).is_some());
+        if refused {
+            self.put(&lawful::instead(update));
+        } else {
+            self.put(update);
+        }
+    }
+
+    /// Gives the engines what is in force of an object.
+    fn put(&mut self, update: &Update) {
         let fixed = lawful::as_fixed(update);
         let update = fixed.as_ref().unwrap_or(update);
         self.policy.apply(update);
@@ -333,7 +360,7 @@ impl Calc {
         }
     }
 
-    /// Names an object that its schema forbids. What it means stays what the engines make of it.
+    /// Names an object that its schema forbids.
     fn hold_to_schema(&mut self, update: &Update) {
         let key = &update.key;
         let reason = update.value.as_deref().and_then(lawful::broken);

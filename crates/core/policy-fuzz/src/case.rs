@@ -1,4 +1,6 @@
-use caracal_api::{Resource, value_to_yaml};
+use std::borrow::Cow;
+
+use caracal_api::{Resource, StandIn, refusals, stand_in, value_to_yaml};
 use caracal_oracle::{Host, Trip};
 use caracal_update::SliceUpdate;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,27 @@ pub struct Case {
 }
 
 impl Case {
+    /// The case with what is in force of objects that break the rules of their kind in their place.
+    #[must_use]
+    pub fn in_force(&self) -> Cow<'_, Self> {
+        if self.objects.iter().all(|o| refusals(o).is_empty()) {
+            return Cow::Borrowed(self);
+        }
+        let mut case = self.clone();
+        case.objects.retain_mut(|object| {
+            if refusals(object).is_empty() {
+                return true;
+            }
+            match stand_in(object) {
+                StandIn::Itself => {}
+                StandIn::Other(other) => *object = *other,
+                StandIn::Nothing => return false,
+            }
+            true
+        });
+        Cow::Owned(case)
+    }
+
     /// The case as manifests, followed by the host and the packets as comments, for people and for bug reports.
     #[must_use]
     pub fn to_yaml(&self) -> String {

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use caracal_oracle::{Journey, Reading, Trip, Verdict, travel};
 
@@ -45,8 +45,12 @@ impl fmt::Display for Difference {
 /// # Errors
 /// When the dataplane cannot say.
 pub fn check(case: &Case, dataplane: &mut dyn Dataplane) -> Result<(usize, Option<Box<Difference>>), String> {
-    let reference = Reference::new(case, None);
-    let (desired, _) = desired(case);
+    let meant = match dataplane.refuses() {
+        true => case.in_force(),
+        false => Cow::Borrowed(case),
+    };
+    let reference = Reference::new(&meant, None);
+    let (desired, _) = desired(&meant);
     if let Some((key, reason)) = desired.invalid.iter().next() {
         return Err(format!("{key} cannot be used: {reason}"));
     }

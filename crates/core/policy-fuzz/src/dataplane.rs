@@ -20,6 +20,11 @@ pub trait Dataplane {
     /// When the case cannot be brought into force, or a packet not be sent.
     fn verdicts(&mut self, case: &Case) -> Result<Vec<bool>, String>;
 
+    /// Whether objects that break the rules of their kind are refused on the way ([`Case::in_force`]).
+    fn refuses(&self) -> bool {
+        false
+    }
+
     /// What is in force, for people.
     fn show(&self) -> String;
 }

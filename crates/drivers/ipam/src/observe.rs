@@ -43,7 +43,7 @@ where
     };
     let page = store.list_all(S::KIND, &options).await?;
     let named = |e: StoreError| match e {
-        StoreError::Malformed { key, reason } => Some((key, reason)),
+        StoreError::Malformed { key, reason } => Some((key, reason.reason)),
         _ => None,
     };
     Ok(Listed {
@@ -180,7 +180,7 @@ impl Ipam {
                     source: StoreError::Malformed { reason, .. },
                     ..
                 }) => {
-                    tracing::warn!(block = %cidr, reason, "an IPAM block cannot be read; it is left alone");
+                    tracing::warn!(block = %cidr, %reason, "an IPAM block cannot be read; it is left alone");
                     seen.unreadable.insert(cidr);
                 }
                 Err(e) => return Err(e),

@@ -1,4 +1,6 @@
-use caracal_api::{Kind, Resource, ResourceKey};
+use std::sync::Arc;
+
+use caracal_api::{Kind, Resource, ResourceKey, Unreadable, read_stored};
 use caracal_store::derived_uid;
 use caracal_wire::KeyValue;
 use serde_json::{Map, Value, json};
@@ -90,16 +92,21 @@ fn stored_config(mut spec: Map<String, Value>) -> Value {
 }
 
 /// Reads a stored value; the error says what is wrong with it.
-pub(crate) fn from_stored(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, String> {
+pub(crate) fn from_stored(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, Unreadable> {
     let mut resource = if bare(key.kind) {
         let value: Value = serde_json::from_slice(&kv.value).map_err(|e| e.to_string())?;
         let Value::Object(content) = value else {
-            return Err("the value is not a JSON object".to_owned());
+            return Err("the value is not a JSON object".into());
         };
         let spec = spec_of_stored(key, &kv.key, content)?;
         Resource::from_value(key.kind, json!({ "spec": spec })).map_err(|e| e.to_string())?
     } else {
-        Resource::from_slice(key.kind, &kv.value).map_err(|e| e.to_string())?
+        read_stored(key.kind, &kv.value).map_err(|mut e| {
+            if let Some(rest) = &mut e.stand_in {
+                identify(Arc::make_mut(rest), key, kv);
+            }
+            e
+        })?
     };
     let meta = resource.metadata_mut();
     // The key decides; the value may be a copy made by hand.
@@ -138,6 +145,11 @@ fn spec_of_stored(
             {
                 let affinity = format!("host:{host}");
                 content.insert("affinity".to_owned(), affinity.into());
+    identify(&mut resource, key, kv);
+    Ok(resource)
+}
+
+fn identify(resource: &mut Resource, key: &ResourceKey, kv: &KeyValue) {
             }
         }
         Kind::IpamHandle => {

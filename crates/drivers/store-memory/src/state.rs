@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use caracal_api::{Kind, Resource, ResourceKey};
+use caracal_api::{Kind, Resource, ResourceKey, Unreadable};
 use caracal_store::WatchEvent;
 
 use crate::faults::Faults;
@@ -12,7 +12,7 @@ use crate::faults::Faults;
 #[derive(Debug, Clone)]
 pub(crate) enum Slot {
     Set(Arc<Resource>),
-    Malformed(String),
+    Malformed(Unreadable),
     Gone,
 }
 

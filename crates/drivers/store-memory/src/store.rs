@@ -135,7 +135,7 @@ impl MemoryStore {
     /// Puts a value under the key that cannot be read.
     pub fn put_malformed(&self, key: &ResourceKey, why: &str) {
         self.shared
-            .change(|s| self.put(s, key, Slot::Malformed(why.to_owned())));
+            .change(|s| self.put(s, key, Slot::Malformed(why.into())));
     }
 
     /// Makes or replaces an object without any rule: what Kubernetes derives (endpoints, profiles), and set-ups of tests.

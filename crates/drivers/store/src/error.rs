@@ -1,4 +1,4 @@
-use caracal_api::{Kind, ResourceKey};
+use caracal_api::{Kind, ResourceKey, Unreadable};
 
 /// Why a request to the datastore failed. Every variant names the object or kind and what a user can do.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -30,8 +30,8 @@ pub enum StoreError {
     Malformed {
         /// The object.
         key: ResourceKey,
-        /// What is wrong with the stored value.
-        reason: String,
+        /// What is wrong with the stored value, and what stands in for it.
+        reason: Unreadable,
     },
     /// The credentials do not allow it.
     #[error("the datastore refused access: {0}")]

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use caracal_api::{Kind, Resource, ResourceKey};
+use caracal_api::{Kind, Resource, ResourceKey, Unreadable};
 use caracal_selector::Selector;
 use futures::{StreamExt, stream::BoxStream};
 
@@ -93,8 +93,8 @@ pub enum WatchEvent {
     Set(Arc<Resource>),
     /// The object is gone.
     Gone(ResourceKey),
-    /// What is stored under the key cannot be read; treat as gone and report.
-    Malformed(ResourceKey, String),
+    /// What is stored under the key cannot be read; treat as what stands in for it, if anything, and report.
+    Malformed(ResourceKey, Unreadable),
     /// All up to here was delivered: a later watch may start from it. Follows events when no more are at hand.
     Bookmark(WatchFrom),
 }

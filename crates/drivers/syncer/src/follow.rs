@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use caracal_api::{Kind, ResourceKey};
+use caracal_api::{Kind, ResourceKey, Unreadable};
 use caracal_store::{Backoff, Store, StoreError, WatchEvent, WatchFrom};
 use caracal_update::Update;
 use futures::StreamExt;
@@ -12,7 +12,7 @@ use crate::{Source, known::Known};
 #[derive(Debug)]
 pub(crate) enum Message {
     Updates(Vec<Update>),
-    Unreadable(ResourceKey, String),
+    Unreadable(ResourceKey, Unreadable),
     /// The kind's first snapshot is complete.
     Synced(Kind),
     /// The kind has lost its source.
@@ -191,8 +191,9 @@ impl Follower {
         }
     }
 
-    async fn unreadable(&mut self, key: ResourceKey, reason: String) -> Result<(), Closed> {
-        let gone = self.known.unreadable(&key);
+    async fn unreadable(&mut self, key: ResourceKey, reason: Unreadable) -> Result<(), Closed> {
+        // What stands in for it takes its place without a moment between.
+        let gone = self.known.unreadable(&key).filter(|_| reason.stand_in.is_none());
         self.updates(gone.into_iter().collect()).await?;
         self.send(Message::Unreadable(key, reason)).await
     }

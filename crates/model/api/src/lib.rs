@@ -6,6 +6,8 @@
 //! - [`parse`] reads manifests of YAML or JSON: [`Document`]s, or a [`ManifestError`] that names file, document, line,
 //!   kind, name, field and what is allowed; [`to_yaml`] and [`list_to_yaml`] write them.
 //! - [`default_resource`] fills in what an object leaves out; [`validate`] says what is wrong with it then.
+//! - [`read_stored`] reads what a datastore holds; [`refusals`] says why a stored object is refused,
+//!   and [`stand_in`] what is in force of it then.
 //! - [`in_force`] says what of an object on [`Trial`] holds at a time.
 //! - [`validate_update`], [`validate_pool_among`], [`validate_tier_exists`] and [`validate_tier_deletion`] hold an
 //!   object against others.
@@ -31,12 +33,14 @@ mod node_status;
 mod object;
 mod path;
 mod policy;
+mod refused;
 mod resource;
 mod rule;
 mod scalar;
 mod stamp;
 mod suggest;
 mod trial;
+mod unreadable;
 mod validate;
 
 pub use bgp::{
@@ -91,6 +95,7 @@ pub use policy::{
     ProfileSpec, StagedAction, StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec,
     StagedNetworkPolicySpec, TierDefaultAction, TierSpec, TierStatus,
 };
+pub use refused::{StandIn, refusals, stand_in};
 pub use resource::{API_VERSION, Resource};
 pub use rule::{
     Action, EntityRule, HttpMatch, HttpPath, Icmp, Rule, RuleMetadata, ServiceAccountMatch, ServiceMatch,
@@ -102,6 +107,7 @@ pub use trial::{
     BadTrial, InForce, TRIAL_ALLOWANCE, TRIAL_KINDS, TRIAL_PREVIOUS, TRIAL_SINCE, TRIAL_UNTIL, Trial,
     begin_trial, end_trial, in_force,
 };
+pub use unreadable::{Unreadable, read_stored};
 pub use validate::{
     FieldError, policy_tier, validate, validate_pool_among, validate_spec, validate_tier_deletion,
     validate_tier_exists, validate_update,

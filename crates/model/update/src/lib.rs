@@ -10,7 +10,7 @@ mod trials;
 
 use std::sync::Arc;
 
-use caracal_api::{Resource, ResourceKey};
+use caracal_api::{Resource, ResourceKey, Unreadable};
 use serde::{Deserialize, Serialize};
 
 /// One object changed, or is gone.
@@ -51,13 +51,14 @@ pub enum Event {
     Slices(Vec<SliceUpdate>),
     /// The first complete snapshot has been delivered; comes once in the life of a feed.
     InSync(InSync),
-    /// What the datastore holds under the key cannot be read. The object counts as gone (an update said so, if it was
-    /// known); the next update of the key ends this, whether it sets the object or says that it is gone.
+    /// What the datastore holds under the key cannot be read. If something stands in for the object, that is what it is
+    /// now; else it counts as gone (an update said so, if it was known). The next update of the key ends this, whether it
+    /// sets the object or says that it is gone.
     Unreadable {
         /// The object.
         key: ResourceKey,
-        /// What is wrong with it.
-        reason: String,
+        /// What is wrong with it, and what stands in for it.
+        reason: Unreadable,
     },
     /// The feed lost its source and is trying again; what was delivered stays valid. For health and metrics.
     Disconnected(String),

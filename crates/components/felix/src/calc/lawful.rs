@@ -1,16 +1,30 @@
-//! What the schema of a kind forbids and nobody held an object to, because it was written past the API server.
+//! What the rules of a kind forbid and nobody held an object to, because it was written past the API server.
 //!
-//! The engines read such an object as far as it has a meaning (`caracal-policy` says how: what cannot be read denies), so
-//! nothing here changes what is enforced, but for the tiers that always exist. It is named, so that nobody relies on it.
+//! Such an object is refused: it is named, and what is in force is what stands in for it
+//! ([`stand_in`](caracal_api::stand_in)): it lets nothing through, and opens nothing that it may have kept closed. What an
+//! older version of it said does not count: after a restart nobody would know that.
 
-use caracal_api::{Kind, Resource, Step, default_resource, fixed_tier, validate};
+use std::{borrow::Cow, sync::Arc};
+
+use caracal_api::{Resource, StandIn, fixed_tier, refusals, stand_in};
 use caracal_config::{Severity, validate_spec};
 use caracal_update::Update;
 
 /// The mistakes that are told; there may be a million.
 const TOLD: usize = 5;
-/// Larger sets are left to the engine, which names what it cannot read: all else is that an entry is there twice.
-const MANY_NETS: usize = 100_000;
+
+/// What is in force of an object that is refused.
+pub(super) fn instead(update: &Update) -> Cow<'_, Update> {
+    let value = match update.value.as_deref().map(stand_in) {
+        None | Some(StandIn::Itself) => return Cow::Borrowed(update),
+        Some(StandIn::Other(other)) => Some(Arc::from(other)),
+        Some(StandIn::Nothing) => None,
+    };
+    Cow::Owned(Update {
+        key: update.key.clone(),
+        value,
+    })
+}
 
 /// A tier that always exists as it always is, where somebody wrote another order or end: `default` with a Pass at its end
 /// would open what nobody allowed.
@@ -30,50 +44,23 @@ pub(super) fn as_fixed(update: &Update) -> Option<Update> {
 
 /// What is wrong with an object that was read.
 pub(super) fn broken(resource: &Resource) -> Option<String> {
-    match resource {
-        // Written by programs, many, and checked by the engine.
-        Resource::WorkloadEndpoint(_) | Resource::Node(_) => return None,
-        Resource::NetworkSet(o) if o.spec.nets.len() > MANY_NETS => return None,
-        Resource::GlobalNetworkSet(o) if o.spec.nets.len() > MANY_NETS => return None,
-        // Kubernetes' own policies are held to Kubernetes' rules, not to Calico's limits.
-        Resource::NetworkPolicy(o) if o.metadata.name.starts_with("knp.") => return None,
-        Resource::GlobalNetworkPolicy(o) if o.metadata.name.starts_with("kcnp.") => return None,
-        _ => {}
-    }
-    // Nearly all are in order as they are; only the others are worth a copy to fill in defaults.
-    if mistakes(resource).is_empty() {
-        return None;
-    }
-    let mut whole = resource.clone();
-    default_resource(&mut whole);
-    let all = mistakes(&whole);
-    let told: Vec<String> = all.iter().take(TOLD).cloned().collect();
-    let more = match all.len().saturating_sub(TOLD) {
-        0 => String::new(),
-        n => format!("; and {n} more"),
-    };
-    (!told.is_empty()).then(|| told.join("; ") + &more)
-}
-
-/// The mistakes of a spec: names are older than the rules for them.
-fn mistakes(resource: &Resource) -> Vec<String> {
-    let spec = Step::Key("spec".to_owned());
-    let mut all: Vec<String> = validate(resource)
-        .into_iter()
-        .filter(|e| e.path.0.first() == Some(&spec))
-        .map(|e| e.to_string())
-        .collect();
-    if let (Kind::FelixConfiguration, Resource::FelixConfiguration(o)) = (resource.kind(), resource) {
+    let mut all: Vec<String> = refusals(resource).iter().map(ToString::to_string).collect();
+    if let Resource::FelixConfiguration(o) = resource {
         let problems = validate_spec(&o.spec.fields);
         let errors = problems.iter().filter(|p| p.severity == Severity::Error);
         all.extend(errors.map(ToString::to_string));
     }
-    all
+    let more = match all.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        n => format!("; and {n} more"),
+    };
+    all.truncate(TOLD);
+    (!all.is_empty()).then(|| all.join("; ") + &more)
 }
 
 #[cfg(test)]
 mod tests {
-    use caracal_api::TierDefaultAction;
+    use caracal_api::{Kind, TierDefaultAction};
     use serde_json::json;
 
     use super::*;

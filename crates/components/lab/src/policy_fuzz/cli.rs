@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::{
+    borrow::Cow,
     ffi::OsString,
     fs::File,
     io::{BufRead, BufReader, IsTerminal, Write},
@@ -177,7 +178,11 @@ impl Cli {
             let (_, difference) = check(&case, dataplane.as_mut())
                 .map_err(anyhow::Error::msg)
                 .with_context(place)?;
-            let reference = Reference::new(&case, None);
+            let meant = match dataplane.refuses() {
+                true => case.in_force(),
+                false => Cow::Borrowed(&case),
+            };
+            let reference = Reference::new(&meant, None);
             let allowed: Vec<bool> = case.trips.iter().map(|t| reference.allows(t)).collect();
             let difference = difference.map(|d| d.to_string());
             if difference.is_some() {

@@ -146,6 +146,10 @@ impl Dataplane for Kernel {
             .map_err(|e| format!("{e:#}"))
     }
 
+    fn refuses(&self) -> bool {
+        true
+    }
+
     fn show(&self) -> String {
         let list = || {
             std::process::Command::new("nft")
@@ -194,7 +198,8 @@ impl Node {
     fn measure(&mut self, case: &Case) -> anyhow::Result<Vec<bool>> {
         self.cases += 1;
         // What is expected says only how long to wait.
-        let reference = Reference::new(case, None);
+        let meant = case.in_force();
+        let reference = Reference::new(&meant, None);
         let mut test = Test {
             expected: case.trips.iter().map(|t| reference.allows(t)).collect(),
             arrived: vec![false; case.trips.len()],

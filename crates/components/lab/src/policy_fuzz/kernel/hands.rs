@@ -182,7 +182,7 @@ impl Hands {
         for (name, addresses) in &case.host.interfaces {
             compiler.set_interface(name, Some(addresses.clone()));
         }
-        compiler.apply_all(&desired(case).1);
+        compiler.apply_all(&desired(&case.in_force()).1);
         // A case is all there is.
         let report = nft.start(compiler.full_state(), &InSync::after_complete_snapshot())?;
         if let Some(problem) = report.problems.first() {

@@ -78,6 +78,7 @@ impl<'a> Stream<'a> {
     fn new(case: &'a Case, states: &[Case], number: u32) -> Self {
         let all: Vec<usize> = (0..case.trips.len()).collect();
         let together = rounds(&case.trips, &all).into_iter().next().unwrap_or_default();
+        let states: Vec<_> = states.iter().map(Case::in_force).collect();
         let references: Vec<Reference<'_>> = states.iter().map(|s| Reference::new(s, None)).collect();
         let always = |n: &usize| {
             let mut verdicts = references.iter().map(|r| r.allows(&case.trips[*n]));

@@ -160,13 +160,13 @@ pub(super) fn a_range_of_ports_has_both_its_ends_and_not_ports_exclude(w: &mut W
 }
 
 pub(super) fn a_rule_may_have_any_number_of_ports_and_nets(w: &mut World<'_>) {
-    let ports: Vec<u16> = (0..100).map(|n| 1000 + 2 * n).collect();
+    let ports: Vec<u16> = (0..50).map(|n| 1000 + 2 * n).collect();
     let nets: Vec<String> = (0..100).map(|n| format!("192.0.2.{n}/32")).collect();
     only(
         w,
         json!({"protocol": "TCP", "source": {"nets": nets}, "destination": {"ports": ports}}),
     );
-    assert!(w.reached("192.0.2.9", 1000) && w.reached("192.0.2.99", 1198));
+    assert!(w.reached("192.0.2.9", 1000) && w.reached("192.0.2.99", 1098));
     assert!(!w.reached("192.0.2.9", 1001) && !w.reached("192.0.2.100", 1000));
 }
 

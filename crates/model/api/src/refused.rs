@@ -1,0 +1,437 @@
+//! What stands in for an object that is refused, so that nothing which it might have denied is let through.
+//!
+//! An object may come to a datastore past everything that would have refused it. It is not believed then: what it would
+//! let through is not let through by it. But what it keeps closed must not open because of a slip. So
+//!
+//! - a policy lets nothing through by itself, and where one of its rules may have denied (or passed on to the next tier)
+//!   it denies everything in its place, in that direction, for those whom it selects, as far as that can be read;
+//! - a profile denies everything; the labels that it gives stay;
+//! - a tier ends in Deny, where it stands;
+//! - a pool is only known as addresses of pods: no tunnel, no translation, no new addresses;
+//! - a network set, and a host endpoint, are what can be read of them: both close as much as they open.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::{
+    Action, EncapMode, FieldError, GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec,
+    IpPoolSpec, Kind, NetworkPolicySpec, NetworkSetSpec, Object, ObjectMeta, PolicyType, ProfileSpec,
+    Resource, Rule, Spec, Step, TierDefaultAction, TierSpec, default_resource, validate,
+};
+
+/// What is in force of an object that breaks the rules of its kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StandIn {
+    /// The object, as far as it has a meaning.
+    Itself,
+    /// Something that opens nothing.
+    Other(Box<Resource>),
+    /// Nothing: it enforces nothing either way.
+    Nothing,
+}
+
+/// Larger sets are left to who reads them, and names what cannot be read: all else is that an entry is there twice.
+const MANY_NETS: usize = 100_000;
+
+/// Why a stored object is refused: what is wrong with its spec once what it leaves out is filled in. Names are older than
+/// the rules for them.
+#[must_use]
+pub fn refusals(resource: &Resource) -> Vec<FieldError> {
+    match resource {
+        // Written by programs, many, and checked by who reads them.
+        Resource::WorkloadEndpoint(_) | Resource::Node(_) => return Vec::new(),
+        Resource::NetworkSet(o) if o.spec.nets.len() > MANY_NETS => return Vec::new(),
+        Resource::GlobalNetworkSet(o) if o.spec.nets.len() > MANY_NETS => return Vec::new(),
+        // Kubernetes' own policies are held to Kubernetes' rules, not to Calico's limits.
+        Resource::NetworkPolicy(o) if o.metadata.name.starts_with("knp.") => return Vec::new(),
+        Resource::GlobalNetworkPolicy(o) if o.metadata.name.starts_with("kcnp.") => return Vec::new(),
+        _ => {}
+    }
+    // Nearly all are in order as they are; only the others are worth a copy to fill in defaults.
+    if mistakes(resource).is_empty() {
+        return Vec::new();
+    }
+    let mut whole = resource.clone();
+    default_resource(&mut whole);
+    mistakes(&whole)
+}
+
+fn mistakes(resource: &Resource) -> Vec<FieldError> {
+    let spec = Step::Key("spec".to_owned());
+    let mut all = validate(resource);
+    all.retain(|e| e.path.0.first() == Some(&spec));
+    all
+}
+
+/// A selector that selects nothing.
+const NOBODY: &str = "!all()";
+
+/// What stands in for an object that could be read and breaks the rules of its kind.
+#[must_use]
+pub fn stand_in(resource: &Resource) -> StandIn {
+    let other = match resource {
+        Resource::NetworkPolicy(o) => Object {
+            metadata: identity(&o.metadata),
+            spec: NetworkPolicySpec {
+                ingress: closed(&o.spec.ingress),
+                egress: closed(&o.spec.egress),
+                performance_hints: Vec::new(),
+                ..o.spec.clone()
+            },
+            status: None,
+        }
+        .into(),
+        Resource::GlobalNetworkPolicy(o) => Object {
+            metadata: identity(&o.metadata),
+            spec: GlobalNetworkPolicySpec {
+                ingress: closed(&o.spec.ingress),
+                egress: closed(&o.spec.egress),
+                performance_hints: Vec::new(),
+                ..o.spec.clone()
+            },
+            status: None,
+        }
+        .into(),
+        Resource::Profile(o) => Object {
+            metadata: identity(&o.metadata),
+            spec: closed_profile(o.spec.labels_to_apply.clone()),
+            status: None,
+        }
+        .into(),
+        Resource::IpPool(o) => Object {
+            metadata: identity(&o.metadata),
+            spec: closed_pool(&o.spec.cidr),
+            status: None,
+        }
+        .into(),
+        Resource::StagedNetworkPolicy(_)
+        | Resource::StagedGlobalNetworkPolicy(_)
+        | Resource::StagedKubernetesNetworkPolicy(_) => return StandIn::Nothing,
+        _ => return StandIn::Itself,
+    };
+    StandIn::Other(Box::new(other))
+}
+
+/// What stands in for an object whose JSON does not fit the types of its kind; nothing where nothing can.
+pub(crate) fn salvage(kind: Kind, value: &Value) -> Option<Resource> {
+    let spec = value.get("spec")?.as_object()?;
+    let metadata = ObjectMeta {
+        labels: words(value.pointer("/metadata/labels")),
+        ..ObjectMeta::default()
+    };
+    Some(match kind {
+        Kind::NetworkPolicy => object(
+            metadata,
+            NetworkPolicySpec {
+                tier: text(spec, "tier"),
+                order: order(spec),
+                ingress: closed_json(spec.get("ingress")),
+                egress: closed_json(spec.get("egress")),
+                selector: selector(spec, "selector"),
+                types: types(spec),
+                service_account_selector: selector(spec, "serviceAccountSelector"),
+                performance_hints: Vec::new(),
+            },
+        ),
+        Kind::GlobalNetworkPolicy => object(
+            metadata,
+            GlobalNetworkPolicySpec {
+                tier: text(spec, "tier"),
+                order: order(spec),
+                ingress: closed_json(spec.get("ingress")),
+                egress: closed_json(spec.get("egress")),
+                selector: selector(spec, "selector"),
+                types: types(spec),
+                do_not_track: spec.get("doNotTrack") == Some(&Value::Bool(true)),
+                pre_dnat: spec.get("preDNAT") == Some(&Value::Bool(true)),
+                // Who wrote something here meant forwarded traffic, too.
+                apply_on_forward: !matches!(
+                    spec.get("applyOnForward"),
+                    None | Some(Value::Null | Value::Bool(false))
+                ),
+                namespace_selector: selector(spec, "namespaceSelector"),
+                service_account_selector: selector(spec, "serviceAccountSelector"),
+                performance_hints: Vec::new(),
+            },
+        ),
+        Kind::Profile => object(metadata, closed_profile(words(spec.get("labelsToApply")))),
+        Kind::Tier => object(metadata, tier(spec)?),
+        Kind::NetworkSet => object(
+            metadata,
+            NetworkSetSpec {
+                nets: texts(spec, "nets"),
+            },
+        ),
+        Kind::GlobalNetworkSet => object(
+            metadata,
+            GlobalNetworkSetSpec {
+                nets: texts(spec, "nets"),
+            },
+        ),
+        Kind::HostEndpoint => object(
+            metadata,
+            HostEndpointSpec {
+                node: spec.get("node")?.as_str()?.to_owned(),
+                interface_name: text(spec, "interfaceName"),
+                expected_ips: texts(spec, "expectedIPs"),
+                profiles: texts(spec, "profiles"),
+                ..HostEndpointSpec::default()
+            },
+        ),
+        Kind::IpPool => object(metadata, closed_pool(spec.get("cidr")?.as_str()?)),
+        _ => return None,
+    })
+}
+
+fn object<S: Spec>(metadata: ObjectMeta, spec: S) -> Resource
+where
+    Resource: From<Object<S>>,
+{
+    Object {
+        metadata,
+        spec,
+        status: None,
+    }
+    .into()
+}
+
+/// Names and labels, and nothing that says something else of the object.
+fn identity(meta: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+        labels: meta.labels.clone(),
+        ..ObjectMeta::default()
+    }
+}
+
+fn deny_all() -> Vec<Rule> {
+    vec![Rule::new(Action::Deny)]
+}
+
+/// Rules that deny if these could, and let nothing through.
+fn closed(rules: &[Rule]) -> Vec<Rule> {
+    match rules
+        .iter()
+        .any(|r| matches!(r.action, Action::Deny | Action::Pass))
+    {
+        true => deny_all(),
+        false => Vec::new(),
+    }
+}
+
+fn closed_json(rules: Option<&Value>) -> Vec<Rule> {
+    let harmless = |rule: &Value| matches!(rule["action"].as_str(), Some("Allow" | "Log"));
+    match rules {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(rules)) if rules.iter().all(harmless) => Vec::new(),
+        Some(_) => deny_all(),
+    }
+}
+
+fn closed_profile(labels_to_apply: BTreeMap<String, String>) -> ProfileSpec {
+    ProfileSpec {
+        ingress: deny_all(),
+        egress: deny_all(),
+        labels_to_apply,
+    }
+}
+
+fn closed_pool(cidr: &str) -> IpPoolSpec {
+    IpPoolSpec {
+        cidr: cidr.to_owned(),
+        vxlan_mode: Some(EncapMode::Never),
+        ipip_mode: Some(EncapMode::Never),
+        disabled: true,
+        disable_bgp_export: true,
+        ..IpPoolSpec::default()
+    }
+}
+
+/// A tier whose place is known. Of one whose place is not nothing can stand in: its policies are those of a missing tier.
+fn tier(spec: &Map<String, Value>) -> Option<TierSpec> {
+    let order = match spec.get("order") {
+        None | Some(Value::Null) => None,
+        Some(order) => Some(order.as_f64()?),
+    };
+    Some(TierSpec {
+        order,
+        default_action: Some(TierDefaultAction::Deny),
+    })
+}
+
+/// A policy whose place cannot be read is the first of its tier: later ones would let through what it denies.
+fn order(spec: &Map<String, Value>) -> Option<f64> {
+    match spec.get("order") {
+        None | Some(Value::Null) => None,
+        Some(order) => Some(order.as_f64().unwrap_or(f64::MIN)),
+    }
+}
+
+/// The directions; both where that cannot be read.
+fn types(spec: &Map<String, Value>) -> Vec<PolicyType> {
+    let read = |t: &Value| match t.as_str() {
+        Some("Ingress") => Some(PolicyType::Ingress),
+        Some("Egress") => Some(PolicyType::Egress),
+        _ => None,
+    };
+    let all = spec.get("types").and_then(Value::as_array);
+    all.and_then(|all| all.iter().map(read).collect())
+        .unwrap_or_default()
+}
+
+/// Whom an unreadable selector is for nobody knows: it selects nothing.
+fn selector(spec: &Map<String, Value>, field: &str) -> String {
+    match spec.get(field) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(s)) => s.clone(),
+        Some(_) => NOBODY.to_owned(),
+    }
+}
+
+fn text(spec: &Map<String, Value>, field: &str) -> String {
+    let text = spec.get(field).and_then(Value::as_str);
+    text.unwrap_or_default().to_owned()
+}
+
+fn texts(spec: &Map<String, Value>, field: &str) -> Vec<String> {
+    let all = spec.get(field).and_then(Value::as_array).into_iter().flatten();
+    all.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn words(map: Option<&Value>) -> BTreeMap<String, String> {
+    let all = map.and_then(Value::as_object).into_iter().flatten();
+    all.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn global(resource: Resource) -> GlobalNetworkPolicySpec {
+        let object: Object<GlobalNetworkPolicySpec> = resource.try_into().unwrap();
+        object.spec
+    }
+
+    fn salvaged(kind: Kind, spec: Value) -> Option<Resource> {
+        salvage(
+            kind,
+            &json!({"metadata": {"name": "a", "labels": {"l": "v", "n": 5}}, "spec": spec}),
+        )
+    }
+
+    #[test]
+    fn a_policy_opens_nothing_and_denies_where_it_may_have() {
+        for (actions, ingress) in [
+            (&["Allow", "Log"][..], Vec::new()),
+            (&["Allow", "Deny"], deny_all()),
+            (&["Pass"], deny_all()),
+            (&[], Vec::new()),
+        ] {
+            let rules: Vec<Value> = actions.iter().map(|a| json!({"action": a})).collect();
+            let spec = json!({"selector": "has(a)", "tier": "t", "order": 3, "types": ["Ingress"],
+                "applyOnForward": true, "ingress": rules, "egress": [{"action": "Allow"}]});
+            let whole = Resource::from_value(
+                Kind::GlobalNetworkPolicy,
+                json!({"metadata": {"name": "a", "annotations": {"x": "y"}}, "spec": spec}),
+            )
+            .unwrap();
+            let StandIn::Other(other) = stand_in(&whole) else {
+                panic!("{actions:?}")
+            };
+            assert_eq!(other.key(), whole.key());
+            assert!(other.metadata().annotations.is_empty());
+            let got = global(*other);
+            let wanted = GlobalNetworkPolicySpec {
+                ingress,
+                egress: Vec::new(),
+                ..global(whole)
+            };
+            assert_eq!(got, wanted, "{actions:?}");
+        }
+    }
+
+    #[test]
+    fn what_enforces_nothing_is_nothing_and_what_closes_as_much_as_it_opens_stays() {
+        for (kind, wanted) in [
+            (Kind::StagedNetworkPolicy, StandIn::Nothing),
+            (Kind::StagedGlobalNetworkPolicy, StandIn::Nothing),
+            (Kind::StagedKubernetesNetworkPolicy, StandIn::Nothing),
+            (Kind::NetworkSet, StandIn::Itself),
+            (Kind::HostEndpoint, StandIn::Itself),
+            (Kind::Tier, StandIn::Itself),
+        ] {
+            let whole = Resource::from_value(kind, json!({"metadata": {"name": "a"}})).unwrap();
+            assert_eq!(stand_in(&whole), wanted, "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_policy_denies_where_it_may_have() {
+        let of = |spec| global(salvaged(Kind::GlobalNetworkPolicy, spec).unwrap());
+        assert_eq!(of(json!({"ingress": [{"action": "Drop"}]})).ingress, deny_all());
+        assert_eq!(of(json!({"ingress": [["Deny"]]})).ingress, deny_all());
+        assert_eq!(of(json!({"ingress": "all"})).ingress, deny_all());
+        assert_eq!(
+            of(json!({"ingress": [{"action": "Allow", "protocol": []}]})).ingress,
+            []
+        );
+        let odd = of(
+            json!({"selector": 5, "order": "first", "types": ["ingress"], "tier": "t", "applyOnForward": "yes", "preDNAT": 1}),
+        );
+        assert_eq!(
+            (odd.selector.as_str(), odd.order, odd.tier.as_str()),
+            (NOBODY, Some(f64::MIN), "t")
+        );
+        assert!(odd.types.is_empty() && odd.apply_on_forward && !odd.pre_dnat);
+        assert_eq!(salvaged(Kind::GlobalNetworkPolicy, json!([])), None);
+    }
+
+    #[test]
+    fn what_can_be_read_of_other_kinds_is() {
+        let Some(Resource::GlobalNetworkSet(set)) =
+            salvaged(Kind::GlobalNetworkSet, json!({"nets": ["10.0.0.0/8", 5]}))
+        else {
+            panic!()
+        };
+        assert_eq!(set.spec.nets, ["10.0.0.0/8"]);
+        assert_eq!(set.metadata.labels, BTreeMap::from([("l".into(), "v".into())]));
+        let Some(Resource::HostEndpoint(host)) = salvaged(
+            Kind::HostEndpoint,
+            json!({"node": "n", "interfaceName": "eth0", "ports": [{"port": 70000}]}),
+        ) else {
+            panic!()
+        };
+        assert_eq!(
+            (host.spec.interface_name.as_str(), host.spec.ports.len()),
+            ("eth0", 0)
+        );
+        let tier = |spec| match salvaged(Kind::Tier, spec) {
+            Some(Resource::Tier(t)) => Some((t.spec.order, t.spec.default_action)),
+            _ => None,
+        };
+        let deny = Some(TierDefaultAction::Deny);
+        assert_eq!(
+            tier(json!({"order": 5, "defaultAction": "Drop"})),
+            Some((Some(5.0), deny))
+        );
+        assert_eq!(tier(json!({"order": "first"})), None);
+        let Some(Resource::Profile(profile)) =
+            salvaged(Kind::Profile, json!({"labelsToApply": {"a": "b"}, "ingress": 5}))
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (profile.spec.labels_to_apply.len(), profile.spec.ingress),
+            (1, deny_all())
+        );
+        assert_eq!(salvaged(Kind::HostEndpoint, json!({"node": 5})), None);
+        assert_eq!(salvaged(Kind::BgpPeer, json!({})), None);
+    }
+}

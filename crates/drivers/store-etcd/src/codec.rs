@@ -23,6 +23,37 @@ fn bare(kind: Kind) -> bool {
     )
 }
 
+/// Version and name of the kinds that are stored as Kubernetes has them.
+fn kubernetes(kind: Kind) -> Option<(&'static str, &'static str)> {
+    match kind {
+        Kind::KubernetesService => Some(("v1", "Service")),
+        Kind::KubernetesEndpointSlice => Some(("discovery.k8s.io/v1", SLICE)),
+        _ => None,
+    }
+}
+
+/// The kind whose content has no `spec` around it.
+const SLICE: &str = "EndpointSlice";
+
+fn as_kubernetes((version, name): (&str, &str), mut value: Value) -> Value {
+    value["apiVersion"] = version.into();
+    value["kind"] = name.into();
+    if name == SLICE
+        && let Some(fields) = value.as_object_mut()
+        && let Some(Value::Object(spec)) = fields.shift_remove("spec")
+    {
+        fields.extend(spec);
+    }
+    value
+}
+
+/// A slice as it is stored, with a `spec` around its content.
+fn slice_of_stored(stored: &[u8]) -> Result<Value, serde_json::Error> {
+    let mut fields: Map<String, Value> = serde_json::from_slice(stored)?;
+    let metadata = fields.shift_remove("metadata").unwrap_or_else(|| json!({}));
+    Ok(json!({ "metadata": metadata, "spec": fields }))
+}
+
 /// The JSON that is stored for an object.
 pub(crate) fn to_stored(resource: &Resource) -> Value {
     let mut value = resource.to_value();
@@ -30,7 +61,10 @@ pub(crate) fn to_stored(resource: &Resource) -> Value {
         if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             meta.shift_remove("resourceVersion");
         }
-        return value;
+        return match kubernetes(resource.kind()) {
+            Some(names) => as_kubernetes(names, value),
+            None => value,
+        };
     }
     let spec = match value.get_mut("spec").map(Value::take) {
         Some(Value::Object(spec)) => spec,
@@ -100,6 +134,9 @@ pub(crate) fn from_stored(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, 
         };
         let spec = spec_of_stored(key, &kv.key, content)?;
         Resource::from_value(key.kind, json!({ "spec": spec })).map_err(|e| e.to_string())?
+    } else if key.kind == Kind::KubernetesEndpointSlice {
+        let value = slice_of_stored(&kv.value).map_err(|e| e.to_string())?;
+        Resource::from_value(key.kind, value).map_err(|e| e.to_string())?
     } else {
         read_stored(key.kind, &kv.value).map_err(|mut e| {
             if let Some(rest) = &mut e.stand_in {
@@ -108,6 +145,11 @@ pub(crate) fn from_stored(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, 
             e
         })?
     };
+    identify(&mut resource, key, kv);
+    Ok(resource)
+}
+
+fn identify(resource: &mut Resource, key: &ResourceKey, kv: &KeyValue) {
     let meta = resource.metadata_mut();
     // The key decides; the value may be a copy made by hand.
     if *meta.name != *key.name {
@@ -120,7 +162,6 @@ pub(crate) fn from_stored(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, 
         meta.uid = Some(derived_uid(key, &kv.create_revision.to_string()));
     }
     meta.resource_version = Some(kv.mod_revision.to_string());
-    Ok(resource)
 }
 
 fn spec_of_stored(
@@ -145,11 +186,6 @@ fn spec_of_stored(
             {
                 let affinity = format!("host:{host}");
                 content.insert("affinity".to_owned(), affinity.into());
-    identify(&mut resource, key, kv);
-    Ok(resource)
-}
-
-fn identify(resource: &mut Resource, key: &ResourceKey, kv: &KeyValue) {
             }
         }
         Kind::IpamHandle => {
@@ -258,6 +294,26 @@ mod tests {
         );
         let r = Object::new("default", IpamConfigurationSpec::default()).into();
         assert_eq!(to_stored(&r), json!({"auto_allocate_blocks": true}));
+    }
+
+    #[test]
+    fn services_are_stored_as_kubernetes_has_them() {
+        for (kind, stored) in [
+            (
+                Kind::KubernetesService,
+                r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"db","namespace":"shop"},"spec":{"clusterIP":"10.96.0.1","selector":{"app":"db"},"ports":[{"port":5432,"targetPort":"sql"}]}}"#,
+            ),
+            (
+                Kind::KubernetesEndpointSlice,
+                r#"{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"db","namespace":"shop","labels":{"kubernetes.io/service-name":"db"}},"addressType":"IPv4","endpoints":[{"addresses":["10.0.0.1"],"nodeName":"n1"}],"ports":[{"name":"sql","port":5432}]}"#,
+            ),
+        ] {
+            let key = ResourceKey::namespaced(kind, "shop", "db");
+            let mut r = from_stored(&key, &kv("", stored)).unwrap();
+            r.metadata_mut().uid = None;
+            assert_eq!(to_stored(&r), serde_json::from_str::<Value>(stored).unwrap());
+            assert!(from_stored(&key, &kv("", "[]")).is_err());
+        }
     }
 
     #[test]

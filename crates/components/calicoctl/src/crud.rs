@@ -63,8 +63,13 @@ impl Verb {
 
 /// Writes all objects of the input.
 pub(crate) async fn write(session: &mut Session, verb: Verb, input: &Input) -> Result<(), Failure> {
-    let loaded = manifests::load(&mut session.io, &input.filename, &input.how, Check::Whole)?;
+    let creates = matches!(verb, Verb::Create { .. });
+    let check = if creates { Check::Whole } else { Check::Changed };
+    let mut loaded = manifests::load(&mut session.io, &input.filename, &input.how, check)?;
     let store = session.store()?;
+    if !creates {
+        manifests::against_stored(store.as_ref(), &mut loaded).await?;
+    }
     all(
         session,
         store.as_ref(),

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use caracal_api::{ManifestObject, Origin, Resource, parse};
+use caracal_api::{Kind, ManifestObject, Origin, Resource, parse};
 use caracal_manifests::{Depth, InputError};
-use caracal_store::{Checked, check_key};
+use caracal_store::{Checked, Store, check_key};
 
 use crate::{Io, cli::HowToRead, failure::Failure, target};
 
@@ -25,6 +25,8 @@ pub(crate) enum Check {
     Name,
     /// All of it, with defaults filled in: it is to be written.
     Whole,
+    /// As `Whole`, but what the fields of a FelixConfiguration must be depends on what is stored: [`against_stored`].
+    Changed,
 }
 
 /// Reads all objects of files, directories and stdin.
@@ -67,6 +69,32 @@ pub(crate) fn load(
     Err(Failure::Input(listed(&errors)))
 }
 
+/// Checks what [`Check::Changed`] left out, before anything is written. A field that nobody knows is a mistake, unless the
+/// stored object has it: then a newer version wrote it, and `get` showed it.
+///
+/// # Errors
+/// With everything that is wrong with any of them.
+pub(crate) async fn against_stored(store: &dyn Store, loaded: &mut [Loaded]) -> Result<(), Failure> {
+    let mut errors = Vec::new();
+    let configurations = |l: &&mut Loaded| l.resource.kind() == Kind::FelixConfiguration;
+    for l in loaded.iter_mut().filter(configurations) {
+        let Err(alone) = Checked::check_alone(&mut l.resource) else {
+            continue;
+        };
+        let outcome = match store.get(&l.resource.key()).await {
+            Ok(stored) => Checked::check_change(&mut l.resource, Some(&stored)),
+            Err(_) => Err(alone),
+        };
+        if let Err(e) = outcome {
+            errors.push(format!("{}: {e}", l.origin));
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Input(listed(&errors)))
+}
+
 /// Many errors as one text.
 pub(crate) fn listed(errors: &[String]) -> String {
     let mut text = errors
@@ -94,14 +122,16 @@ fn settle(object: ManifestObject, namespace: Option<&str>, check: Check) -> Resu
     };
     target::settle_namespace(&mut resource, namespace)?;
     check_key(&resource.key()).map_err(|e| e.to_string())?;
-    if check == Check::Whole {
+    if check != Check::Name {
         if !resource.kind().public() {
             return Err(format!(
                 "{}: this kind belongs to IPAM and is not written by hand",
                 resource.key()
             ));
         }
-        Checked::check_alone(&mut resource).map_err(|e| e.to_string())?;
+        if check == Check::Whole || resource.kind() != Kind::FelixConfiguration {
+            Checked::check_alone(&mut resource).map_err(|e| e.to_string())?;
+        }
     }
     Ok(resource)
 }

@@ -49,7 +49,10 @@ impl Checked {
 
     /// As [`Checked::check_alone`]. A field that this version does not know, or knows as wrong, may stay as it is stored:
     /// a newer one wrote it.
-    fn check_change(resource: &mut Resource, stored: Option<&Resource>) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] with every field that is wrong and was not so before.
+    pub fn check_change(resource: &mut Resource, stored: Option<&Resource>) -> Result<(), StoreError> {
         caracal_api::default_resource(resource);
         let mut reasons: Vec<String> = caracal_api::validate(resource)
             .iter()

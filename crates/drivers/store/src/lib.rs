@@ -9,8 +9,8 @@
 //!
 //! [`Reports`] are no objects: nodes write them under a lease, so that they go with the node.
 //!
-//! Beside the contract: [`Checked`] refuses what breaks a rule before it is written; [`apply`], [`ensure`] and [`modify`]
-//! are the usual ways to write; the functions on metadata are what every backend does alike.
+//! Beside the contract: [`Checked`] refuses what breaks a rule before it is written; [`apply`], [`ensure`], [`modify`]
+//! and [`retire`] are the usual ways to write; the functions on metadata are what every backend does alike.
 //!
 //! **Invariant:** an `Ok` of a write means that the write is durable in the backend and later reads see it.
 
@@ -20,6 +20,7 @@ mod checked;
 mod error;
 mod meta;
 mod reports;
+mod retire;
 mod traits;
 
 pub use apply::{Applied, apply, ensure, modify};
@@ -31,4 +32,5 @@ pub use meta::{
     stamp, unreadable,
 };
 pub use reports::{Lease, ReportKey, Reports, Subject};
+pub use retire::{Retired, retire};
 pub use traits::{ListOptions, Page, Preconditions, Store, WatchEvent, WatchFrom, WatchStream, only_part};

@@ -22,12 +22,22 @@ pub struct Grouped {
 impl Grouped {
     /// The handle for those who ask, and the task that serves them; it ends when the last handle is gone.
     pub fn new(ipam: Ipam, options: AssignOptions) -> (Self, impl Future<Output = ()> + Send) {
+        Self::telling(ipam, options, |_| {})
+    }
+
+    /// The same, and `tell` hears how many are served by each round.
+    pub fn telling(
+        ipam: Ipam,
+        options: AssignOptions,
+        tell: impl Fn(usize) + Send,
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, mut receiver) = mpsc::channel(4 * GROUP);
         let serve = async move {
             let mut waiting: Vec<(Assign, oneshot::Sender<Answer>)> = Vec::new();
             while receiver.recv_many(&mut waiting, GROUP).await > 0 {
                 // Nobody waits any more for one whose plugin was killed: it gets nothing.
                 waiting.retain(|(_, answer)| !answer.is_closed());
+                tell(waiting.len());
                 let (wants, answers): (Vec<Assign>, Vec<_>) = waiting.drain(..).unzip();
                 let results = ipam.assign_group(&wants, &options).await;
                 for ((want, answer), result) in wants.iter().zip(answers).zip(results) {

@@ -21,6 +21,7 @@ mod load;
 mod observe;
 mod owner;
 mod release;
+mod release_group;
 mod repair;
 
 pub use assign::{Assign, AssignOptions};

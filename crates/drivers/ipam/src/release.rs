@@ -42,7 +42,7 @@ impl Ipam {
         Ok(found)
     }
 
-    async fn blocks_of(&self, handle: &str) -> Result<Vec<Cidr>, IpamError> {
+    pub(crate) async fn blocks_of(&self, handle: &str) -> Result<Vec<Cidr>, IpamError> {
         let stored: Option<Object<IpamHandleSpec>> = get(self.store(), handle)
             .await
             .map_err(doing("reading the IPAM handle"))?;

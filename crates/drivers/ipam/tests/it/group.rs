@@ -108,3 +108,32 @@ fn who_has_gone_gets_nothing() {
         assert_eq!(names, ["net.stays"]);
     });
 }
+
+#[test]
+fn a_burst_of_releases_writes_each_block_once() {
+    run(async {
+        let w = World::new(false);
+        w.pool("p", "10.0.0.0/16", 26).await;
+        let group: Vec<_> = (0..100)
+            .map(|i| want("n1", &format!("c{i}"), Family::V4, w.now()))
+            .collect();
+        let sound = w.sound();
+        for answer in sound.assign_group(&group, &AssignOptions::default()).await {
+            answer.unwrap();
+        }
+        // One that holds nothing is no error, and those not named keep theirs.
+        let mut handles: Vec<String> = group[..90].iter().map(|g| g.owner.handle.clone()).collect();
+        handles.push("net.nobody".into());
+        let before = w.memory.calls(Op::Update);
+        let done = sound.release_handles(&handles).await;
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        assert_eq!(done.len(), 91);
+        let writes = w.memory.calls(Op::Update) - before;
+        assert!(writes <= 2, "{writes} updates for two blocks");
+        for (i, g) in group.iter().enumerate() {
+            let held = sound.addresses_of(&g.owner.handle).await.unwrap().len();
+            assert_eq!(held, usize::from(i >= 90), "{}", g.owner.handle);
+        }
+        assert!(w.check().await.problems.is_empty());
+    });
+}

@@ -2,6 +2,7 @@
 //! started: [`Rtnl`] for requests, [`Monitor`] for events, [`Vxlan`] for a whole VXLAN device with its peers.
 //!
 //! - An operation is idempotent: what is there already as asked is success; deleting what is not there tells so.
+//! - [`Departure`] deletes many links at once and tells when they are gone, which is long before the kernel answers.
 //! - An error names the object and what was being done to it.
 //! - **Invariant**: requests go to the network namespace in which the socket was opened, whatever thread uses it later.
 //! - **Invariant**: a veth is never created up; the kernel refuses half of such pairs (`ENOTCONN`).
@@ -9,6 +10,7 @@
 mod address;
 mod claims;
 mod decode;
+mod departure;
 mod error;
 mod links;
 mod model;
@@ -22,6 +24,7 @@ mod vxlan_device;
 
 pub use address::AddressSpec;
 pub use caracal_netlink::Refusal;
+pub use departure::Departure;
 pub use error::LinkError;
 pub use links::{LinkChange, LinkRef, VethSpec, check_name};
 pub use model::{Address, AddressScope, FdbEntry, Link, Neighbour, OperState, VxlanAttributes};

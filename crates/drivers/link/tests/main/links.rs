@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use caracal_link::{AddressSpec, LinkChange, LinkError, Rtnl, VethSpec};
+use caracal_link::{AddressSpec, Departure, LinkChange, LinkError, Rtnl, VethSpec};
 use caracal_net::{Family, MacAddr};
 use caracal_testkit::{NetNs, eventually, netns};
 
@@ -241,4 +241,60 @@ fn netns_five_hundred_pairs() {
     let links = node.rtnl.links().unwrap();
     println!("{} links listed: {:?}", links.len(), begin.elapsed());
     assert_eq!(links.len(), 1001);
+}
+
+#[test]
+fn netns_many_links_go_in_one_request() {
+    netns!();
+    let mut node = Node::new("node");
+    let mut make = |number: u32| {
+        let (name, peer) = (format!("cali{number}"), format!("peer{number}"));
+        node.rtnl
+            .create_veth(&VethSpec {
+                name: &name,
+                peer_name: &peer,
+                ..VethSpec::default()
+            })
+            .unwrap();
+        node.rtnl.set_link(name.as_str(), &LinkChange::up()).unwrap();
+        node.rtnl.require_link(name.as_str()).unwrap().index
+    };
+    let doomed: Vec<u32> = (0..20).map(&mut make).collect();
+    let stays = make(99);
+    // One of them goes before: that is no error, and nobody waits for its event.
+    node.rtnl.delete_link(doomed[7]).unwrap();
+    let wait = |links: &[u32]| {
+        let links = links.to_vec();
+        let limit = Duration::from_secs(30);
+        node.netns
+            .run(move || Departure::begin(&links).and_then(|d| d.wait(limit)))
+            .unwrap()
+            .unwrap()
+    };
+    assert!(wait(&doomed).is_empty());
+    let names: Vec<String> = node.rtnl.links().unwrap().into_iter().map(|l| l.name).collect();
+    let ours = |n: &&String| n.starts_with("cali") || n.starts_with("peer");
+    let mut left: Vec<&String> = names.iter().filter(ours).collect();
+    left.sort();
+    assert_eq!(left, ["cali99", "peer99"], "both ends of all but one are gone");
+    assert!(wait(&[stays]).is_empty());
+    assert!(wait(&[stays]).is_empty(), "gone already");
+    assert!(wait(&doomed).is_empty(), "all gone already");
+}
+
+#[test]
+fn netns_a_link_that_cannot_be_deleted_is_told() {
+    netns!();
+    let node = Node::new("node");
+    let lo = Rtnl::open_in(&node.netns)
+        .unwrap()
+        .require_link("lo")
+        .unwrap()
+        .index;
+    let refused = node.netns.run(move || {
+        Departure::begin(&[lo])
+            .and_then(|d| d.wait(Duration::from_secs(30)))
+            .map_err(|e| e.errno())
+    });
+    assert_eq!(refused.unwrap(), Err(Some(libc::EOPNOTSUPP)));
 }

@@ -1,4 +1,5 @@
-//! The node-local agent API: versioned protobuf on a unix socket, root only, read-only but for allocation.
+//! The node-local agent API: versioned protobuf on a unix socket, root only, read-only but for what CNI plugins
+//! ask for: addresses, and the end of a container.
 //!
 //! `why`, `top`, `watch`, `doctor` and the CNI plugin use it. The source is `proto/agent.proto`;
 //! `src/generated/` is committed and rewritten by `xtask/protogen`.

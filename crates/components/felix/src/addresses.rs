@@ -4,7 +4,12 @@
 //! **Invariant:** nobody depends on it. A plugin that gets no answer asks the datastore itself, with the same plan and
 //! under the same handle.
 
-use std::{collections::BTreeMap, sync::Arc, sync::OnceLock, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use caracal_agent_api::v1::{
     AssignReply, AssignRequest,
@@ -17,6 +22,7 @@ use caracal_ipam_plan::Owner;
 use caracal_net::Family;
 use caracal_runtime::{Shutdown, Supervisor};
 use caracal_store::Store;
+use metrics::{counter, histogram};
 use tonic::{Request, Response, Status as Code};
 
 /// How often blocks that are not needed are looked for.
@@ -48,7 +54,9 @@ pub(crate) fn start(
     shutdown: &Shutdown,
 ) -> AddressesServer<Service> {
     let ipam = Ipam::new(store.clone());
-    let (grouped, serve) = Grouped::new(ipam.clone(), AssignOptions::default());
+    let (grouped, serve) = Grouped::telling(ipam.clone(), AssignOptions::default(), |at_once| {
+        histogram!("caracal_cni_assigns_at_once").record(at_once as f64);
+    });
     let stop = shutdown.clone();
     tasks.spawn("addresses", async move {
         tokio::select! {
@@ -126,8 +134,13 @@ impl Addresses for Service {
             usage: IpPoolAllowedUse::Workload,
             namespace_labels: r.namespace_labels.into_iter().collect(),
         };
+        let begun = Instant::now();
         let got = self.grouped.assign(want).await;
-        let got = got.map_err(|e| Code::unavailable(e.to_string()))?;
+        histogram!("caracal_cni_assign_seconds").record(begun.elapsed());
+        let got = got.map_err(|e| {
+            counter!("caracal_cni_assign_errors").increment(1);
+            Code::unavailable(e.to_string())
+        })?;
         let first = got.first().ok_or_else(|| Code::unavailable("no address came"))?;
         Ok(Response::new(AssignReply {
             address: first.to_string(),

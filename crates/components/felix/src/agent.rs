@@ -1,6 +1,11 @@
 //! The agent API on its unix socket.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use caracal_agent_api::{
@@ -13,6 +18,7 @@ use caracal_agent_api::{
         addresses_server::AddressesServer,
         agent_server::{Agent, AgentServer},
         dump_request::Table,
+        pods_server::PodsServer,
     },
 };
 use caracal_ids::{NodeName, WorkloadId};
@@ -104,10 +110,15 @@ impl Agent for Service {
         let r = request.into_inner();
         let id = WorkloadId::new(&r.namespace, &r.name);
         let wait = Duration::from_millis(r.timeout_ms.into()).min(MAX_WAIT);
+        let begun = Instant::now();
         let outcome = tokio::select! {
             outcome = self.status.await_endpoint(&id, &r.container_id, wait) => outcome,
             () = self.shutdown.wait() => return Err(Code::unavailable("the agent is ending")),
         };
+        metrics::histogram!("caracal_cni_await_seconds").record(begun.elapsed());
+        if outcome.is_err() {
+            metrics::counter!("caracal_cni_await_timeouts").increment(1);
+        }
         Ok(Response::new(AwaitEndpointReply {
             in_force: outcome.is_ok(),
             reason: outcome.err().unwrap_or_default(),
@@ -254,7 +265,10 @@ pub(crate) async fn serve(
     status: Arc<Status>,
     orders: Orders,
     counters: Counters,
-    addresses: AddressesServer<crate::addresses::Service>,
+    (addresses, pods): (
+        AddressesServer<crate::addresses::Service>,
+        PodsServer<crate::pods::Service>,
+    ),
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let path = Path::new(&socket);
@@ -282,6 +296,7 @@ pub(crate) async fn serve(
     tonic::transport::Server::builder()
         .add_service(AgentServer::new(service))
         .add_service(addresses)
+        .add_service(pods)
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
             async move { shutdown.wait().await },

@@ -9,6 +9,7 @@ mod bandwidth;
 mod cleanup;
 mod conntrack;
 mod convert;
+mod departed;
 mod files;
 mod interfaces;
 mod leftovers;

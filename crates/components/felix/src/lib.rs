@@ -18,6 +18,7 @@ mod dataplane;
 mod denied;
 mod keepsake;
 mod metrics;
+mod pods;
 mod reporting;
 mod settings;
 mod start;

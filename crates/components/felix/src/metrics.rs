@@ -56,6 +56,14 @@ const COUNTERS: &[(&str, &str)] = &[
         "caracal_conntrack_flushed",
         "Connections forgotten because their address left this node",
     ),
+    (
+        "caracal_cni_await_timeouts",
+        "ADDs of the CNI plugin whose policy was not in force in time",
+    ),
+    (
+        "caracal_cni_assign_errors",
+        "Addresses that the CNI plugin asked for and the agent could not assign",
+    ),
 ];
 
 const GAUGES: &[(&str, &str)] = &[
@@ -126,6 +134,30 @@ const SUMMARIES: &[(&str, &str)] = &[
     (
         "felix_int_dataplane_addr_msg_batch_size",
         "Changes of addresses that came at once",
+    ),
+    (
+        "caracal_cni_await_seconds",
+        "Time that an ADD of the CNI plugin waited for its policy",
+    ),
+    (
+        "caracal_cni_assign_seconds",
+        "Time that the CNI plugin waited for an address",
+    ),
+    (
+        "caracal_cni_assigns_at_once",
+        "Addresses assigned together, for plugins that waited at the same moment",
+    ),
+    (
+        "caracal_cni_detach_seconds",
+        "Time from the wish of a DEL of the CNI plugin to the answer",
+    ),
+    (
+        "caracal_cni_links_at_once",
+        "Links of ended containers deleted in one request to the kernel",
+    ),
+    (
+        "caracal_cni_releases_at_once",
+        "Containers whose addresses were given back together",
     ),
 ];
 

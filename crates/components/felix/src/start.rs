@@ -27,7 +27,7 @@ use crate::{
     counters::Counters,
     dataplane,
     keepsake::{self, Keepsake},
-    reporting,
+    pods, reporting,
     settings::Settings,
     status::Status,
 };
@@ -179,7 +179,10 @@ fn wire(
         let reports = reporting::run(node.to_string(), reporting, store.clone(), status, stop);
         tasks.spawn("reports", reports);
     }
-    let addresses = addresses::start(tasks, &store, &node, shutdown);
+    let for_plugins = (
+        addresses::start(tasks, &store, &node, shutdown),
+        pods::start(tasks, &store, &node, shutdown),
+    );
     let keepsake = Keepsake::new(store.clone(), node.clone());
     let (syncer, events) = Syncer::new(store, Stream::Felix.sources(None));
     let stop = shutdown.clone();
@@ -207,7 +210,7 @@ fn wire(
             status,
             orders,
             counters,
-            addresses,
+            for_plugins,
             stop,
         )
         .await

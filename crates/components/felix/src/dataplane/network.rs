@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
+    time::Instant,
 };
 
 use caracal_api::EncapMode;
@@ -17,6 +18,8 @@ use caracal_route::{
     cluster_route, workload_routes,
 };
 use caracal_update::InSync;
+
+use super::departed::Departed;
 
 /// Metrics of our routes: the kernel's defaults, so that the plugin's and the agent's routes are the same ones.
 const METRIC: PerFamily<u32> = PerFamily { v4: 0, v6: 1024 };
@@ -63,7 +66,7 @@ pub(crate) struct Network {
     /// Destinations of which that changed.
     reconsider: BTreeSet<Cidr>,
     /// Addresses that an endpoint of this node had and has no more: their connections are to be forgotten.
-    departed: BTreeSet<IpAddr>,
+    pub(crate) departed: Departed,
 }
 
 impl Network {
@@ -102,7 +105,7 @@ impl Network {
             devices_stale: true,
             failed: BTreeMap::new(),
             reconsider: BTreeSet::new(),
-            departed: BTreeSet::new(),
+            departed: Departed::default(),
         };
         network.configure(config);
         network
@@ -184,7 +187,13 @@ impl Network {
         if let Some(old) = &old {
             let same = new.as_ref().filter(|n| n.container_id == old.container_id);
             let kept: Vec<IpAddr> = same.map(|w| addresses(w).collect()).unwrap_or_default();
-            self.departed.extend(addresses(old).filter(|a| !kept.contains(a)));
+            for left in addresses(old).filter(|a| !kept.contains(a)) {
+                let taken = self.claimant(Cidr::host(left)).is_some();
+                self.departed.add(left, taken, Instant::now());
+            }
+        }
+        for address in new.iter().flat_map(|w| addresses(w)) {
+            self.departed.taken(address, Instant::now());
         }
         let routes = |w: Option<Arc<WorkloadEndpoint>>| -> BTreeMap<_, _> {
             w.map(|w| self.device_routes(&w).collect()).unwrap_or_default()
@@ -221,12 +230,9 @@ impl Network {
 
     /// Notes addresses that left while no agent was there.
     pub(crate) fn depart(&mut self, addresses: BTreeSet<IpAddr>) {
-        self.departed.extend(addresses);
-    }
-
-    /// The addresses that left since the last call.
-    pub(crate) fn take_departed(&mut self) -> BTreeSet<IpAddr> {
-        std::mem::take(&mut self.departed)
+        for address in addresses {
+            self.departed.add(address, true, Instant::now());
+        }
     }
 
     /// Whether an address is a workload's of this node by its block, but of no workload that there is.

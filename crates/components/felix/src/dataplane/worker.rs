@@ -248,6 +248,7 @@ impl Worker {
             self.next_audit,
             self.next_route_audit,
             self.nft.next_work(),
+            self.network.departed.due(),
         ];
         due.into_iter()
             .flatten()
@@ -264,6 +265,7 @@ impl Worker {
 
     fn on_time(&mut self) {
         self.health.alive();
+        self.forget_connections();
         let now = Instant::now();
         if self.next_audit.is_some_and(|t| t <= now) {
             self.next_audit = self.config.nft_refresh_interval.map(|i| now + i);

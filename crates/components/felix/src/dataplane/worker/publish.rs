@@ -121,7 +121,7 @@ impl Worker {
 
     /// What a pod was allowed must not be inherited by the next one with its address.
     pub(super) fn forget_connections(&mut self) {
-        let departed = self.network.take_departed();
+        let departed = self.network.departed.take(Instant::now());
         match conntrack::forget(&departed) {
             Ok(0) => {}
             Ok(n) => metrics::counter!("caracal_conntrack_flushed").increment(n as u64),

@@ -201,7 +201,7 @@ impl Run<'_> {
                 write_endpoint(self.call.store.as_ref(), endpoint).await?;
             }
             Step::AwaitPolicy(wait) => {
-                self.in_force = policy::await_policy(self.call.env, &self.call.id, *wait).await?;
+                self.in_force = policy::await_policy(&self.call.agent, &self.call.id, *wait).await?;
             }
             // The agent has made the routes then, and may be told to make them otherwise.
             Step::HostRoutes { .. } if self.in_force => {}

@@ -10,7 +10,7 @@ use caracal_net::{Family, IfAddr, PerFamily};
 use caracal_store::{Store, StoreError};
 
 use crate::{
-    agent, annotations::Annotations, call::Call, env::Env, error::CniError, identity::Identity, lock,
+    agent::Agent, annotations::Annotations, call::Call, env::Env, error::CniError, identity::Identity, lock,
     netconf::NetConf, plan::AddressSource,
 };
 
@@ -21,8 +21,9 @@ pub(crate) const CALICO_IPAM: &str = "calico-ipam";
 #[derive(Debug)]
 pub(crate) struct Assigner {
     ipam: Ipam,
-    /// The agent's socket, and the datastore as it must see it.
-    agent: (String, String),
+    agent: Arc<Agent>,
+    /// The datastore as the agent must see it.
+    datastore: String,
     lock_file: String,
     base: Assign,
     pools: PerFamily<Vec<String>>,
@@ -53,7 +54,8 @@ impl Assigner {
         };
         Ok(Self {
             ipam: Ipam::new(Arc::clone(&call.store)),
-            agent: (agent::socket(call.env), call.store.describe()),
+            agent: Arc::clone(&call.agent),
+            datastore: call.store.describe(),
             lock_file: conf.ipam_lock_file.clone(),
             base,
             pools,
@@ -70,8 +72,7 @@ impl Assigner {
 
     /// Asks the agent, which serves all who wait at this moment together; where there is none, the datastore.
     pub(crate) async fn assign(&self, family: Family) -> Result<Vec<IfAddr>, CniError> {
-        let (socket, datastore) = &self.agent;
-        if let Some(got) = agent::assign(socket, datastore, &self.want(family)).await {
+        if let Some(got) = self.agent.assign(&self.datastore, &self.want(family)).await {
             return Ok(vec![got]);
         }
         let _lock = lock::take(&self.lock_file).await;
@@ -128,13 +129,13 @@ pub(crate) async fn release(ipam: &Ipam, handle: &str) -> Result<(), CniError> {
 /// What the interface may hold: by its own handle, and by the one of very old versions.
 pub(crate) async fn release_all(store: &Arc<dyn Store>, id: &Identity) -> Result<(), CniError> {
     let ipam = Ipam::new(Arc::clone(store));
-    let handle = id.handle();
     let old = async {
         match id.old_handle() {
             Some(old) => release(&ipam, &old).await,
             None => Ok(()),
         }
     };
+    let handle = id.handle();
     let (new, old) = tokio::join!(release(&ipam, &handle), old);
     new.and(old)
 }

@@ -12,6 +12,7 @@ use caracal_store::{Store, StoreError};
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    agent::Agent,
     datastore, endpoint,
     env::{Env, Needs},
     error::{CniError, Code},
@@ -74,6 +75,7 @@ pub(crate) struct Call<'a> {
     pub(crate) conf: &'a NetConf,
     pub(crate) version: Version,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) agent: Arc<Agent>,
     pub(crate) id: Identity,
 }
 
@@ -104,6 +106,7 @@ impl<'a> Call<'a> {
             conf,
             version,
             store,
+            agent: Arc::new(Agent::new(env)),
             id,
         })
     }

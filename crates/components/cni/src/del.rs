@@ -1,9 +1,11 @@
 //! DEL: takes away what belongs to this container, and nothing of another one.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use caracal_api::{Object, WorkloadEndpointSpec};
-use caracal_store::{Preconditions, StoreError};
+use caracal_agent_api::v1::DetachRequest;
+use caracal_api::{Object, Resource, WorkloadEndpointSpec};
+use caracal_store::{Retired, StoreError, retire};
+use caracal_sys::NetNs;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
@@ -21,58 +23,128 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long it tries when it cannot leave anything to a later call.
 const LAST_RESORT: Duration = Duration::from_secs(15);
 
-/// How the endpoint of the container's name was found.
+/// What DEL still has to do itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    /// It was this container's and is deleted now.
-    Deleted,
-    /// There was none.
-    Absent,
-    /// It belongs to another container.
-    Others,
+struct Left {
+    link: bool,
+    endpoint: bool,
+    addresses: bool,
 }
 
-/// How many times a delete is tried against other writers.
-const TRIES: usize = 10;
+impl Left {
+    const ALL: Self = Self {
+        link: true,
+        endpoint: true,
+        addresses: true,
+    };
+}
 
 /// Detaches the container. What is gone already is no error.
-///
-/// First the link is switched off: that needs no datastore, and no packet flows any more whatever comes. The kernel
-/// takes long to delete it, so the datastore is told meanwhile.
 pub(crate) async fn del(call: &Call<'_>) -> Result<(), CniError> {
-    let link = switch_off(call)?;
-    let unclear = link.owner == Own::Unclear;
-    let deletion = link.deletion();
-    // Whatever fails, the rest is done; the runtime calls again for what failed.
-    let other = match call.delegate() {
-        Some(plugin) => delegate::run(call, plugin, "DEL").await.map(drop),
-        None => Ok(()),
-    };
-    let stored = in_time(call, Plugin::Calico, unclear).await;
-    deletion.await.and(stored).and(other)
+    all(call, call.delegate()).await
 }
 
 /// What GC does to one that no longer lives. The other IPAM plugin has its own GC.
 pub(crate) async fn detach(call: &Call<'_>, plugin: Plugin) -> Result<(), CniError> {
-    if plugin == Plugin::Ipam {
-        return release(call).await;
+    match plugin {
+        Plugin::Ipam => release(call).await,
+        Plugin::Calico => all(call, None).await,
     }
-    let link = switch_off(call)?;
+}
+
+/// The agent does it together with those of others that end at this moment; what it leaves is done here.
+///
+/// Here the link is switched off first: that needs no datastore, and no packet flows any more whatever comes. The kernel
+/// takes long to answer its deletion, so the datastore is told meanwhile.
+async fn all(call: &Call<'_>, delegate: Option<&str>) -> Result<(), CniError> {
+    let begun = Instant::now();
+    let link = Link::find(call)?;
     let unclear = link.owner == Own::Unclear;
-    let deletion = link.deletion();
-    let stored = in_time(call, plugin, unclear).await;
-    deletion.await.and(stored)
+    // Whose the link is tells the endpoint then, in an order that the agent does not know.
+    let left = match unclear {
+        true => Left::ALL,
+        false => ask_agent(call, Plugin::Calico, Some(&link)).await?,
+    };
+    let deletion = match left.link {
+        true => Some(link.switch_off()?.deletion()),
+        false => None,
+    };
+    // Whatever fails, the rest is done; the runtime calls again for what failed.
+    let other = match delegate {
+        Some(plugin) => delegate::run(call, plugin, "DEL").await.map(drop),
+        None => Ok(()),
+    };
+    let stored = in_time(call, Plugin::Calico, unclear, left, begun).await;
+    let deleted = match deletion {
+        Some(deletion) => deletion.await,
+        None => Ok(()),
+    };
+    deleted.and(stored).and(other)
+}
+
+/// Lets the agent do it; returns what it did not.
+async fn ask_agent(call: &Call<'_>, plugin: Plugin, link: Option<&Link>) -> Result<Left, CniError> {
+    let mut request = DetachRequest {
+        datastore: call.store.describe(),
+        node: call.id.node.to_string(),
+        container_id: call.id.container_id.clone(),
+        ..DetachRequest::default()
+    };
+    if plugin == Plugin::Calico {
+        let key = call.id.endpoint_key();
+        request.namespace = key.namespace.to_string();
+        request.name = key.name.to_string();
+    }
+    if call.delegate().is_none() {
+        request.handles.push(call.id.handle());
+        request.handles.extend(call.id.old_handle());
+    }
+    let own = link.filter(|l| l.owner == Own::Yes);
+    if let Some(link) = own {
+        let here = NetNs::current().map_err(|e| CniError::system("the host's network namespace", &e))?;
+        request.netns_device = here.id().device;
+        request.netns_inode = here.id().inode;
+        request.link = link.index;
+        request.link_name = link.name.clone();
+        request.link_alias = call.id.alias();
+    }
+    let Some(reply) = call.agent.detach(request).await else {
+        return Ok(Left::ALL);
+    };
+    let is_left = |what: &str, why: &str| {
+        if !why.is_empty() {
+            tracing::debug!(what, why, "left by the agent");
+        }
+        !why.is_empty()
+    };
+    let mut left = Left {
+        link: is_left("link", &reply.link_left),
+        endpoint: is_left("endpoint", &reply.endpoint_left),
+        addresses: is_left("addresses", &reply.addresses_left),
+    };
+    // An agent is believed as to the datastore, which both see; the kernel is looked at.
+    if let Some(link) = own.filter(|_| !left.link) {
+        left.link = kernel::is_there(&mut kernel::open_here()?, link.index)?;
+    }
+    Ok(left)
 }
 
 /// DEL of the IPAM plugin alone.
 pub(crate) async fn release(call: &Call<'_>) -> Result<(), CniError> {
-    in_time(call, Plugin::Ipam, false).await
+    let begun = Instant::now();
+    let left = ask_agent(call, Plugin::Ipam, None).await?;
+    in_time(call, Plugin::Ipam, false, left, begun).await
 }
 
 /// What the datastore has to be told, now or by a later call.
-async fn in_time(call: &Call<'_>, plugin: Plugin, unclear: bool) -> Result<(), CniError> {
-    let begun = Instant::now();
-    let error = match forget(call, plugin, unclear, begun + PATIENCE).await {
+async fn in_time(
+    call: &Call<'_>,
+    plugin: Plugin,
+    unclear: bool,
+    left: Left,
+    begun: Instant,
+) -> Result<(), CniError> {
+    let error = match forget(call, plugin, unclear, left, begun + PATIENCE).await {
         Err(e) if e.is(Code::TryAgain) => e,
         done => return done,
     };
@@ -80,7 +152,7 @@ async fn in_time(call: &Call<'_>, plugin: Plugin, unclear: bool) -> Result<(), C
         Ok(()) => Ok(()),
         Err(unkept) => {
             tracing::error!(%error, %unkept, "cannot be left to a later call");
-            forget(call, plugin, unclear, begun + LAST_RESORT).await
+            forget(call, plugin, unclear, left, begun + LAST_RESORT).await
         }
     }
 }
@@ -89,25 +161,31 @@ async fn in_time(call: &Call<'_>, plugin: Plugin, unclear: bool) -> Result<(), C
 pub(crate) async fn finish(call: &Call<'_>, plugin: Plugin, limit: Duration) -> Result<(), CniError> {
     let mut unclear = false;
     if plugin == Plugin::Calico {
-        let link = switch_off(call)?;
+        let link = Link::find(call)?.switch_off()?;
         unclear = link.owner == Own::Unclear;
         link.deletion().await?;
     }
-    forget(call, plugin, unclear, Instant::now() + limit).await
+    forget(call, plugin, unclear, Left::ALL, Instant::now() + limit).await
 }
 
 /// Deletes the endpoint and gives the addresses back.
-async fn forget(call: &Call<'_>, plugin: Plugin, unclear: bool, deadline: Instant) -> Result<(), CniError> {
+async fn forget(
+    call: &Call<'_>,
+    plugin: Plugin,
+    unclear: bool,
+    left: Left,
+    deadline: Instant,
+) -> Result<(), CniError> {
     let endpoint = async {
         match plugin {
-            Plugin::Calico => insist_until(deadline, || forget_endpoint(call)).await,
-            Plugin::Ipam => Ok(Endpoint::Absent),
+            Plugin::Calico if left.endpoint => insist_until(deadline, || forget_endpoint(call)).await,
+            _ => Ok(Retired::Absent),
         }
     };
     let addresses = async {
         match call.delegate() {
-            Some(_) => Ok(()),
-            None => insist_until(deadline, || release_locked(call)).await,
+            None if left.addresses => insist_until(deadline, || release_locked(call)).await,
+            _ => Ok(()),
         }
     };
     if !unclear {
@@ -115,7 +193,7 @@ async fn forget(call: &Call<'_>, plugin: Plugin, unclear: bool, deadline: Instan
         let (endpoint, addresses) = tokio::join!(endpoint, addresses);
         return endpoint.and(addresses);
     }
-    if endpoint.await? == Endpoint::Deleted {
+    if endpoint.await? == Retired::Deleted {
         // No alias tells whose the link is (it was not made by us), but the endpoint was this container's.
         kernel::drop_link(&mut kernel::open_here()?, &call.id.host_interface())?;
     }
@@ -138,29 +216,35 @@ pub(crate) enum Own {
     Unclear,
 }
 
-/// The host's side after it was switched off.
+/// The host's side.
 struct Link {
     name: String,
+    index: u32,
     owner: Own,
 }
 
-fn switch_off(call: &Call<'_>) -> Result<Link, CniError> {
-    let name = call.id.host_interface();
-    let mut rtnl = kernel::open_here()?;
-    let owner = whose(
-        &mut rtnl,
-        &name,
-        &call.id.alias(),
-        &call.env.netns,
-        &call.id.ifname,
-    )?;
-    if owner == Own::Yes {
-        kernel::switch_off(&mut rtnl, &name)?;
-    }
-    Ok(Link { name, owner })
-}
-
 impl Link {
+    fn find(call: &Call<'_>) -> Result<Self, CniError> {
+        let name = call.id.host_interface();
+        let mut rtnl = kernel::open_here()?;
+        let (owner, index) = whose(
+            &mut rtnl,
+            &name,
+            &call.id.alias(),
+            &call.env.netns,
+            &call.id.ifname,
+        )?;
+        Ok(Self { name, index, owner })
+    }
+
+    /// Switches it off, if it is surely this container's.
+    fn switch_off(self) -> Result<Self, CniError> {
+        if self.owner == Own::Yes {
+            kernel::switch_off(&mut kernel::open_here()?, &self.name)?;
+        }
+        Ok(self)
+    }
+
     /// Deletes the pair, on a thread because the kernel makes one wait.
     fn deletion(self) -> impl Future<Output = Result<(), CniError>> {
         let (send, receive) = oneshot::channel();
@@ -188,39 +272,41 @@ impl Link {
 /// Deletes the veth pair if it is surely this container's.
 pub(crate) fn drop_own_link(host: &str, alias: &str, netns: &str, ifname: &str) -> Result<(), CniError> {
     let mut rtnl = kernel::open_here()?;
-    if whose(&mut rtnl, host, alias, netns, ifname)? == Own::Yes {
+    if whose(&mut rtnl, host, alias, netns, ifname)?.0 == Own::Yes {
         kernel::drop_link(&mut rtnl, host)?;
     }
     Ok(())
 }
 
+/// Whose the link of that name is, and its number.
 fn whose(
     rtnl: &mut caracal_link::Rtnl,
     host: &str,
     alias: &str,
     netns: &str,
     ifname: &str,
-) -> Result<Own, CniError> {
+) -> Result<(Own, u32), CniError> {
     let Some(outer) = kernel::look_up(rtnl, host)? else {
-        return Ok(Own::No);
+        return Ok((Own::No, 0));
     };
+    let is = |owner| Ok((owner, outer.index));
     if let Some(found) = outer.alias.as_deref().filter(|a| !a.is_empty()) {
         if found == alias {
-            return Ok(Own::Yes);
+            return is(Own::Yes);
         }
         tracing::info!(
             host,
             found,
             "the interface belongs to another container: left alone"
         );
-        return Ok(Own::No);
+        return is(Own::No);
     }
     // Made, but not named yet when ADD was killed; or Calico's.
     let inner = kernel::open_netns(netns)
         .and_then(|ns| kernel::look_up_in(&ns, ifname))
         .ok()
         .flatten();
-    Ok(if inner.is_some_and(|i| i.is_peer_of(&outer)) {
+    is(if inner.is_some_and(|i| i.is_peer_of(&outer)) {
         Own::Yes
     } else {
         Own::Unclear
@@ -228,31 +314,24 @@ fn whose(
 }
 
 /// Deletes the endpoint if it is this container's.
-pub(crate) async fn forget_endpoint(call: &Call<'_>) -> Result<Endpoint, CniError> {
-    let store = Arc::clone(&call.store);
+pub(crate) async fn forget_endpoint(call: &Call<'_>) -> Result<Retired, CniError> {
     let key = call.id.endpoint_key();
-    let mut seen_deleting = Endpoint::Absent;
-    for _ in 0..TRIES {
-        let found = match store.get(&key).await {
-            Ok(found) => found,
-            Err(StoreError::NotFound(_)) => return Ok(seen_deleting),
-            Err(e) => return Err(CniError::store("reading the endpoint", &e)),
-        };
-        let expect = Preconditions::of(&found);
-        let owner = Object::<WorkloadEndpointSpec>::try_from(found)
+    let own = |found: &Resource| {
+        let owner = Object::<WorkloadEndpointSpec>::try_from(found.clone())
             .map(|e| e.spec.container_id)
             .unwrap_or_default();
         // An endpoint that names no container was not made by a CNI plugin of today: the pod's is the only claim.
-        if !owner.is_empty() && owner != call.id.container_id {
+        let own = owner.is_empty() || owner == call.id.container_id;
+        if !own {
             tracing::info!(%key, owner, "the endpoint belongs to another container: left alone");
-            return Ok(Endpoint::Others);
         }
-        seen_deleting = Endpoint::Deleted;
-        match store.delete(&key, &expect).await {
-            Ok(_) | Err(StoreError::NotFound(_)) => return Ok(Endpoint::Deleted),
-            Err(StoreError::Conflict { .. }) => {}
-            Err(e) => return Err(CniError::store("deleting the endpoint", &e)),
+        own
+    };
+    match retire(call.store.as_ref(), &key, own).await {
+        Ok(done) => Ok(done),
+        Err(StoreError::Conflict { .. }) => {
+            Err(CniError::new(Code::TryAgain, "the endpoint keeps changing", &key))
         }
+        Err(e) => Err(CniError::store("deleting the endpoint", &e)),
     }
-    Err(CniError::new(Code::TryAgain, "the endpoint keeps changing", key))
 }

@@ -46,6 +46,7 @@ pub(crate) async fn gc(call: &Call<'_>, plugin: Plugin) -> Result<(), CniError> 
             conf: call.conf,
             version: call.version,
             store: call.store.clone(),
+            agent: call.agent.clone(),
             id,
         };
         // One that cannot be detached does not keep the others.

@@ -43,6 +43,14 @@ pub(crate) fn look_up(rtnl: &mut Rtnl, name: &str) -> Result<Option<SeenLink>, C
     Ok(found.map(seen))
 }
 
+/// Whether there is a link of that number.
+pub(crate) fn is_there(rtnl: &mut Rtnl, index: u32) -> Result<bool, CniError> {
+    let found = rtnl.link(index);
+    Ok(found
+        .map_err(|e| CniError::kernel("looking for the interface", &e))?
+        .is_some())
+}
+
 /// Opens a socket where the calling thread is.
 pub(crate) fn open_here() -> Result<Rtnl, CniError> {
     Rtnl::open().map_err(|e| CniError::kernel("asking the kernel", &e))

@@ -1,13 +1,12 @@
 //! Waiting until the agent says that the policy of this container is in force.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use caracal_agent_api::v1::{AwaitEndpointRequest, agent_client::AgentClient};
+use caracal_agent_api::v1::AwaitEndpointRequest;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
-    agent,
-    env::Env,
+    agent::Agent,
     error::{CniError, Code},
     identity::Identity,
     plan::Wait,
@@ -29,11 +28,11 @@ pub(crate) fn wait(seconds: Option<u32>) -> Wait {
 }
 
 /// Waits as `wait` says. Tells whether policy and routes are in force.
-pub(crate) async fn await_policy(env: &Env, id: &Identity, wait: Wait) -> Result<bool, CniError> {
-    let socket = &agent::socket(env);
+pub(crate) async fn await_policy(agent: &Agent, id: &Identity, wait: Wait) -> Result<bool, CniError> {
+    let socket = agent.socket();
     let (limit, must) = match wait {
         Wait::No => return Ok(false),
-        Wait::OrFail(_) if !Path::new(socket).exists() => {
+        Wait::OrFail(_) if !agent.is_there() => {
             tracing::debug!(
                 socket,
                 "no agent to wait for; its static rule keeps the pod closed"
@@ -43,7 +42,7 @@ pub(crate) async fn await_policy(env: &Env, id: &Identity, wait: Wait) -> Result
         Wait::OrFail(limit) => (limit, true),
         Wait::AtMost(limit) => (limit, false),
     };
-    match ask_until(socket, id, Instant::now() + limit).await {
+    match ask_until(agent, id, Instant::now() + limit).await {
         Ok(()) => Ok(true),
         Err(why) if must => Err(CniError::new(
             Code::TryAgain,
@@ -58,10 +57,10 @@ pub(crate) async fn await_policy(env: &Env, id: &Identity, wait: Wait) -> Result
 }
 
 /// Asks again and again; what was wrong last when the time is up.
-async fn ask_until(socket: &str, id: &Identity, deadline: Instant) -> Result<(), String> {
+async fn ask_until(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), String> {
     let mut why = "the agent did not answer".to_owned();
     loop {
-        match timeout_at(deadline, ask(socket, id, deadline)).await {
+        match timeout_at(deadline, ask(agent, id, deadline)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(e)) => why = e,
             Err(_) => return Err(why),
@@ -73,8 +72,7 @@ async fn ask_until(socket: &str, id: &Identity, deadline: Instant) -> Result<(),
     }
 }
 
-async fn ask(socket: &str, id: &Identity, deadline: Instant) -> Result<(), String> {
-    let channel = agent::connect(socket).await?;
+async fn ask(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), String> {
     // The agent's own limit ends first, so that it can say what is missing.
     let left = deadline
         .saturating_duration_since(Instant::now())
@@ -85,11 +83,10 @@ async fn ask(socket: &str, id: &Identity, deadline: Instant) -> Result<(), Strin
         container_id: id.container_id.clone(),
         timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
     };
-    let reply = AgentClient::new(channel)
+    let reply = agent
         .await_endpoint(request)
         .await
-        .map_err(|e| format!("the agent: {}", e.message()))?
-        .into_inner();
+        .map_err(|e| format!("the agent: {e}"))?;
     if reply.in_force {
         return Ok(());
     }

@@ -111,8 +111,30 @@ fn unreadable(view: &View<'_>, report: &mut Report) {
 }
 
 fn pools(snapshot: &Snapshot, report: &mut Report) {
+    for r in &snapshot.reservations {
+        for text in &r.spec.reserved_cidrs {
+            if let Err(e) = text.parse::<Cidr>() {
+                let name = &r.metadata.name;
+                let message = format!("reservation {name}: {text:?} reserves nothing: {e}");
+                let problem = Problem::new(ProblemKind::Unreadable, r.key(), message);
+                report
+                    .problems
+                    .push(problem.by_hand("put it right with `calicoctl replace`"));
+            }
+        }
+    }
     for p in &snapshot.pools {
-        let Ok(c) = pool::candidate(p) else { continue };
+        let c = match pool::candidate(p) {
+            Ok(c) => c,
+            Err(why) => {
+                let message = format!("pool {}: {why}; no address is taken from it", p.metadata.name);
+                let problem = Problem::new(ProblemKind::Unreadable, p.key(), message);
+                report
+                    .problems
+                    .push(problem.by_hand("put it right with `calicoctl replace`"));
+                continue;
+            }
+        };
         if let Some((other, range)) = pool::elder(p, c.cidr, &snapshot.pools) {
             let message = format!(
                 "pool {} ({}) overlaps with {range} of the older pool {other}; no address is taken from it",
@@ -212,8 +234,14 @@ fn describe(a: &Allocation<'_>) -> String {
 
 /// The allocation names a pod, and the endpoint that has the address is of another.
 fn wrong_holder(view: &View<'_>, a: &Allocation<'_>, user: &User, now: Stamp, report: &mut Report) {
-    let User::Endpoint { namespace, pod, .. } = user else {
-        return;
+    let (namespace, pod, container) = match user {
+        User::Endpoint {
+            namespace,
+            pod,
+            container,
+            ..
+        } => (namespace, pod, container),
+        User::Node { name, .. } => return wrong_tunnel(a, name, user, report),
     };
     let allocated = (attribute(a.attribute, "namespace"), attribute(a.attribute, "pod"));
     let (Some(ns), Some(p)) = allocated else { return };
@@ -226,8 +254,13 @@ fn wrong_holder(view: &View<'_>, a: &Allocation<'_>, user: &User, now: Stamp, re
     {
         return;
     }
-    let resting = a.cools();
-    if !resting && (ns == namespace && p == pod || pod.is_empty()) {
+    // The pod's name is that of an older container, too, whose DEL would take the address away.
+    let handle = a.attribute.handle_id.as_deref().unwrap_or_default();
+    let older = handle
+        .strip_prefix(&format!("{}.", network(view)))
+        .is_some_and(|rest| is_container_id(rest) && is_container_id(container))
+        && !holders::is_of_container(handle, container);
+    if !a.cools() && !older && (ns == namespace && p == pod || pod.is_empty()) {
         return;
     }
     let message = format!("{} is used by {user} and allocated to {}", a.addr, describe(a));
@@ -241,6 +274,27 @@ fn wrong_holder(view: &View<'_>, a: &Allocation<'_>, user: &User, now: Stamp, re
         }),
         None => problem.by_hand(format!("restart the workload of {user}")),
     });
+}
+
+/// Ids that runtimes make; handles of virtual machines have names in their place.
+fn is_container_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// A node's tunnel has an address that is allocated to somebody else, who may give it back at any time.
+fn wrong_tunnel(a: &Allocation<'_>, name: &str, user: &User, report: &mut Report) {
+    let another_node = attribute(a.attribute, "node").is_some_and(|n| n != name);
+    let of_tunnel = attribute(a.attribute, "type").is_some_and(|t| t.ends_with("TunnelAddress"));
+    let of_pod = attribute(a.attribute, "pod").is_some();
+    // Older tools kept nothing beside a tunnel's address.
+    if !(a.cools() || of_pod || of_tunnel && another_node) {
+        return;
+    }
+    let message = format!("{} is used by {user} and allocated to {}", a.addr, describe(a));
+    let problem = Problem::new(ProblemKind::WrongHolder, a.addr, message);
+    report.problems.push(problem.by_hand(format!(
+        "run `caracal node startup` on node {name}: it takes another address for the tunnel"
+    )));
 }
 
 /// The owner that an endpoint would have got from the plugin.

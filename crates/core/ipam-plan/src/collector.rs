@@ -7,7 +7,7 @@ use caracal_net::Cidr;
 
 use crate::{Block, Holder, Life, Observed, Snapshot, Stamp, View, spare::spare_blocks};
 
-/// How long a claim may stay half done, in seconds.
+/// How long an operation may be under way, in seconds.
 const UNFINISHED: i64 = 60;
 
 /// What the garbage collector wants done. Whoever does it reads again and compares and swaps.
@@ -54,8 +54,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector that waits `grace` seconds before it takes an unused address back. Where the node is gone it waits
-    /// for the next round only.
+    /// A collector that waits `grace` seconds before it takes an unused address back. Where the node is gone a minute is
+    /// enough: it may be about to come back, with an ADD under way.
     #[must_use]
     pub fn new(grace: i64) -> Self {
         Self {
@@ -90,7 +90,12 @@ impl Collector {
                 match view.life(&a, now, self.grace) {
                     Life::Leaked { node_gone, .. } => {
                         let seen = earlier.get(&suspect).copied();
-                        if seen.is_some_and(|s| node_gone || now.since(s) >= self.grace) {
+                        let wait = if node_gone {
+                            self.grace.min(UNFINISHED)
+                        } else {
+                            self.grace
+                        };
+                        if seen.is_some_and(|s| now.since(s) >= wait) {
                             due.entry(handle)
                                 .or_default()
                                 .push((b.cidr(), a.addr, a.sequence));

@@ -20,12 +20,18 @@ pub fn plan_merge(
     for a in narrow.allocations().filter(|a| !a.cools()) {
         match wide.attribute(a.addr) {
             Some(w) if w.handle_id == a.attribute.handle_id => {}
+            // It rests in one block and is held in the other: held it is.
+            Some(w) if w.handle_id.is_none() && w.released_at.is_some() => {
+                into.release(a.addr, None, None, None);
+                into.adopt(a.addr, a.attribute.clone());
+                moved.extend(a.attribute.handle_id.clone());
+            }
             Some(w) => {
                 return Err(PlanError::InUse {
                     address: a.addr,
                     holder: format!(
                         "{} in block {} and to {} in block {}",
-                        w.handle_id.as_deref().unwrap_or("nobody (it rests)"),
+                        w.handle_id.as_deref().unwrap_or("somebody without a handle"),
                         wide.cidr(),
                         a.attribute.handle_id.as_deref().unwrap_or("nobody"),
                         narrow.cidr()

@@ -172,8 +172,14 @@ impl Ipam {
                 return self.assign_address(&want, addr).await.map(drop);
             };
             let Some(stored) = block(self.store(), &cidr).await? else {
+                tries.again().await?;
                 continue;
             };
+            if stored.spec.deleted {
+                // Whoever deletes it is cut off or not ready: it goes first.
+                self.finish_deletion(&stored.key()).await?;
+                continue;
+            }
             let mut b = Block::read(stored)?;
             if b.attribute(addr).and_then(|a| a.handle_id.as_deref()) == Some(&owner.handle) {
                 return Ok(());
@@ -226,7 +232,7 @@ impl Ipam {
 
     /// Deletes what still cannot be used: a handle or claim whose value or ranges cannot be read.
     async fn discard(&self, key: &ResourceKey) -> Result<(), IpamError> {
-        let is_range = |text: &str| text.parse::<Cidr>().is_ok();
+        let is_range = |text: &str| text.parse::<Cidr>().is_ok_and(|c| c.to_string() == text);
         let (bad, revision) = match self.store().get(key).await {
             Err(StoreError::Malformed { .. }) => (true, None),
             Err(StoreError::NotFound(_)) => (false, None),
@@ -234,7 +240,9 @@ impl Ipam {
             Ok(r) => {
                 let bad = match &r {
                     Resource::IpamHandle(o) => o.spec.block.iter().any(|(c, n)| !is_range(c) || *n == 0),
-                    Resource::BlockAffinity(o) => !is_range(&o.spec.cidr),
+                    Resource::BlockAffinity(o) => o.spec.cidr.parse::<Cidr>().map_or(true, |c| {
+                        Holder::of_affinity(&o.spec).affinity_name(&c) != o.metadata.name
+                    }),
                     _ => false,
                 };
                 (bad, r.metadata().resource_version.clone())

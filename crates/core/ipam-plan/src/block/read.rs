@@ -16,6 +16,12 @@ impl Block {
             reason,
         };
         let cidr: Cidr = object.spec.cidr.parse().map_err(|e| bad(format!("cidr: {e}")))?;
+        let named = &object.metadata.name;
+        if !named.is_empty() && *named != IpamBlockSpec::object_name(&cidr) {
+            return Err(bad(format!(
+                "cidr: the block's name is {named}: nobody finds it by its range"
+            )));
+        }
         let size = cidr
             .size()
             .filter(|s| *s <= 1 << 16)

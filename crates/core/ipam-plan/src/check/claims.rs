@@ -21,7 +21,15 @@ pub(super) fn check(view: &View<'_>, report: &mut Report) {
         .snapshot
         .affinities
         .iter()
-        .filter_map(|a| Some((a.spec.cidr.parse().ok()?, Holder::of_affinity(&a.spec))))
+        .filter_map(|a| {
+            Some((
+                &a.metadata.name,
+                a.spec.cidr.parse().ok()?,
+                Holder::of_affinity(&a.spec),
+            ))
+        })
+        .filter(|(name, cidr, holder)| holder.affinity_name(cidr) == **name)
+        .map(|(_, cidr, holder)| (cidr, holder))
         .collect();
     for b in &view.blocks {
         block(view, b, &claims, report);
@@ -55,6 +63,17 @@ fn claim(view: &View<'_>, a: &Object<BlockAffinitySpec>, report: &mut Report) {
         return;
     }
     let holder = Holder::of_affinity(&a.spec);
+    if holder.affinity_name(&cidr) != *name {
+        let p = Problem::new(
+            ProblemKind::Unreadable,
+            name,
+            format!(
+                "affinity {name} says that it is of {holder} on {cidr}, and has another name: nobody finds it"
+            ),
+        );
+        report.problems.push(p.fixed_by(Fix::Discard(a.key())));
+        return;
+    }
     let block = view.block(&cidr);
     let mut orphan = |why: String| {
         let message = format!("{holder} has a claim on block {cidr}, {why}");

@@ -24,7 +24,7 @@ pub(super) fn check(view: &View<'_>, report: &mut Report) {
     for h in &view.snapshot.handles {
         for (text, n) in &h.spec.block {
             match text.parse::<Cidr>() {
-                Ok(c) if *n > 0 => {
+                Ok(c) if *n > 0 && c.to_string() == *text => {
                     counted.insert((&h.metadata.name, c), *n);
                 }
                 _ => {

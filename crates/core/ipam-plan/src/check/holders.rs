@@ -77,6 +77,14 @@ fn overlapping<'a>(view: &'a View<'_>) -> Vec<&'a Block> {
     found.into_values().collect()
 }
 
+/// Whether a handle is `<network>.<container>`, or that of another interface, `<network>.<container>.<interface>`. Names of
+/// networks may have dots.
+pub(super) fn is_of_container(handle: &str, container: &str) -> bool {
+    let mut parts = handle.rsplit('.');
+    let last = parts.next();
+    last == Some(container) || parts.next() == Some(container)
+}
+
 /// Whether the allocation is the user's.
 fn is_of(a: &Allocation<'_>, user: &User) -> bool {
     match user {
@@ -84,7 +92,7 @@ fn is_of(a: &Allocation<'_>, user: &User) -> bool {
             .attribute
             .handle_id
             .as_deref()
-            .is_some_and(|h| h.rsplit('.').next() == Some(container)),
+            .is_some_and(|h| is_of_container(h, container)),
         User::Endpoint { namespace, pod, .. } => {
             attribute(a.attribute, "namespace") == Some(namespace)
                 && attribute(a.attribute, "pod") == Some(pod)

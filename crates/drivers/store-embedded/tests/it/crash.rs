@@ -22,7 +22,7 @@ async fn kill_nine_at_random_moments() {
     }
     let size = Size {
         seed: seed("kill -9"),
-        operations: if nightly() { 100_000 } else { 40_000 },
+        operations: 100_000,
         kills: if nightly() { 1000 } else { 50 },
         clients: 24,
         keeps: KEEPS,

@@ -24,9 +24,9 @@ mod endpoint;
 mod ipam;
 mod kind;
 mod kube;
-mod manifest;
 mod kube_service;
 mod live_migration;
+mod manifest;
 mod meta;
 mod node;
 mod node_status;
@@ -71,9 +71,6 @@ pub use kube::{
     IntOrString, KubeEgressRule, KubeIngressRule, KubeIpBlock, KubeNetworkPolicySpec, KubePeer,
     KubePolicyPort, LabelOperator, LabelRequirement, LabelSelector,
 };
-pub use manifest::{
-    Document, Foreign, ManifestError, ManifestObject, Origin, Problem, Written, decode, json_to_yaml,
-    list_to_yaml, list_value, parse, parse_value, to_yaml, value_to_yaml, written,
 pub use kube_service::{
     KubernetesEndpoint, KubernetesEndpointPort, KubernetesEndpointSliceSpec, KubernetesServicePort,
     KubernetesServiceSpec,
@@ -81,6 +78,9 @@ pub use kube_service::{
 pub use live_migration::{
     LiveMigrationSource, LiveMigrationSpec, LiveMigrationTarget, MigratingEndpoint, MigratingWorkload,
 };
+pub use manifest::{
+    Document, Foreign, ManifestError, ManifestObject, Origin, Problem, Written, decode, json_to_yaml,
+    list_to_yaml, list_value, parse, parse_value, to_yaml, value_to_yaml, written,
 };
 pub use meta::{Condition, ObjectMeta, OwnerReference};
 pub use node::{NodeAddress, NodeBgpSpec, NodeSpec, NodeStatus, NodeWireguardSpec, OrchRef};

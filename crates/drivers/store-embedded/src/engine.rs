@@ -16,6 +16,7 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{Files, Medium};
+use crate::census::Census;
 use crate::db::{self, Db, META_CLUSTER, Snapshot};
 use crate::error::{OpenError, RequestError};
 use crate::figures::Figures;
@@ -125,6 +126,7 @@ impl Engine {
             low: AtomicBool::new(false),
             cluster,
             counts: Counts::default(),
+            census: Census::default(),
             figures: Figures::default(),
         });
         let scrub = core.resume().map_err(&corrupt)?;
@@ -341,8 +343,17 @@ impl Engine {
 
     /// What is wrong with the store's tables, a line each; empty when all is well.
     pub async fn verify(&self) -> Result<Vec<String>, RequestError> {
-        self.read(|core| crate::verify::problems(&core.db.snapshot()?))
-            .await
+        self.read(|core| {
+            let snapshot = core.db.snapshot()?;
+            let mut problems = crate::verify::problems(&snapshot)?;
+            let fresh = Census::default();
+            fresh.take(&snapshot)?;
+            if core.census.contradicts(&fresh) {
+                problems.push("the numbers of keys in memory are not those of the file".into());
+            }
+            Ok(problems)
+        })
+        .await
     }
 
     /// Counts and times of what this process has done, as Prometheus' text.

@@ -18,6 +18,7 @@
 mod apply;
 mod backend;
 mod backup;
+mod census;
 mod db;
 mod engine;
 mod error;

@@ -50,7 +50,7 @@ pub(crate) fn range(
             count = 1;
             kvs.push(kv);
         }
-    } else {
+    } else if known.is_none() || !request.count_only {
         view::scan(source, &span, at, &mut |found| {
             count += 1;
             if !request.count_only && kvs.len() < most {

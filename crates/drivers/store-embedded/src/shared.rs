@@ -11,6 +11,7 @@ use redb::ReadableTable;
 use tokio::sync::watch;
 
 use crate::apply;
+use crate::census::Census;
 use crate::db::{self, Db, META_SCRUBBED};
 use crate::engine::Options;
 use crate::error::RequestError;
@@ -36,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) low: AtomicBool,
     pub(crate) cluster: u64,
     pub(crate) counts: Counts,
+    pub(crate) census: Census,
     pub(crate) figures: Figures,
 }
 
@@ -50,6 +52,7 @@ impl Core {
                 let (id, ttl) = entry?;
                 leases.insert(id.value(), ttl.value());
             }
+            self.census.take(&snapshot)?;
             Ok((snapshot.revision(), snapshot.compacted(), scrubbed, leases))
         };
         let (revision, compacted, scrubbed, leases) = read().map_err(|e: RequestError| e.to_string())?;
@@ -80,8 +83,13 @@ impl Core {
     pub(crate) fn read_range(&self, request: &RangeRequest) -> Result<RangeResponse, RequestError> {
         let snapshot = self.db.snapshot()?;
         let at = view::resolve(&snapshot, request.revision)?;
-        let known = if request.limit > 0 {
-            self.counts.take(&request.key, &request.range_end, at)
+        let known = if request.limit > 0 || request.count_only {
+            let counted = self.counts.take(&request.key, &request.range_end, at);
+            let now = at == snapshot.revision();
+            counted.or_else(|| {
+                now.then(|| self.census.count(&request.key, &request.range_end, at))
+                    .flatten()
+            })
         } else {
             None
         };

@@ -213,6 +213,7 @@ impl Writer {
 
     /// After the commit: watchers first, so that who reads its own answer finds the event already there.
     fn publish(&mut self, writes: &[Write], replies: Vec<Reply>, applied: Applied) {
+        self.core.census.follow(&applied.revisions, applied.revision);
         self.core.recent.push(applied.revisions);
         self.core.compacted.store(applied.compacted, Ordering::SeqCst);
         self.core.revision.send_replace(applied.revision);

@@ -23,11 +23,12 @@ enum Op {
 }
 
 fn key() -> impl Strategy<Value = Bytes> {
-    "[abc]{1,2}".prop_map(Bytes::from)
+    // Some are in folders, whose keys the store counts apart.
+    prop_oneof![3 => "[abc]{1,2}", 2 => "[ab]/[ab]?"].prop_map(Bytes::from)
 }
 
 fn end() -> impl Strategy<Value = Bytes> {
-    prop_oneof![4 => Just(Bytes::new()), 1 => Just(Bytes::from_static(b"\0")), 3 => key()]
+    prop_oneof![4 => Just(Bytes::new()), 1 => Just(Bytes::from_static(b"\0")), 3 => key(), 2 => "[ab]0".prop_map(Bytes::from)]
 }
 
 fn range() -> impl Strategy<Value = RangeRequest> {

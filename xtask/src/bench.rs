@@ -4,11 +4,13 @@
 //! programs in `bench/`, on a real etcd, in network, mount and process namespaces of this run: whatever ends it, nothing
 //! of it stays.
 
+mod cni;
 mod cores;
 mod figures;
 mod flow;
 mod harness;
 mod rows;
+mod runtime;
 mod scenarios;
 mod store;
 mod world;
@@ -115,6 +117,9 @@ impl Bench {
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
     if let Ok(role) = std::env::var(flow::INSIDE) {
         return flow::play(&role).map(|()| true);
+    }
+    if let Ok(order) = std::env::var(runtime::INSIDE) {
+        return runtime::play(&order).map(|()| true);
     }
     if args.iter().any(|a| a == "--help" || a == "-h") {
         print!("{USAGE}");

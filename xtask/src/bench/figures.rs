@@ -119,10 +119,9 @@ pub(super) const IDLE_MANY: [Row; 2] = [
         80.0,
     ),
 ];
-pub(super) const CNI_SEQ: [Row; 5] = [
+pub(super) const CNI_SEQ: [Row; 4] = [
     Row::new("cni", "100 ADD one after another: p50", "ms", "142–169", 15.0),
     Row::new("cni", "100 ADD one after another: p99", "ms", "214–222", 30.0),
-    Row::plain("cni", "CPU of the plugin for one ADD", "ms", "161–208"),
     Row::new("cni", "100 DEL one after another: p50", "ms", "104–116", 8.0),
     Row::plain("cni", "100 DEL one after another: p99", "ms", "136–152"),
 ];
@@ -130,6 +129,35 @@ pub(super) const CNI_PAR: [Row; 2] = [
     Row::new("cni", "100 ADD at once: in all", "s", "10.4–11.5", 0.5),
     Row::new("cni", "100 DEL at once: in all", "s", "6.5–7.4", 0.3),
 ];
+
+pub(super) const CNI_COST: [Row; 9] = [
+    Row::plain("cni", "plugin start-up (VERSION): p50", "ms", "41"),
+    Row::plain("cni", "peak memory of one plugin process, ADD", "MiB", "-"),
+    Row::plain("cni", "one ADD: CPU of the plugin", "ms", "161–208"),
+    Row::plain("cni", "one ADD: CPU of the agent", "ms", "-"),
+    Row::plain("cni", "one ADD: CPU of the store", "ms", "-"),
+    Row::new("cni", "one ADD: CPU of all three", "ms", "-", 7.0),
+    Row::plain("cni", "one DEL: CPU of the plugin", "ms", "-"),
+    Row::plain("cni", "one DEL: CPU of the agent", "ms", "-"),
+    Row::plain("cni", "one DEL: CPU of the store", "ms", "-"),
+];
+
+/// Pods of a node, 32 at once: ADDs and DELs.
+pub(super) const CNI_CURVE: [(usize, [Row; 2]); 6] = [
+    (10, a_second(["10 pods, 32 at once: ADD", "10 pods: DEL"])),
+    (50, a_second(["50 pods: ADD", "50 pods: DEL"])),
+    (100, a_second(["100 pods: ADD", "100 pods: DEL"])),
+    (250, a_second(["250 pods: ADD", "250 pods: DEL"])),
+    (500, a_second(["500 pods: ADD", "500 pods: DEL"])),
+    (1000, a_second(["1 000 pods: ADD", "1 000 pods: DEL"])),
+];
+
+const fn a_second(what: [&'static str; 2]) -> [Row; 2] {
+    [
+        Row::at_least("cni", what[0], "a second", 200.0),
+        Row::at_least("cni", what[1], "a second", 200.0),
+    ]
+}
 
 /// A command line, its row, and Calico's words for what it does.
 pub(super) const COMMANDS: [(Row, &[&str]); 5] = [

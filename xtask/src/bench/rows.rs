@@ -35,8 +35,10 @@ pub(super) struct Row {
     pub(super) unit: &'static str,
     /// Calico's figure, `-` where it has none.
     pub(super) calico: &'static str,
-    /// Ours should be no more than this.
+    /// Ours should be no more than this, or no less.
     pub(super) goal: Option<f64>,
+    /// Whether more is better.
+    more: bool,
 }
 
 impl Row {
@@ -54,6 +56,20 @@ impl Row {
             unit,
             calico,
             goal,
+            more: false,
+        }
+    }
+
+    /// A row of which more is better: at least so much is the goal.
+    pub(super) const fn at_least(
+        name: &'static str,
+        what: &'static str,
+        unit: &'static str,
+        goal: f64,
+    ) -> Self {
+        Self {
+            more: true,
+            ..Self::new(name, what, unit, "-", goal)
         }
     }
 
@@ -70,6 +86,7 @@ impl Row {
             unit,
             calico,
             goal: None,
+            more: false,
         }
     }
 }
@@ -91,7 +108,8 @@ impl Measured {
     }
 
     fn met(&self) -> Option<bool> {
-        Some(self.median()? <= self.row.goal?)
+        let (ours, goal) = (self.median()?, self.row.goal?);
+        Some(if self.row.more { ours >= goal } else { ours <= goal })
     }
 
     fn spread(&self) -> Option<(f64, f64)> {
@@ -246,12 +264,17 @@ mod tests {
         rows.add(row, vec![0.3, 0.09, 0.1]);
         rows.add(row, vec![0.2]);
         rows.missing(row, "no etcd");
+        let rate = Row::at_least("cni", "pods", "a second", 200.0);
+        rows.add(rate, vec![250.0]);
+        rows.add(rate, vec![150.0]);
         let json = rows.to_json();
         assert_eq!(json["rows"][0]["ours"], 0.1);
         assert_eq!(json["rows"][0]["met"], true);
         assert_eq!(json["rows"][1]["met"], false);
         assert_eq!(json["rows"][2]["ours"], Value::Null);
         assert_eq!(json["rows"][2]["note"], "no etcd");
+        assert_eq!(json["rows"][3]["met"], true);
+        assert_eq!(json["rows"][4]["met"], false);
         assert_eq!(rows.rows[0].spread(), Some((0.09, 0.3)));
         assert_eq!(number(1234.5), "1234");
         assert_eq!(number(0.0123), "0.012");

@@ -1,12 +1,12 @@
 //! The rows that need a node: cold start, restart, one change, idle, CNI, the command line.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    Bench,
+    Bench, cni,
     figures::*,
     flow, harness,
     rows::Row,
@@ -119,7 +119,7 @@ fn wanted(bench: &Bench, names: &[&str]) -> bool {
 }
 
 /// Adds the figures of a part, or says in each of its rows why there are none.
-fn record(bench: &mut Bench, rows: &[Row], outcome: Result<Vec<Vec<f64>>>) {
+pub(super) fn record(bench: &mut Bench, rows: &[Row], outcome: Result<Vec<Vec<f64>>>) {
     let outcome = outcome.and_then(|values| {
         ensure!(
             values.iter().all(|v| !v.is_empty()),
@@ -239,7 +239,7 @@ fn start(bench: &mut Bench, world: &mut World, rows: &[Row; 4], how: Start) {
 }
 
 /// Makes sure that an agent runs and is ready.
-fn running(bench: &Bench, world: &mut World) -> Result<u32> {
+pub(super) fn running(bench: &Bench, world: &mut World) -> Result<u32> {
     match world.agent() {
         Some(pid) => Ok(pid),
         None => {
@@ -329,12 +329,7 @@ fn few_objects(bench: &mut Bench, world: &mut World) {
         record(bench, &IDLE_FEW, outcome);
     }
     if bench.options.wants("cni") {
-        bench.step("cni: 100 pods, one after another");
-        let outcome = running(bench, world).and_then(|_| cni_in_turn(bench));
-        record(bench, &CNI_SEQ, outcome);
-        bench.step("cni: 100 pods at once");
-        let outcome = running(bench, world).and_then(|_| cni_at_once(bench));
-        record(bench, &CNI_PAR, outcome);
+        cni::measure(bench, world);
     }
 }
 
@@ -356,62 +351,6 @@ fn idle(bench: &Bench, world: &mut World) -> Result<Vec<Vec<f64>>> {
     let cpu = number("cpu (").with_context(|| summary.to_owned())?;
     let rss = number("end ").with_context(|| summary.to_owned())?;
     Ok(vec![vec![cpu], vec![rss]])
-}
-
-/// Runs the plugin's harness; `tag` keeps the names of the passes apart.
-fn cni(bench: &Bench, mode: &str, tag: &str) -> Result<String> {
-    let mut cni = harness::script(&bench.root, "bench_cni.py");
-    cni.args(["--netns", NETNS, "--count", "100", "--mode", mode, "--tag", tag])
-        .arg("--path")
-        .arg(World::plugins(bench)?)
-        .arg("--conf")
-        .arg(Path::new(&bench.root).join("bench/cni-etcd.conf.json"));
-    let text = harness::output(cni, Duration::from_secs(240))?;
-    ensure!(
-        text.contains("failures 0 distinct addresses 100"),
-        "{}",
-        first_failure(&text)
-    );
-    Ok(text)
-}
-
-fn first_failure(text: &str) -> String {
-    let failed = text
-        .lines()
-        .find(|l| l.starts_with("ADD ") || l.starts_with("DEL "));
-    format!("the plugin failed: {}\n{text}", failed.unwrap_or_default())
-}
-
-fn cni_in_turn(bench: &Bench) -> Result<Vec<Vec<f64>>> {
-    let mut columns = vec![Vec::new(); CNI_SEQ.len()];
-    for pass in 0..bench.options.runs {
-        let text = cni(bench, "seq", &format!("s{pass}"))?;
-        let (add, del) = (
-            harness::percentiles(&text, "seq ADD")?,
-            harness::percentiles(&text, "seq DEL")?,
-        );
-        for (column, (figures, name)) in columns.iter_mut().zip([
-            (&add, "p50"),
-            (&add, "p99"),
-            (&add, "cpu"),
-            (&del, "p50"),
-            (&del, "p99"),
-        ]) {
-            column.extend(figures.get(name));
-        }
-    }
-    Ok(columns)
-}
-
-fn cni_at_once(bench: &Bench) -> Result<Vec<Vec<f64>>> {
-    let mut columns = vec![Vec::new(); CNI_PAR.len()];
-    for pass in 0..bench.options.runs {
-        let text = cni(bench, "par", &format!("p{pass}"))?;
-        for (column, label) in columns.iter_mut().zip(["par ADD", "par DEL"]) {
-            column.extend(harness::percentiles(&text, label)?.get("wall"));
-        }
-    }
-    Ok(columns)
 }
 
 fn command_line(bench: &mut Bench) {

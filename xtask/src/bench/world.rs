@@ -185,6 +185,11 @@ impl World {
         self.agent
     }
 
+    /// The datastore's process.
+    pub(super) fn store(&self) -> u32 {
+        self.etcd.id()
+    }
+
     /// Kills the agent; what it left in the kernel stays.
     pub(super) fn kill_agent(&mut self) {
         if let Some(pid) = self.agent.take() {

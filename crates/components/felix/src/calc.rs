@@ -11,7 +11,7 @@ use std::{
 };
 
 use caracal_api::{Kind, Resource, ResourceKey, Unreadable};
-use caracal_config::FelixConfig;
+use caracal_config::{Applies, FelixConfig, Param};
 use caracal_desired::Delta;
 use caracal_ids::NodeName;
 use caracal_runtime::{Reporter, Shutdown};
@@ -41,26 +41,6 @@ pub(crate) struct Batch {
     /// The highest revision seen of each kind that changed, where the datastore counts revisions.
     pub(crate) revisions: BTreeMap<Kind, u64>,
 }
-
-/// Parameters that are read once, when the agent starts: a change of one makes it start anew in its place. All others
-/// take effect at once.
-const READ_ONCE: &[&str] = &[
-    "DeviceRouteProtocol",
-    "EndpointReportingDelaySecs",
-    "EndpointReportingEnabled",
-    "HealthEnabled",
-    "HealthHost",
-    "HealthPort",
-    "InterfacePrefix",
-    "LogFormat",
-    "OpenstackRegion",
-    "PrometheusMetricsEnabled",
-    "PrometheusMetricsHost",
-    "PrometheusMetricsPort",
-    "RemoveExternalRoutes",
-    "ReportingIntervalSecs",
-    "ReportingTTLSecs",
-];
 
 /// The engines with the configuration.
 pub(crate) struct Calc {
@@ -298,7 +278,7 @@ impl Calc {
         let once: Vec<&str> = changed
             .iter()
             .copied()
-            .filter(|n| READ_ONCE.contains(n))
+            .filter(|n| Param::named(n).is_some_and(|p| p.applies == Applies::Anew))
             .collect();
         if !once.is_empty() {
             self.restart.request(&format!("read once: {}", once.join(", ")));

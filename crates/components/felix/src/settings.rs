@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use caracal_api::{FelixConfigurationSpec, Kind, Object, Resource, ResourceKey};
-use caracal_config::{FelixConfig, Problem, Resolved, Sources, SpecLayer, pick_selected, resolve};
+use caracal_api::{Kind, Resource};
+use caracal_config::{FelixConfig, FelixObjects, Problem, Resolved, Sources, resolve};
+use caracal_datastore::NodeLayers;
 use caracal_ids::NodeName;
-use caracal_selector::Selector;
 use caracal_store::{Store, StoreError};
 use caracal_update::Update;
 
@@ -18,7 +18,7 @@ pub(crate) struct Settings {
     node: NodeName,
     env: Vec<(String, String)>,
     file: Option<String>,
-    objects: BTreeMap<String, Object<FelixConfigurationSpec>>,
+    objects: FelixObjects,
     node_labels: BTreeMap<String, String>,
     resolved: Resolved,
     /// Objects that were read at the start and that the feed has not delivered yet.
@@ -39,7 +39,7 @@ impl Settings {
             node,
             env,
             file,
-            objects: BTreeMap::new(),
+            objects: FelixObjects::default(),
             node_labels: BTreeMap::new(),
             resolved,
             unseen: BTreeSet::new(),
@@ -52,24 +52,10 @@ impl Settings {
     /// # Errors
     /// When the datastore fails.
     pub(crate) async fn load(&mut self, store: &dyn Store) -> Result<(), StoreError> {
-        let page = store
-            .list_all(Kind::FelixConfiguration, &caracal_store::ListOptions::default())
-            .await?;
-        self.objects.clear();
-        for resource in page.items {
-            if let Resource::FelixConfiguration(o) = resource {
-                self.objects.insert(o.metadata.name.clone(), *o);
-            }
-        }
-        self.unseen = self.objects.keys().cloned().collect();
-        match store
-            .get(&ResourceKey::global(Kind::Node, self.node.as_str()))
-            .await
-        {
-            Ok(r) => self.node_labels.clone_from(&r.metadata().labels),
-            Err(StoreError::NotFound(_)) => {}
-            Err(e) => return Err(e),
-        }
+        let NodeLayers { objects, node_labels } = NodeLayers::read(store, self.node.as_str()).await?;
+        self.unseen = objects.names().map(str::to_owned).collect();
+        self.objects = objects;
+        self.node_labels = node_labels;
         self.refresh();
         Ok(())
     }
@@ -78,10 +64,7 @@ impl Settings {
     /// there is such a thing.
     pub(crate) fn complete(&mut self) -> bool {
         let gone = std::mem::take(&mut self.unseen);
-        gone.iter()
-            .filter(|name| self.objects.remove(*name).is_some())
-            .count()
-            > 0
+        gone.iter().filter(|name| self.objects.remove(name)).count() > 0
     }
 
     /// Takes an update of the datastore; tells whether it concerned the configuration.
@@ -91,7 +74,7 @@ impl Settings {
         }
         match (&update.key.kind, update.value.as_deref()) {
             (Kind::FelixConfiguration, Some(Resource::FelixConfiguration(o))) => {
-                self.objects.insert(o.metadata.name.clone(), (**o).clone());
+                self.objects.set((**o).clone());
             }
             (Kind::FelixConfiguration, _) => {
                 self.objects.remove(&*update.key.name);
@@ -109,52 +92,14 @@ impl Settings {
 
     /// Resolves all layers again; the names of the parameters whose value changed.
     pub(crate) fn refresh(&mut self) -> Vec<&'static str> {
-        let own = format!("node.{}", self.node);
-        let layer = |o: &'_ Object<FelixConfigurationSpec>| -> LayerParts {
-            let annotations = o
-                .metadata
-                .annotations
-                .iter()
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
-            LayerParts {
-                name: o.metadata.name.clone(),
-                spec: o.spec.fields.clone(),
-                annotations,
-            }
-        };
-        let selected = self
-            .objects
-            .values()
-            .filter(|o| o.metadata.name != "default" && !is_per_node(o))
-            .filter(|o| {
-                let text = o
-                    .spec
-                    .fields
-                    .get("nodeSelector")
-                    .and_then(|v| v.as_str())
-                    .unwrap_or_default();
-                // An object without a selector is inert; one that cannot be read selects nothing.
-                !text.is_empty() && Selector::parse(text).is_ok_and(|s| s.matches_map(&self.node_labels))
-            });
-        let selected = pick_selected(selected.map(|o| {
-            let created = o.metadata.creation_timestamp.as_deref().unwrap_or_default();
-            (created, o.metadata.name.as_str(), o)
-        }));
-        let parts = [
-            self.objects.get(&own).map(layer),
-            selected.map(layer),
-            self.objects.get("default").map(layer),
-        ];
-        let [node, selector, global] = parts.each_ref().map(|p| p.as_ref().map(LayerParts::borrow));
-        let resolved = resolve(&Sources {
+        let mut sources = Sources {
             env: self.env.clone(),
             file: self.file.as_deref(),
-            node,
-            selector,
-            global,
             ..Sources::default()
-        });
+        };
+        self.objects
+            .lay(self.node.as_str(), &self.node_labels, &mut sources);
+        let resolved = resolve(&sources);
         let changed = resolved.changed_since(&self.resolved);
         self.resolved = resolved;
         changed
@@ -208,33 +153,10 @@ impl Settings {
     }
 }
 
-fn is_per_node(o: &Object<FelixConfigurationSpec>) -> bool {
-    o.metadata.name.starts_with("node.")
-}
-
-/// What a layer borrows from.
-struct LayerParts {
-    name: String,
-    spec: serde_json::Map<String, serde_json::Value>,
-    annotations: Vec<(String, String)>,
-}
-
-impl LayerParts {
-    fn borrow(&self) -> SpecLayer<'_> {
-        SpecLayer {
-            name: &self.name,
-            spec: &self.spec,
-            annotations: self
-                .annotations
-                .iter()
-                .map(|(k, v)| (k.as_str(), v.as_str()))
-                .collect(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use caracal_api::{FelixConfigurationSpec, NodeSpec, Object, ResourceKey};
+    use caracal_config::{Applies, Param};
     use serde_json::json;
 
     use super::*;
@@ -252,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_in_calicos_order() {
+    fn objects_of_the_datastore_come_and_go() {
         let env = vec![("FELIX_HEALTHPORT".to_owned(), "1234".to_owned())];
         let mut s = Settings::local(NodeName::new("me").unwrap(), env, None);
         assert!(s.apply(&object(
@@ -267,21 +189,19 @@ mod tests {
             json!({"logSeverityScreen": "Debug", "nodeSelector": "rack == '1'"}),
             "3",
         ));
-        s.apply(&object(
-            "older",
-            json!({"logSeverityScreen": "Trace", "nodeSelector": "has(rack)"}),
-            "2",
-        ));
         assert_eq!(level(&mut s), "Some(Error)");
-        s.node_labels.insert("rack".into(), "1".into());
-        assert_eq!(level(&mut s), "Some(Trace)");
+        let mut node = Object::new("me", NodeSpec::default());
+        node.metadata.labels.insert("rack".into(), "1".into());
+        assert!(s.apply(&Update::set(node.clone().into())));
+        assert!(!s.apply(&Update::set(node.into())));
+        assert_eq!(level(&mut s), "Some(Debug)");
         s.apply(&object("node.me", json!({"logSeverityScreen": "Fatal"}), "9"));
         assert_eq!(level(&mut s), "Some(Fatal)");
         s.apply(&Update::gone(ResourceKey::global(
             Kind::FelixConfiguration,
             "node.me",
         )));
-        assert_eq!(level(&mut s), "Some(Trace)");
+        assert_eq!(level(&mut s), "Some(Debug)");
     }
 
     #[test]
@@ -290,7 +210,7 @@ mod tests {
         for name in ["default", "node.me"] {
             s.apply(&object(name, json!({"logSeverityScreen": "Error"}), "1"));
         }
-        s.unseen = s.objects.keys().cloned().collect();
+        s.unseen = s.objects.names().map(str::to_owned).collect();
         s.apply(&object("default", json!({"logSeverityScreen": "Debug"}), "1"));
         assert_eq!(level(&mut s), "Some(Error)");
         assert!(s.complete());
@@ -312,5 +232,94 @@ mod tests {
         s.refresh();
         s.log_news();
         assert_eq!(s.told, told);
+    }
+
+    #[test]
+    fn every_parameter_without_effect_is_named_once() {
+        let env = Param::all().filter(|p| !p.supported).map(|p| {
+            let other = match p.default {
+                "false" => "true",
+                _ => "false",
+            };
+            (p.env(), other.to_owned())
+        });
+        let mut s = Settings::local(NodeName::new("me").unwrap(), env.collect(), None);
+        let named = s.unsupported();
+        assert!(named.len() > 30, "{named:?}");
+        s.log_news();
+        let told = s.told.len();
+        for name in &named {
+            let lines = s
+                .told
+                .iter()
+                .filter(|t| t.contains("does not act upon it") && t.starts_with(name));
+            assert_eq!(lines.count(), 1, "{name}");
+        }
+        s.refresh();
+        s.log_news();
+        assert_eq!(s.told.len(), told);
+    }
+
+    /// The text of every file below a directory.
+    fn sources(dir: &std::path::Path, except: &str) -> String {
+        let mut text = String::new();
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                text += &sources(&path, except);
+            } else if !path.ends_with(except) {
+                text += &std::fs::read_to_string(&path).unwrap();
+            }
+        }
+        text
+    }
+
+    /// The names that follow `before` in a text.
+    fn names_after<'a>(text: &'a str, before: &str) -> BTreeSet<&'a str> {
+        let end = |rest: &'a str| rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let parts = text.split(before).skip(1);
+        parts
+            .map(|rest| &rest[..end(rest).unwrap_or(rest.len())])
+            .collect()
+    }
+
+    #[test]
+    fn what_is_read_of_the_parameters_is_acted_on() {
+        let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let model = src.join("../../../model/config/src/felix.rs");
+        let model = std::fs::read_to_string(model).unwrap();
+        let (_, fields) = model.split_once("pub struct FelixConfig {").unwrap();
+        let (fields, _) = fields.split_once("\n}").unwrap();
+        let fields = names_after(fields, "    pub ");
+        assert!(fields.len() > 40, "{fields:?}");
+        let datastore = src.join("../../../drivers/datastore/src");
+        let text = sources(&src, "settings.rs") + &sources(&datastore, "lib.rs");
+        let used = |field: &&&str| names_after(&text, &format!(".{field}")).contains("");
+        let idle: Vec<_> = fields.iter().filter(|f| !used(f)).collect();
+        assert!(idle.is_empty(), "read and used nowhere: {idle:?}");
+    }
+
+    #[test]
+    fn what_is_read_at_the_start_is_said_to_be() {
+        let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut seen = 0;
+        for file in ["start.rs", "cli.rs", "agent.rs"] {
+            let text = std::fs::read_to_string(src.join(file)).unwrap();
+            let names = ["config.", "local.", "probe."].map(|of| names_after(&text, of));
+            for field in names.iter().flatten() {
+                let plain = field.replace('_', "");
+                // The calculation takes the severity of the log on while it runs.
+                if plain.is_empty() || *field == "log_severity_screen" {
+                    continue;
+                }
+                let of_field = |p: &&Param| p.name.to_lowercase().starts_with(&plain);
+                for param in Param::all().chain(Param::own()).filter(of_field) {
+                    seen += usize::from(param.supported);
+                    let at_once = param.supported && param.applies == Applies::AtOnce;
+                    assert!(!at_once, "{file} reads {} once", param.name);
+                }
+            }
+        }
+        assert!(seen > 10, "{seen}");
     }
 }

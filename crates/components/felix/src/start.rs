@@ -11,8 +11,7 @@ use std::{
 
 use anyhow::Context;
 use caracal_api::{Kind, Resource, ResourceKey};
-use caracal_config::{DatastoreType, FelixConfig};
-use caracal_datastore::{EtcdSettings, Material, Settings as DatastoreSettings, Source};
+use caracal_config::FelixConfig;
 use caracal_runtime::{
     Health, Shutdown, Supervisor, TaskEnd, install_metrics, on_signals, serve_health, serve_metrics_and,
 };
@@ -71,7 +70,7 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
         "another agent is running on this node: it answers at {}",
         local.agent_socket
     );
-    let mut store = connect(&local, datastore)?;
+    let mut store = caracal_datastore::of_agent(&local, datastore)?;
     tracing::info!(node = %settings.node(), datastore = store.describe(), "starting");
     let shutdown = Shutdown::new();
     let health = Health::new();
@@ -232,34 +231,6 @@ fn spawn_health(tasks: &mut Supervisor, config: &FelixConfig, health: &Health, s
     tasks.spawn("health", async move {
         serve_health(&host, port, health, shutdown).await
     });
-}
-
-/// The datastore that the agent's own parameters name, else the one that every program here uses.
-fn connect(config: &FelixConfig, file: Option<&Path>) -> anyhow::Result<Arc<dyn Store>> {
-    if config.datastore_type == Some(DatastoreType::Kubernetes) {
-        anyhow::bail!("FELIX_DATASTORETYPE=kubernetes: this version reads etcd and the embedded store only");
-    }
-    if config.etcd_endpoints.is_empty() {
-        let (_, store) = caracal_datastore::from_process(file)?;
-        return Ok(store);
-    }
-    let file = |name, path: &Option<String>| path.as_ref().map(|path| Source::file(name, path));
-    let (cert, key) = (
-        file("EtcdCertFile", &config.etcd_cert_file),
-        file("EtcdKeyFile", &config.etcd_key_file),
-    );
-    anyhow::ensure!(
-        cert.is_some() == key.is_some(),
-        "EtcdCertFile and EtcdKeyFile belong together: set both or none"
-    );
-    let settings = EtcdSettings {
-        tls: Material {
-            authorities: file("EtcdCaFile", &config.etcd_ca_file),
-            identity: cert.zip(key),
-        },
-        ..EtcdSettings::new(&config.etcd_endpoints)
-    };
-    Ok(caracal_datastore::connect(&DatastoreSettings::Etcd(settings))?)
 }
 
 /// Reads the configuration from the datastore and waits until the cluster says that it is ready.

@@ -66,18 +66,6 @@ words! {
 }
 
 words! {
-    /// What happens to traffic for service addresses that nothing takes.
-    ServiceLoop {
-        /// Dropped.
-        Drop = "Drop",
-        /// Answered with an error.
-        Reject = "Reject",
-        /// Left alone.
-        Disabled = "Disabled",
-    }
-}
-
-words! {
     /// The least severe log line that is written.
     LogSeverity {
         /// Everything.
@@ -171,7 +159,6 @@ pub struct FelixConfig {
     pub endpoint_status_path_prefix: Option<String>,
     /// How the agent reports to the datastore; `None` when it does not.
     pub reporting: Option<Reporting>,
-    pub service_loop_prevention: ServiceLoop,
 
     /// `None`: follow the pools.
     pub vxlan_enabled: Option<bool>,
@@ -194,22 +181,21 @@ pub struct FelixConfig {
     pub nat_port_range: Option<PortRange>,
     pub nat_outgoing_address: Option<Ipv4Addr>,
     pub nat_outgoing_exclusions: NatExclusions,
-    pub kube_node_port_ranges: Vec<PortRange>,
 
-    /// What an allowed packet meets next: `false` is the host's own rules (`RETURN`), `true` nothing (`ACCEPT`).
-    pub nft_filter_accept: bool,
     pub nft_filter_deny_action: DenyAction,
     pub nft_mark_mask: u32,
     /// `None`: no audit of the ruleset.
     pub nft_refresh_interval: Option<Duration>,
-    pub max_ipset_size: u32,
 }
 
 impl FelixConfig {
     /// Reads the resolved parameters.
     #[must_use]
     pub fn new(resolved: &Resolved) -> Self {
-        let r = Reader(resolved);
+        Self::read(&Reader::new(resolved))
+    }
+
+    fn read(r: &Reader<'_>) -> Self {
         FelixConfig {
             datastore_type: r
                 .word("DatastoreType", DatastoreType::from_word)
@@ -252,9 +238,6 @@ impl FelixConfig {
                 interval: r.interval("ReportingIntervalSecs"),
                 ttl: r.interval("ReportingTTLSecs"),
             }),
-            service_loop_prevention: r
-                .word("ServiceLoopPrevention", ServiceLoop::from_word)
-                .unwrap_or(ServiceLoop::Disabled),
             vxlan_enabled: r.optional_flag("VXLANEnabled"),
             vxlan_mtu: Some(r.number("VXLANMTU")).filter(|n| *n != 0),
             vxlan_mtu_v6: Some(r.number("VXLANMTUV6")).filter(|n| *n != 0),
@@ -274,21 +257,23 @@ impl FelixConfig {
             nat_outgoing_exclusions: r
                 .word("NATOutgoingExclusions", NatExclusions::from_word)
                 .unwrap_or(NatExclusions::IpPoolsOnly),
-            kube_node_port_ranges: r.port_ranges("KubeNodePortRanges"),
-            nft_filter_accept: r.text("NftablesFilterAllowAction") == "ACCEPT",
             nft_filter_deny_action: r
                 .word("NftablesFilterDenyAction", DenyAction::from_word)
                 .unwrap_or(DenyAction::Drop),
             nft_mark_mask: r.mask("NftablesMarkMask"),
             nft_refresh_interval: r.interval("NftablesRefreshInterval"),
-            max_ipset_size: r.number("MaxIpsetSize"),
         }
     }
 }
 
 /// Reads values by name. Which kind a row has is fixed in the table, so asking for another kind is a mistake in this
 /// file, and the tests read every field.
-struct Reader<'a>(&'a Resolved);
+struct Reader<'a> {
+    resolved: &'a Resolved,
+    /// The names that were asked for.
+    #[cfg(test)]
+    asked: std::cell::RefCell<std::collections::BTreeSet<&'static str>>,
+}
 
 /// Reads the value of one kind, or says which row has another.
 macro_rules! read {
@@ -300,17 +285,29 @@ macro_rules! read {
     };
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(resolved: &'a Resolved) -> Self {
+        Self {
+            resolved,
+            #[cfg(test)]
+            asked: std::cell::RefCell::default(),
+        }
+    }
+
     fn value(&self, name: &str) -> &Value {
-        &self
-            .0
+        let found = self
+            .resolved
             .get(name)
-            .expect("every name asked for here is a row of the table")
-            .value
+            .expect("every name asked for here is a row of the table");
+        #[cfg(test)]
+        self.asked.borrow_mut().insert(found.param.name);
+        &found.value
     }
 
     fn is_set(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|p| p.source != Source::Default)
+        self.resolved
+            .get(name)
+            .is_some_and(|p| p.source != Source::Default)
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -369,10 +366,6 @@ impl Reader<'_> {
 
     fn port_range(&self, name: &str) -> Option<PortRange> {
         read!(self, name, Value::PortRange(r) => Some(*r).filter(|r| r.last > 0))
-    }
-
-    fn port_ranges(&self, name: &str) -> Vec<PortRange> {
-        read!(self, name, Value::PortRanges(l) => l.clone().unwrap_or_default())
     }
 
     /// `5/minute` as its parts.

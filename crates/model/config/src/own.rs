@@ -12,7 +12,7 @@ pub const CALICO_ANNOTATION_PREFIX: &str = "config.projectcalico.org/";
 pub(crate) const PARAMS: &[Param] = &[
     own("AgentSocket", Kind::Path, "/run/calico/agent.sock").local(),
     own("StoreSocket", Kind::Path, "/run/calico/store.sock").local(),
-    own("LogFormat", Kind::OneOf(&["text", "json"]), "text"),
+    own("LogFormat", Kind::OneOf(&["text", "json"]), "text").anew(),
     own("CutConnections", Kind::Bool, "false"),
-    own("RemoveCalico", Kind::Bool, "false"),
+    own("RemoveCalico", Kind::Bool, "false").at_start(),
 ];

@@ -106,6 +106,17 @@ pub enum SpecRule {
     Within(i64, i64),
 }
 
+/// How a change of a parameter takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Applies {
+    /// The running agent takes it.
+    AtOnce,
+    /// The agent starts anew by itself, in its own place.
+    Anew,
+    /// When the agent is started the next time.
+    AtStart,
+}
+
 /// One parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Param {
@@ -127,6 +138,8 @@ pub struct Param {
     pub nonzero: bool,
     /// The feature behind it exists in this version.
     pub supported: bool,
+    /// How a change takes effect.
+    pub applies: Applies,
     /// What FelixConfiguration's schema asks beyond the type.
     pub spec_rule: SpecRule,
 }
@@ -152,6 +165,7 @@ const fn p(name: &'static str, field: &'static str, kind: Kind, default: &'stati
         local_only: false,
         nonzero: false,
         supported: false,
+        applies: Applies::AtOnce,
         spec_rule: SpecRule::Nothing,
     }
 }
@@ -176,6 +190,22 @@ impl Param {
     pub(crate) const fn local(self) -> Self {
         Param {
             local_only: true,
+            applies: Applies::AtStart,
+            ..self
+        }
+    }
+
+    /// The agent reads it once in its life.
+    pub(crate) const fn anew(self) -> Self {
+        Param {
+            applies: Applies::Anew,
+            ..self
+        }
+    }
+
+    pub(crate) const fn at_start(self) -> Self {
+        Param {
+            applies: Applies::AtStart,
             ..self
         }
     }
@@ -228,6 +258,12 @@ impl Param {
     /// Caracal's own parameters.
     pub fn own() -> impl Iterator<Item = &'static Param> {
         own::PARAMS.iter()
+    }
+
+    /// The parameter of exactly this name, of Calico's or our own.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Param> {
+        Self::all().chain(Self::own()).find(|p| p.name == name)
     }
 
     /// The Calico parameter of this name, in any case.

@@ -53,7 +53,7 @@ const COMMON: &[Param] = &[
     p("DataplaneDriver", "dataplaneDriver", Kind::Executable, "calico-iptables-plugin").nonzero().exits(),
     p("DataplaneWatchdogTimeout", "dataplaneWatchdogTimeout", Kind::Seconds, "90"),
     p("DefaultEndpointToHostAction", "defaultEndpointToHostAction", Kind::OneOf(&["ACCEPT", "DROP", "RETURN"]), "DROP").nonzero().exits().supported(),
-    p("DeviceRouteProtocol", "deviceRouteProtocol", Kind::Int(BYTE), "3").supported(),
+    p("DeviceRouteProtocol", "deviceRouteProtocol", Kind::Int(BYTE), "3").supported().anew(),
     p("DeviceRouteSourceAddress", "deviceRouteSourceAddress", Kind::Ipv4, "").supported(),
     p("DeviceRouteSourceAddressIPv6", "deviceRouteSourceAddressIPv6", Kind::Ipv6, "").supported(),
     p("DisableConntrackInvalidCheck", "disableConntrackInvalidCheck", Kind::Bool, "false").supported(),
@@ -68,7 +68,7 @@ const COMMON: &[Param] = &[
     p("IPv6ElevatedRoutePriority", "ipv6ElevatedRoutePriority", Kind::Int(PRIORITY), "512"),
     p("IPv6NormalRoutePriority", "ipv6NormalRoutePriority", Kind::Int(PRIORITY), "1024"),
     p("InterfaceExclude", "interfaceExclude", Kind::InterfacePatterns, "kube-ipvs0"),
-    p("InterfacePrefix", "interfacePrefix", Kind::Matching(IFACE_PREFIXES), "cali").nonzero().exits().supported(),
+    p("InterfacePrefix", "interfacePrefix", Kind::Matching(IFACE_PREFIXES), "cali").nonzero().exits().supported().anew(),
     p("InterfaceRefreshInterval", "interfaceRefreshInterval", Kind::Seconds, "90"),
     p("Ipv6Support", "ipv6Support", Kind::Bool, "true").supported(),
     p("IstioAmbientMode", "istioAmbientMode", Kind::OneOf(&["Disabled", "Enabled"]), "Disabled").spec(SpecRule::Exactly(&["Enabled", "Disabled"])),
@@ -86,7 +86,7 @@ const COMMON: &[Param] = &[
     p("NetlinkTimeoutSecs", "netlinkTimeout", Kind::Seconds, "10"),
     p("PolicySyncPathPrefix", "policySyncPathPrefix", Kind::Path, ""),
     p("ProgramClusterRoutes", "programClusterRoutes", Kind::OneOf(&["Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly", "Enabled"]), "EnabledIPIPOnly").spec(SpecRule::Exactly(&["Enabled", "Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly"])).supported(),
-    p("RemoveExternalRoutes", "removeExternalRoutes", Kind::Bool, "true").supported(),
+    p("RemoveExternalRoutes", "removeExternalRoutes", Kind::Bool, "true").supported().anew(),
     p("RequireMTUFile", "requireMTUFile", Kind::Bool, "false"),
     p("RouteRefreshInterval", "routeRefreshInterval", Kind::Seconds, "90").supported(),
     p("RouteSource", "routeSource", Kind::OneOf(&["CalicoIPAM", "WorkloadIPs"]), "CalicoIPAM"),
@@ -131,13 +131,13 @@ const WINDOWS: &[Param] = &[
 
 #[rustfmt::skip]
 const OPENSTACK: &[Param] = &[
-    p("EndpointReportingDelaySecs", "endpointReportingDelay", Kind::Seconds, "1").supported(),
-    p("EndpointReportingEnabled", "endpointReportingEnabled", Kind::Bool, "false").supported(),
+    p("EndpointReportingDelaySecs", "endpointReportingDelay", Kind::Seconds, "1").supported().anew(),
+    p("EndpointReportingEnabled", "endpointReportingEnabled", Kind::Bool, "false").supported().anew(),
     p("MetadataAddr", "metadataAddr", Kind::Matching(HOSTNAME), "127.0.0.1").exits(),
     p("MetadataPort", "metadataPort", Kind::Int(PORT), "8775").exits(),
-    p("OpenstackRegion", "openstackRegion", Kind::Region, "").exits().supported(),
-    p("ReportingIntervalSecs", "reportingInterval", Kind::Seconds, "30").supported(),
-    p("ReportingTTLSecs", "reportingTTL", Kind::Seconds, "90").supported(),
+    p("OpenstackRegion", "openstackRegion", Kind::Region, "").exits().supported().anew(),
+    p("ReportingIntervalSecs", "reportingInterval", Kind::Seconds, "30").supported().anew(),
+    p("ReportingTTLSecs", "reportingTTL", Kind::Seconds, "90").supported().anew(),
 ];
 
 #[rustfmt::skip]

@@ -86,9 +86,9 @@ const GO_RUNTIME: &[Param] = &[
 
 #[rustfmt::skip]
 const HEALTH: &[Param] = &[
-    p("HealthEnabled", "healthEnabled", Kind::Bool, "false").supported(),
-    p("HealthHost", "healthHost", Kind::Matching(HOST_ADDRESS), "localhost").supported(),
-    p("HealthPort", "healthPort", Kind::Int(PORT), "9099").supported(),
+    p("HealthEnabled", "healthEnabled", Kind::Bool, "false").supported().anew(),
+    p("HealthHost", "healthHost", Kind::Matching(HOST_ADDRESS), "localhost").supported().anew(),
+    p("HealthPort", "healthPort", Kind::Int(PORT), "9099").supported().anew(),
     p("HealthTimeoutOverrides", "healthTimeoutOverrides", Kind::NamedDurations, ""),
 ];
 
@@ -110,10 +110,10 @@ const METRICS: &[Param] = &[
     p("PrometheusMetricsCAFile", "prometheusMetricsCAFile", Kind::Text, ""),
     p("PrometheusMetricsCertFile", "prometheusMetricsCertFile", Kind::Text, ""),
     p("PrometheusMetricsClientAuth", "prometheusMetricsClientAuth", Kind::OneOf(&["NoClientCert", "RequireAndVerifyClientCert", "RequireAnyClientCert", "VerifyClientCertIfGiven"]), "NoClientCert").spec(SpecRule::Exactly(&["RequireAndVerifyClientCert", "RequireAnyClientCert", "VerifyClientCertIfGiven", "NoClientCert"])),
-    p("PrometheusMetricsEnabled", "prometheusMetricsEnabled", Kind::Bool, "false").supported(),
-    p("PrometheusMetricsHost", "prometheusMetricsHost", Kind::Matching(HOST_ADDRESS), "").supported(),
+    p("PrometheusMetricsEnabled", "prometheusMetricsEnabled", Kind::Bool, "false").supported().anew(),
+    p("PrometheusMetricsHost", "prometheusMetricsHost", Kind::Matching(HOST_ADDRESS), "").supported().anew(),
     p("PrometheusMetricsKeyFile", "prometheusMetricsKeyFile", Kind::Text, ""),
-    p("PrometheusMetricsPort", "prometheusMetricsPort", Kind::Int(PORT), "9091").supported(),
+    p("PrometheusMetricsPort", "prometheusMetricsPort", Kind::Int(PORT), "9091").supported().anew(),
     p("PrometheusProcessMetricsEnabled", "prometheusProcessMetricsEnabled", Kind::Bool, "true"),
     p("PrometheusWireGuardMetricsEnabled", "prometheusWireGuardMetricsEnabled", Kind::Bool, "true"),
 ];

@@ -82,7 +82,9 @@ impl Counters {
     /// # Errors
     /// When the kernel cannot be read.
     pub(crate) async fn list(&self, wish: &ListCountersRequest) -> Result<ListCountersReply, String> {
-        let (rows, since) = self.read().await?;
+        let (mut rows, since) = self.read().await?;
+        // As they stand in their policies: the names of counters say nothing of that.
+        rows.sort_by(|(a, _), (b, _)| (&a.what, !a.ingress, a.action).cmp(&(&b.what, !b.ingress, b.action)));
         let counters = rows.into_iter().filter_map(|(counted, count)| {
             let decider = decider(&counted);
             let (packets, bytes) = count.unwrap_or_default();

@@ -173,10 +173,11 @@ pub(crate) fn atoms(
 ) -> Vec<Atom> {
     let mut out = Vec::with_capacity(rules.len());
     let begin = source.counters();
-    for (rule, index) in rules.iter().zip(0..) {
+    let ids = counters::ids(rules);
+    for ((rule, id), index) in rules.iter().zip(&ids).zip(0..) {
         if rule.applies_to(family) {
             let missing = sets_of(rule).find(|id| sets.get(id).is_none());
-            let counter = |action| counters::of_rule(&begin, direction, index, action);
+            let counter = |action| counters::of_rule(&begin, direction, id, action);
             match missing {
                 Some(id) => out.push(closed(index, id.clone(), counter(counters::MISSING))),
                 None => {

@@ -98,7 +98,8 @@ impl Counting {
                 }
                 continue;
             };
-            for (rule, index) in rules.of(direction).iter().zip(0..) {
+            let rules = rules.of(direction);
+            for ((rule, id), index) in rules.iter().zip(counters::ids(rules)).zip(0..) {
                 let missing = sets_of(rule).any(|id| !self.ip_sets.contains(id));
                 let (word, action) = if missing {
                     (counters::MISSING, Action::Deny)
@@ -107,7 +108,7 @@ impl Counting {
                 };
                 if let Some(what) = what(Some(index)) {
                     put(
-                        counters::of_rule(&begin, direction, index, word),
+                        counters::of_rule(&begin, direction, &id, word),
                         what,
                         action,
                         missing,

@@ -9,8 +9,8 @@ use caracal_desired::{
 use caracal_ids::{IpSetId, PolicyId, PolicyKind, TierName};
 use caracal_net::{Cidr, PerFamily, PortRange, Proto};
 use caracal_rules::{
-    Compiler, RulesConfig,
-    ir::{ChainName, Data, Element, Key, TableDelta, TableState, render},
+    Compiler, Counted, RulesConfig, What,
+    ir::{ChainName, CounterName, Data, Element, Key, TableDelta, TableState, render},
 };
 
 use crate::interpreter::faults;
@@ -19,7 +19,7 @@ use crate::world::{interface, policy_id, set_id, workload_id};
 fn ports(action: Action, first: u16, last: u16) -> Rule {
     let mut r = Rule::new(action);
     r.protocol = Some(Proto::TCP);
-    r.dst.ports = vec![PortRange { first, last }];
+    r.dst.ports = [PortRange { first, last }].into();
     r
 }
 
@@ -118,6 +118,8 @@ fn only_elements(changes: &[TableDelta]) -> usize {
     let count = |d: &TableDelta| match d {
         TableDelta::AddElements(_, e) => e.len(),
         TableDelta::DeleteElements(_, k) => k.len(),
+        // What an element counts for another rule has another counter.
+        TableDelta::PutCounter(_) | TableDelta::RemoveCounter(_) => 0,
         other => panic!("more than elements: {other:?}"),
     };
     changes.iter().map(count).sum()
@@ -179,6 +181,45 @@ fn a_policy_alone_changes_by_elements_too() {
 }
 
 /// The counters of a map with their values.
+/// The policy and the place of a rule.
+fn rule_of(counted: &Counted) -> Option<(PolicyId, u32)> {
+    match &counted.what {
+        What::Policy { id, rule, .. } => Some((id.clone(), (*rule)?)),
+        _ => None,
+    }
+}
+
+fn counter_of(node: &Node, policy: usize, rule: u32) -> CounterName {
+    let counting = node.compiler.counting();
+    let found = counting
+        .counted()
+        .iter()
+        .find(|c| rule_of(c) == Some((policy_id(policy), rule)));
+    found.unwrap().counter.clone()
+}
+
+#[test]
+fn a_rule_put_before_others_leaves_them_their_counters() {
+    let old = vec![ports(Action::Allow, 1, 1), ports(Action::Deny, 2, 2)];
+    let mut new = old.clone();
+    new.insert(0, ports(Action::Allow, 3, 3));
+    let mut node = Node::new(&[endpoint(0, 2..3), policy(2, old)]);
+    let before = [0, 1].map(|rule| counter_of(&node, 2, rule));
+    node.apply(&[policy(2, new)]);
+    assert_eq!([1, 2].map(|rule| counter_of(&node, 2, rule)), before);
+    assert!(!before.contains(&counter_of(&node, 2, 0)));
+    // Another port among several is another element, and nothing else.
+    let several = |last| {
+        let mut rule = ports(Action::Allow, 1, 1);
+        rule.dst.ports = [1, 5, last].map(|p| PortRange { first: p, last: p }).to_vec().into();
+        policy(2, vec![rule])
+    };
+    node.apply(&[several(9)]);
+    let (counter, rules) = (counter_of(&node, 2, 0), node.rules());
+    node.apply(&[several(11)]);
+    assert_eq!((counter_of(&node, 2, 0), node.rules()), (counter, rules));
+}
+
 fn counted(node: &Node, map_starts: &str) -> Vec<String> {
     let mut maps = node
         .table
@@ -206,25 +247,27 @@ fn a_value_counts_for_the_first_rule_that_has_it() {
         policy(4, vec![ports(Action::Allow, 106, 108)]),
     ];
     let mut node = Node::new(&deltas);
+    let [first, second] = [0, 1].map(|rule| counter_of(&node, 2, rule));
+    let [third, last] = [3, 4].map(|n| counter_of(&node, n, 0));
     let expected = [
-        "100-110 gnp/p2.in.0.allow",
-        "111-120 gnp/p3.in.0.allow",
-        "200 gnp/p2.in.1.allow",
+        format!("100-110 {first}"),
+        format!("111-120 {third}"),
+        format!("200 {second}"),
     ];
     assert_eq!(counted(&node, "n.dport-"), expected);
     assert!(
-        !node.table.counters.contains("gnp/p4.in.0.allow"),
+        !node.table.counters.contains(last.as_str()),
         "no packet gets to it"
     );
     node.apply(&[policy(3, vec![])]);
     assert_eq!(
         counted(&node, "n.dport-"),
-        ["100-110 gnp/p2.in.0.allow", "200 gnp/p2.in.1.allow"]
+        [format!("100-110 {first}"), format!("200 {second}")]
     );
     node.apply(&[policy(2, vec![])]);
     let rules = node.rules();
     assert!(
-        rules[0].contains("counter name \"gnp/p4.in.0.allow\""),
+        rules[0].contains(&format!("counter name \"{last}\"")),
         "{rules:#?}"
     );
     let left: Vec<&str> = node.table.counters.iter().map(|c| c.as_str()).collect();
@@ -277,8 +320,10 @@ fn who_denies_tells_those_who_listen() {
         policy(2, vec![ports(Action::Deny, 1, 1), ports(Action::Deny, 3, 3)]),
     ]);
     let text = render(caracal_net::Family::V4, "t", &compiler.full_state().v4);
+    let counted = compiler.counting();
+    let first = counted.counted().iter().find(|c| rule_of(c) == Some((policy_id(2), 0)));
     for line in [
-        "log prefix \"gnp/p2.in.0.deny +1\" group 7 snaplen 120 drop",
+        &*format!("log prefix \"{} +1\" group 7 snaplen 120 drop", first.unwrap().counter),
         "log prefix \"tier/default.in.deny\" group 7 snaplen 120 drop",
         "log prefix \"wall/unknown-interface.in.deny\" group 7 snaplen 120 drop",
     ] {
@@ -325,9 +370,10 @@ fn only_neighbours_of_one_verdict_merge() {
 fn nothing_is_written_behind_a_rule_that_decides_all() {
     let rules = vec![Rule::new(Action::Allow), ports(Action::Deny, 1, 1)];
     let node = Node::new(&[endpoint(0, 2..4), policy(2, rules), policy(3, vec![])]);
+    let counter = counter_of(&node, 2, 0);
     assert_eq!(
         node.rules(),
-        ["counter name \"gnp/p2.in.0.allow\" return comment \"gnp/p2 rule 0\""]
+        [format!("counter name \"{counter}\" return comment \"gnp/p2 rule 0\"")]
     );
 }
 

@@ -10,7 +10,7 @@ use caracal_wire::etcdserverpb::{PutRequest, kv_client::KvClient};
 use serde_json::{Value, json};
 
 use crate::{
-    traffic::{blocked, echo, reaches},
+    traffic::{Sink, blocked, echo, flood, reaches},
     world::{LONG, Node, World, block_on, channel, connect},
 };
 
@@ -73,7 +73,7 @@ fn bad_objects() -> Vec<(&'static str, &'static str, &'static str, Value, &'stat
         rule.as_object_mut()
             .unwrap()
             .extend(more.as_object().unwrap().clone());
-        json!({"order": 5, "selector": "all()", "types": ["Ingress"], "ingress": [rule]})
+        json!({"order": 5, "selector": "has(nobody)", "types": ["Ingress"], "ingress": [rule]})
     };
     let gnp = ("GlobalNetworkPolicy", "globalnetworkpolicies");
     vec![
@@ -82,8 +82,15 @@ fn bad_objects() -> Vec<(&'static str, &'static str, &'static str, Value, &'stat
             gnp.0,
             gnp.1,
             "bad-action",
-            json!({"ingress": [{"action": "Drop"}]}),
+            json!({"selector": "has(nobody)", "ingress": [{"action": "Drop"}]}),
             "Drop",
+        ),
+        (
+            gnp.0,
+            gnp.1,
+            "bad-list",
+            json!({"selector": "has(nobody)", "ingress": [["Deny"]]}),
+            "spec.ingress[0]: found a list",
         ),
         (gnp.0, gnp.1, "bad-type", json!({"selector": 5}), "5"),
         ("Tier", "tiers", "bad-tier", json!({"order": "first"}), "first"),
@@ -156,7 +163,7 @@ fn bad_objects() -> Vec<(&'static str, &'static str, &'static str, Value, &'stat
             gnp.0,
             gnp.1,
             "too-many-rules",
-            json!({"order": 6, "selector": "all()", "types": ["Ingress"], "ingress": rules}),
+            json!({"order": 6, "selector": "has(nobody)", "types": ["Ingress"], "ingress": rules}),
             "spec.ingress",
         ),
         (
@@ -170,7 +177,6 @@ fn bad_objects() -> Vec<(&'static str, &'static str, &'static str, Value, &'stat
             gnp.0,
             gnp.1,
             "bad-code",
-            // The rule becomes a Deny of everything in its place: so says the engine of rules that have no meaning.
             json!({"order": 5, "selector": "has(nobody)", "ingress": [{"action": "Allow", "protocol": "ICMP", "icmp": {"code": 3}}]}),
             "spec.ingress[0].icmp",
         ),
@@ -344,4 +350,118 @@ fn netns_large_and_odd_but_lawful_objects_are_enforced() {
         json!({"order": 7, "defaultAction": "Pass"}),
     );
     reaches(&a.ns, b.both(), 2000);
+}
+
+#[test]
+fn netns_what_is_refused_lets_nothing_through_and_opens_nothing() {
+    netns!(300);
+    needs!("root", "ip", "nft", "sh");
+    let world = World::new();
+    let mut node = world.node("n1");
+    let (a, b) = (
+        node.pod("a", "10.65.0.1", "fd65::1"),
+        node.pod("b", "10.65.0.2", "fd65::2"),
+    );
+    a.announce(&world, json!({}));
+    b.announce(&world, json!({"app": "b"}));
+    for port in [80, 81, 82] {
+        echo(&b.ns, port);
+    }
+    let deny = |port: u16| {
+        let of = |protocol| json!({"action": "Deny", "protocol": protocol, "destination": {"ports": [port]}});
+        json!([of("TCP"), of("UDP")])
+    };
+    let shut = json!({"order": 10, "selector": "app == 'b'", "types": ["Ingress"], "ingress": deny(81)});
+    let open = json!({"order": 20, "selector": "app == 'b'", "types": ["Ingress"], "ingress": [{"action": "Allow"}]});
+    let with = |whole: &Value, field: &str, value: Value| {
+        let mut whole = whole.clone();
+        whole[field] = value;
+        whole
+    };
+    let put = |name: &str, spec: &Value| {
+        put_object(&world, "globalnetworkpolicies", "GlobalNetworkPolicy", name, spec);
+    };
+    put("shut", &shut);
+    put("open", &open);
+    node.up();
+    node.programmed(&b);
+    reaches(&a.ns, b.both(), 80);
+    blocked(&a.ns, b.both(), 81);
+    // Throughout, not one of these gets through: not in between either.
+    let sink = Sink::new(&b.ns, 81);
+    let flood = flood(&a.ns, b.both().into(), 81);
+    for (spec, part) in [
+        (with(&shut, "types", json!(["Ingress", "Ingress"])), "spec.types"),
+        (with(&shut, "ingress", json!([["Deny"]])), "found a list"),
+        (with(&shut, "ingress", json!([{"action": "Drop"}])), "Drop"),
+        (
+            with(&shut, "ingress", json!({"action": "Deny"})),
+            "expected a sequence",
+        ),
+        (with(&shut, "order", json!("first")), "first"),
+    ] {
+        // What it says is not believed; what it kept closed stays closed, and all else it may have.
+        put("shut", &spec);
+        is_named(&node, "GlobalNetworkPolicy shut", part);
+        blocked(&a.ns, b.both(), 80);
+        blocked(&a.ns, b.both(), 81);
+        flood.more_rounds(20);
+        put("shut", &shut);
+        reaches(&a.ns, b.both(), 80);
+        blocked(&a.ns, b.both(), 81);
+    }
+    // Neither does an agent that never saw it otherwise.
+    put("shut", &with(&shut, "ingress", json!([["Deny"]])));
+    blocked(&a.ns, b.both(), 80);
+    node.kill();
+    node.up();
+    node.programmed(&b);
+    is_named(&node, "GlobalNetworkPolicy shut", "found a list");
+    blocked(&a.ns, b.both(), 80);
+    blocked(&a.ns, b.both(), 81);
+    flood.more_rounds(20);
+    put("shut", &shut);
+    reaches(&a.ns, b.both(), 80);
+    // One that only lets through lets nothing through, and leaves the rest to others.
+    put("open", &with(&open, "types", json!(["Ingress", "Ingress"])));
+    is_named(&node, "GlobalNetworkPolicy open", "spec.types");
+    blocked(&a.ns, b.both(), 80);
+    let only_82 = json!([{"action": "Allow", "protocol": "TCP", "destination": {"ports": [82]}}]);
+    put(
+        "other",
+        &with(&with(&open, "order", json!(30)), "ingress", only_82),
+    );
+    reaches(&a.ns, b.both(), 82);
+    blocked(&a.ns, b.both(), 80);
+    put("open", &open);
+    reaches(&a.ns, b.both(), 80);
+    flood.end();
+    assert_eq!(sink.arrived(), Vec::<std::net::IpAddr>::new());
+    // A tier stays where it is, and its end denies.
+    let first = |spec: Value| put_object(&world, "tiers", "Tier", "first", &spec);
+    first(json!({"order": 1, "defaultAction": "Pass"}));
+    put(
+        "first.p",
+        &json!({"tier": "first", "selector": "app == 'b'", "types": ["Ingress"], "ingress": deny(82)}),
+    );
+    blocked(&a.ns, b.both(), 82);
+    reaches(&a.ns, b.both(), 80);
+    first(json!({"order": 1, "defaultAction": "Drop"}));
+    is_named(&node, "Tier first", "Drop");
+    blocked(&a.ns, b.both(), 80);
+    blocked(&a.ns, b.both(), 82);
+    first(json!({"order": 1, "defaultAction": "Pass"}));
+    reaches(&a.ns, b.both(), 80);
+    // A profile denies.
+    for name in ["shut", "open", "other", "first.p"] {
+        world.delete(Kind::GlobalNetworkPolicy, name);
+    }
+    reaches(&a.ns, b.both(), 81);
+    let everything = json!([{"action": "Allow"}]);
+    let profile = |spec: &Value| put_object(&world, "profiles", "Profile", "kns.default", spec);
+    profile(&json!({"ingress": [["Allow"]], "egress": everything}));
+    is_named(&node, "Profile kns.default", "found a list");
+    blocked(&a.ns, b.both(), 80);
+    profile(&json!({"ingress": everything, "egress": everything}));
+    reaches(&a.ns, b.both(), 80);
 }

@@ -4,6 +4,10 @@
 
 #[path = "sentences/hosts.rs"]
 mod hosts;
+#[path = "sentences/kubernetes.rs"]
+mod kubernetes;
+#[path = "sentences/refused.rs"]
+mod refused;
 #[path = "sentences/rules.rs"]
 mod rules;
 #[path = "sentences/selectors.rs"]
@@ -113,6 +117,26 @@ sentences! {
         a_staged_policy_decides_nothing_for_hosts_either,
         a_workload_interface_that_nobody_knows_is_closed_and_a_spoofed_source_too,
     }
+    kubernetes {
+        a_pod_is_an_endpoint_unless_it_has_its_nodes_network_or_no_node,
+        a_pod_that_has_ended_is_no_endpoint,
+        the_addresses_in_a_pods_annotations_come_before_those_of_its_status,
+        a_pod_without_policy_is_open_by_its_namespace_and_its_account_has_no_rules,
+        a_pods_namespace_and_account_are_where_it_is_whatever_its_labels_say,
+        ports_of_a_pods_containers_have_names_init_containers_too,
+        a_kubernetes_policy_governs_ingress_and_egress_only_if_it_says_so,
+        a_kubernetes_policy_stands_in_tier_default_at_order_1000,
+        cluster_policies_are_before_and_behind_all_others_by_tier_and_priority,
+        accept_deny_and_pass_of_a_cluster_policy,
+        subjects_and_peers_of_a_cluster_policy_are_namespaces_pods_and_networks,
+        protocols_of_a_cluster_policy_are_ports_ranges_and_names,
+        a_rule_that_cannot_be_converted_denies_everything_unless_it_accepts,
+    }
+    refused {
+        a_refused_policy_lets_nothing_through_and_denies_all_where_it_may_have_denied,
+        a_refused_policy_of_hosts_is_refused_at_its_place_on_the_way,
+        a_refused_staged_policy_decides_nothing_and_a_refused_set_is_what_can_be_read,
+    }
 }
 
 impl<'a> World<'a> {
@@ -173,10 +197,7 @@ impl<'a> World<'a> {
     }
 
     fn object(&mut self, object: Value) -> &mut Self {
-        let object: Resource = serde_json::from_value(object).unwrap();
-        self.case.objects.retain(|o| o.key() != object.key());
-        self.case.objects.push(object);
-        self
+        self.replace(serde_json::from_value::<Resource>(object).unwrap())
     }
 
     fn gone(&mut self, kind: Kind, name: &str) -> &mut Self {
@@ -225,6 +246,65 @@ impl<'a> World<'a> {
             metadata["name"] = name.into();
         }
         self.object(json!({"kind": kind, "metadata": metadata, "spec": spec}))
+    }
+
+    /// A pod of Kubernetes in the place of the one with a number; no endpoint if that is what it becomes.
+    fn kube_pod(&mut self, number: usize, pod: Value) -> &mut Self {
+        let interface = format!("cali{number}");
+        self.case
+            .objects
+            .retain(|o| !matches!(o, Resource::WorkloadEndpoint(w) if w.spec.interface_name == interface));
+        let converted = caracal_convert::pod(&serde_json::from_value(pod).unwrap());
+        if let Some(mut converted) = converted {
+            assert!(converted.problems.is_empty(), "{:?}", converted.problems);
+            // The interface that is there; its name is of its namespace and name in a cluster.
+            converted.object.spec.interface_name = interface;
+            self.case.objects.push(converted.object.into());
+        }
+        self
+    }
+
+    fn replace(&mut self, object: impl Into<Resource>) -> &mut Self {
+        let object = object.into();
+        self.case.objects.retain(|o| o.key() != object.key());
+        self.case.objects.push(object);
+        self
+    }
+
+    fn kube_namespace(&mut self, namespace: Value) -> &mut Self {
+        self.replace(caracal_convert::namespace(
+            &serde_json::from_value(namespace).unwrap(),
+        ))
+    }
+
+    fn kube_account(&mut self, account: Value) -> &mut Self {
+        self.replace(caracal_convert::service_account(
+            &serde_json::from_value(account).unwrap(),
+        ))
+    }
+
+    fn kube_policy(&mut self, policy: Value) -> &mut Self {
+        let converted = caracal_convert::network_policy(&serde_json::from_value(policy).unwrap());
+        self.replace(converted.unwrap().object)
+    }
+
+    /// A cluster policy; one that has no meaning takes the place of what it was.
+    fn kube_cluster_policy(&mut self, mut policy: Value) -> &mut Self {
+        // What is null is not there.
+        policy["spec"]
+            .as_object_mut()
+            .unwrap()
+            .retain(|_, v| !v.is_null());
+        let policy: caracal_convert::ClusterNetworkPolicy = serde_json::from_value(policy).unwrap();
+        let name = format!(
+            "{}{}",
+            caracal_convert::CLUSTER_POLICY_PREFIX,
+            policy.metadata.name
+        );
+        match caracal_convert::cluster_network_policy(&policy) {
+            Ok(converted) => self.replace(converted.object),
+            Err(_) => self.gone(Kind::GlobalNetworkPolicy, &name),
+        }
     }
 
     /// A policy of pods: of a namespace if its name says one; `more` overrides what it says.

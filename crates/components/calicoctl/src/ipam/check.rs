@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use caracal_ipam::Ipam;
 use caracal_ipam_plan::{Problem, Report, Snapshot, Stamp, confirmed};
@@ -146,28 +146,28 @@ async fn repair(
 ) -> Result<(Report, Vec<String>), Failure> {
     let quiet = args.output.as_deref() == Some("json");
     let mut done = Vec::new();
-    let mut hopeless: Vec<(String, String)> = Vec::new();
+    let mut told: BTreeSet<(String, String)> = BTreeSet::new();
     for _ in 0..ROUNDS {
-        let due: Vec<Problem> = chosen(args, &report)
-            .filter(|p| p.fixable && !hopeless.iter().any(|h| *h == (text::name(p), p.subject.clone())))
-            .cloned()
-            .collect();
-        if due.is_empty() {
-            break;
-        }
+        let due: Vec<Problem> = chosen(args, &report).filter(|p| p.fixable).cloned().collect();
+        let mut progress = false;
         for p in &due {
             let Some(fix) = &p.fix else { continue };
             let line = match ipam.repair(fix).await {
-                Ok(()) => format!("[{}] repaired {}: {}", text::name(p), p.subject, describe(fix)),
-                Err(e) => {
-                    hopeless.push((text::name(p), p.subject.clone()));
-                    format!("[{}] {} was not repaired: {e}", text::name(p), p.subject)
+                Ok(()) => {
+                    progress = true;
+                    format!("[{}] repaired {}: {}", text::name(p), p.subject, describe(fix))
                 }
+                // Another repair may clear the way for it: it is tried again as long as others succeed.
+                Err(_) if !told.insert((text::name(p), p.subject.clone())) => continue,
+                Err(e) => format!("[{}] {} was not repaired: {e}", text::name(p), p.subject),
             };
             if !quiet {
                 session.print(&format!("{line}\n"))?;
             }
             done.push(line);
+        }
+        if !progress {
+            break;
         }
         report = look(ipam, args).await?.1;
     }

@@ -14,10 +14,10 @@ use caracal_store_memory::MemoryStore;
 
 use crate::rig::{Ran, run};
 
-struct Shop(MemoryStore);
+pub(crate) struct Shop(pub(crate) MemoryStore);
 
 impl Shop {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let shop = Self(MemoryStore::etcd());
         let info = ClusterInformationSpec {
             cluster_guid: "guid".into(),
@@ -31,11 +31,11 @@ impl Shop {
         shop
     }
 
-    fn put(&self, r: impl Into<Resource>) {
+    pub(crate) fn put(&self, r: impl Into<Resource>) {
         self.0.derive(r.into());
     }
 
-    fn pool(&self, name: &str, cidr: &str) {
+    pub(crate) fn pool(&self, name: &str, cidr: &str) {
         let spec = IpPoolSpec {
             cidr: cidr.into(),
             ..IpPoolSpec::default()
@@ -44,7 +44,7 @@ impl Shop {
     }
 
     /// A block in which each of `holders` has one address; their handles count it, unless told otherwise.
-    fn block(&self, cidr: &str, node: &str, holders: &[&str]) -> Vec<IpAddr> {
+    pub(crate) fn block(&self, cidr: &str, node: &str, holders: &[&str]) -> Vec<IpAddr> {
         let cidr: Cidr = cidr.parse().unwrap();
         let mut b = Block::new(cidr, &Holder::Host(node.into()), Stamp::default(), None);
         let mut got = Vec::new();
@@ -58,18 +58,18 @@ impl Shop {
         got
     }
 
-    fn handle(&self, container: &str, cidr: &Cidr, count: u64) {
+    pub(crate) fn handle(&self, container: &str, cidr: &Cidr, count: u64) {
         let name = format!("net.{container}");
         let stored = self.all::<IpamHandleSpec>(Kind::IpamHandle);
         let stored = stored.into_iter().find(|h| h.metadata.name == name);
         self.put(handle_with(stored, &name, cidr, count));
     }
 
-    fn affinity(&self, node: &str, cidr: &Cidr) {
+    pub(crate) fn affinity(&self, node: &str, cidr: &Cidr) {
         self.put(Holder::Host(node.into()).claim(None, cidr, "confirmed"));
     }
 
-    fn endpoint(&self, node: &str, container: &str, addr: IpAddr) {
+    pub(crate) fn endpoint(&self, node: &str, container: &str, addr: IpAddr) {
         let spec = WorkloadEndpointSpec {
             node: node.into(),
             pod: container.into(),
@@ -84,11 +84,11 @@ impl Shop {
         ));
     }
 
-    fn gone(&self, kind: Kind, name: &str) {
+    pub(crate) fn gone(&self, kind: Kind, name: &str) {
         assert!(self.0.underive(&ResourceKey::global(kind, name)), "{kind} {name}");
     }
 
-    fn all<S: caracal_api::Spec>(&self, kind: Kind) -> Vec<Object<S>>
+    pub(crate) fn all<S: caracal_api::Spec>(&self, kind: Kind) -> Vec<Object<S>>
     where
         Object<S>: TryFrom<Resource>,
     {
@@ -99,7 +99,7 @@ impl Shop {
         page.items.into_iter().filter_map(|r| r.try_into().ok()).collect()
     }
 
-    fn run(&self, line: &str) -> Ran {
+    pub(crate) fn run(&self, line: &str) -> Ran {
         let io = Io {
             store: Some(Arc::new(self.0.clone())),
             ..Io::process()
@@ -111,7 +111,7 @@ impl Shop {
     }
 
     /// Who has which address, whatever block it is in.
-    fn held(&self) -> Vec<(IpAddr, String)> {
+    pub(crate) fn held(&self) -> Vec<(IpAddr, String)> {
         let mut held = Vec::new();
         for b in self.all::<IpamBlockSpec>(Kind::IpamBlock) {
             if let Ok(b) = Block::read(b) {
@@ -126,7 +126,7 @@ impl Shop {
     }
 }
 
-fn owner(node: &str, container: &str) -> Owner {
+pub(crate) fn owner(node: &str, container: &str) -> Owner {
     let attributes = [
         ("node", node),
         ("namespace", "default"),

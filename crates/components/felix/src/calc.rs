@@ -186,7 +186,6 @@ impl Calc {
         }
     }
 
-    fn update(&mut self, update: &Update) {
     /// An object that is there and has no meaning: what stands in for it is in force.
     fn cannot_read(&mut self, key: ResourceKey, why: Unreadable) {
         let Unreadable { reason, stand_in } = why;
@@ -202,6 +201,7 @@ impl Calc {
         self.count_invalid(kind);
     }
 
+    fn update(&mut self, update: &Update) {
         if self.unreadable.remove(&update.key) {
             self.status.set_invalid(update.key.clone(), None);
             self.count_invalid(update.key.kind);

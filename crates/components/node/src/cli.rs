@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     cluster::{ClusterDefaults, default_pool_v4, ensure_cluster},
-    config::show_config,
+    config::{Config, show_config},
     startup::{NodeFacts, ensure_node, node_address},
     tunnel::ensure_tunnel_addresses,
 };
@@ -42,14 +42,7 @@ enum Command {
         nodename: Option<String>,
     },
     /// Shows every parameter of the agent with its value and where it came from.
-    Config {
-        /// json or yaml.
-        #[arg(short, long, default_value = "json", value_parser = ["json", "yaml"])]
-        output: String,
-        /// The configuration file.
-        #[arg(long, default_value = "/etc/calico/felix.cfg")]
-        config_file: PathBuf,
-    },
+    Config(Config),
 }
 
 /// What `calico-node` reads from its environment.
@@ -127,8 +120,8 @@ pub fn run(args: Vec<OsString>) -> i32 {
 }
 
 async fn command(cli: Cli) -> anyhow::Result<()> {
-    if let Command::Config { output, config_file } = &cli.command {
-        return show_config(output, config_file);
+    if let Command::Config(args) = &cli.command {
+        return show_config(args, cli.config.as_deref()).await;
     }
     let (_, store) = caracal_datastore::from_process(cli.config.as_deref())?;
     match cli.command {
@@ -142,11 +135,11 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
                 follow_pools(&store, &node).await
             }
         }
-        Command::Config { .. } => Ok(()),
+        Command::Config(_) => Ok(()),
     }
 }
 
-fn node_name(given: Option<String>) -> anyhow::Result<NodeName> {
+pub(crate) fn node_name(given: Option<String>) -> anyhow::Result<NodeName> {
     let name = match given.filter(|n| !n.is_empty()) {
         Some(n) => n,
         None => std::fs::read_to_string("/proc/sys/kernel/hostname")

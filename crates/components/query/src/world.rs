@@ -124,6 +124,7 @@ impl World {
                 EndpointToHost::Accept => ToHost::Accept,
                 EndpointToHost::Return => ToHost::Return,
             },
+            bears_invalid: config.disable_conntrack_invalid_check,
         };
         Ok(Node { desired, host })
     }

@@ -50,6 +50,9 @@ pub struct Host {
     pub failsafe_out: Vec<FailsafePort>,
     /// `DefaultEndpointToHostAction`.
     pub to_host: ToHost,
+    /// `DisableConntrackInvalidCheck`: policy is asked of packets of no connection, too.
+    #[serde(default)]
+    pub bears_invalid: bool,
 }
 
 /// From where to where.

@@ -279,6 +279,7 @@ fn host(rng: &mut Rng) -> Host {
         failsafe_in: failsafe(rng),
         failsafe_out: failsafe(rng),
         to_host: rng.one(&[ToHost::Drop, ToHost::Accept, ToHost::Return]),
+        bears_invalid: false,
     }
 }
 
@@ -308,7 +309,10 @@ impl Case {
             seed,
             objects,
             slices: slices(rng),
-            host: host(rng),
+            host: Host {
+                bears_invalid: seed % 2 == 1,
+                ..host(rng)
+            },
             trips: Vec::new(),
         };
         case.trips = (0..packets).map(|_| packets::trip(rng, &case)).collect();

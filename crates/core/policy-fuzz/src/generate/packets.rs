@@ -62,7 +62,7 @@ fn interface(place: Place) -> String {
     }
 }
 
-fn packet(rng: &mut Rng, family: Family, src: IpAddr, dst: IpAddr) -> Packet {
+fn packet(rng: &mut Rng, errors: bool, family: Family, src: IpAddr, dst: IpAddr) -> Packet {
     let icmp = match family {
         Family::V4 => Proto::ICMP,
         Family::V6 => Proto::ICMPV6,
@@ -85,11 +85,12 @@ fn packet(rng: &mut Rng, family: Family, src: IpAddr, dst: IpAddr) -> Packet {
         }
     };
     let (sport, dport) = (port(), port());
-    // Those that can begin something; connection tracking takes errors about nothing for invalid.
-    let kinds: &[u8] = if family == Family::V4 {
-        &[8, 13]
-    } else {
-        &[128, 139, 135]
+    // Connection tracking takes errors about nothing for invalid: policy is asked of them only if it is to be.
+    let kinds: &[u8] = match (family, errors) {
+        (Family::V4, false) => &[8, 13],
+        (Family::V4, true) => &[8, 13, 3, 11, 12],
+        (Family::V6, false) => &[128, 139, 135],
+        (Family::V6, true) => &[128, 139, 135, 1, 3, 4],
     };
     Packet {
         src,
@@ -125,7 +126,7 @@ pub(super) fn trip(rng: &mut Rng, case: &Case) -> Trip {
         src = address(rng, Place::Link("eth0"), family);
     }
     let dst = address(rng, to, family);
-    let packet = packet(rng, family, src, dst);
+    let packet = packet(rng, case.host.bears_invalid, family, src, dst);
     let way = match (from, to) {
         (Place::Host, _) => Way::Out { to: interface(to) },
         (_, Place::Host) => Way::In {

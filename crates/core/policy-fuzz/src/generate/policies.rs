@@ -135,7 +135,7 @@ fn rule(rng: &mut Rng, ingress: bool, namespaced: bool) -> Rule {
         4 | 5 => {
             rule.protocol = name(rng.pick(&["ICMP", "ICMPv6"]));
             let icmp = Some(Icmp {
-                icmp_type: Some(rng.one(&[8, 13, 128, 139])),
+                icmp_type: Some(rng.one(&[8, 13, 128, 139, 3, 11, 1])),
                 code: rng.one(&[None, Some(0), Some(1)]),
             });
             if rng.percent(50) {

@@ -221,6 +221,7 @@ pub(super) fn settings(host: &Host) -> anyhow::Result<Resource> {
         "failsafeOutboundHostPorts": ports(&host.failsafe_out),
         "allowVXLANPacketsFromWorkloads": true,
         "allowIPIPPacketsFromWorkloads": true,
+        "disableConntrackInvalidCheck": host.bears_invalid,
     });
     let spec: FelixConfigurationSpec = serde_json::from_value(spec).context("the host's settings")?;
     Ok(Object::new("default", spec).into())

@@ -114,14 +114,15 @@ impl Calc {
                 biased;
                 () = shutdown.wait() => return Ok(()),
                 () = self.trials.tick(self.keepsake.is_needed()) => dirty |= self.end_trials(),
+                () = self.keepsake.progress() => dirty |= self.end_trials(),
                 event = events.recv() => {
                     let Some(event) = event else { return Err("the feed of updates ended".into()) };
-                    self.keepsake.before(&event).await;
+                    self.keepsake.before(&event);
                     let start = Instant::now();
                     self.take(event);
                     // What is there already belongs to the same batch.
                     while let Ok(more) = events.try_recv() {
-                        self.keepsake.before(&more).await;
+                        self.keepsake.before(&more);
                         self.take(more);
                     }
                     metrics::histogram!("felix_calc_graph_update_time_seconds")

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caracal_api::ResourceKey;
+use caracal_api::{Resource, ResourceKey, Trial};
 use caracal_store::clock;
 use caracal_update::{Trials, Update};
 
@@ -48,13 +48,14 @@ impl OnTrial {
 impl Calc {
     /// What is in force of an object that changed, where that is not the object as it is written.
     pub(super) fn judge_trial(&mut self, update: &Update) -> Option<Update> {
-        let judged = self.trials.trials.judge(update, clock());
+        let held = self.keepsake.held(&update.key);
+        let judged = self.trials.trials.judge(update, clock(), held);
         match judged {
             Ok(other) => {
                 if self.trials.bad.remove(&update.key) {
                     self.status.set_invalid(update.key.clone(), None);
                 }
-                if let Some(other) = &other {
+                if let Some(other) = other.as_ref().filter(|_| !held) {
                     tell(other);
                 }
                 other
@@ -74,14 +75,20 @@ impl Calc {
         if self.started {
             self.keepsake.tidy();
         }
-        let due = self.trials.trials.due(clock());
+        let keepsake = &self.keepsake;
+        let due = self.trials.trials.due(clock(), |key| keepsake.held(key));
         for update in &due {
-            tell(update);
-            self.policy.apply(update);
-            self.routes.apply(update);
+            if !update.value.as_deref().is_some_and(on_trial) {
+                tell(update);
+            }
+            self.put_lawful(update);
         }
         !due.is_empty() && (self.in_sync.is_some() || self.started)
     }
+}
+
+fn on_trial(object: &Resource) -> bool {
+    matches!(Trial::of(object), Ok(Some(_)))
 }
 
 fn tell(update: &Update) {

@@ -2,7 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use caracal_api::Kind;
 use caracal_testkit::{eventually, needs, netns};
+use serde_json::json;
 
 use crate::{
     traffic::{blocked, echo, reaches, talk},
@@ -121,4 +123,72 @@ fn netns_a_host_that_is_locked_out_comes_back_by_itself() {
         blocked(&side.outside.ns, side.addresses, 8080);
         reaches(&side.outside.ns, side.addresses, 22);
     }
+}
+
+/// A policy that closes a port of every pod.
+fn closes(order: u32, port: u16) -> serde_json::Value {
+    let deny = json!({"action": "Deny", "protocol": "TCP", "destination": {"ports": [port]}});
+    json!({"order": order, "selector": "all()", "types": ["Ingress"], "ingress": [deny, {"action": "Allow"}]})
+}
+
+#[test]
+fn netns_a_node_without_host_endpoint_goes_back_too() {
+    netns!(300);
+    needs!("root", "ip", "nft", "sh");
+    let mut world = World::new();
+    let mut node = world.node("n1");
+    let (a, b) = (
+        node.pod("a", "10.65.0.1", "fd65::1"),
+        node.pod("b", "10.65.0.2", "fd65::2"),
+    );
+    for pod in [&a, &b] {
+        pod.announce(&world, json!({}));
+    }
+    for port in [80, 81] {
+        echo(&b.ns, port);
+    }
+    node.up();
+    for pod in [&a, &b] {
+        node.programmed(pod);
+    }
+    reaches(&a.ns, b.both(), 80);
+    let file = world.dir.path().join("closed.yaml");
+    let policy = json!({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy",
+                        "metadata": {"name": "default.closed"}, "spec": closes(1, 80)});
+    std::fs::write(&file, policy.to_string()).unwrap();
+    let apply = |time: &str| format!("apply -f {} --confirm-within {time}", file.display());
+
+    // The agent is killed and starts anew without the datastore: past the deadline it goes back all the same.
+    assert_eq!(world.calicoctl(&apply("15s")), 0);
+    blocked(&a.ns, b.both(), 80);
+    node.kill();
+    world.kill_store();
+    node.start();
+    assert!(talk(&a.ns, b.v4, 80).is_err(), "it came back too early");
+    for address in b.both() {
+        eventually(BACK, || talk(&a.ns, address, 80).map(drop));
+    }
+    world.start_store();
+    node.ready();
+    reaches(&a.ns, b.both(), 80);
+
+    // Where the way back cannot be written down, what is on trial does not come into force.
+    let kept = node.dir.join("lib/trial.json");
+    eventually(LONG, || {
+        if kept.exists() {
+            Err("still kept".into())
+        } else {
+            Ok(())
+        }
+    });
+    std::fs::create_dir(&kept).unwrap();
+    assert_eq!(world.calicoctl(&apply("1h")), 0);
+    world.put(Kind::GlobalNetworkPolicy, "default.closed-too", closes(2, 81));
+    blocked(&a.ns, b.both(), 81);
+    for address in b.both() {
+        talk(&a.ns, address, 80).unwrap();
+    }
+    std::fs::remove_dir(&kept).unwrap();
+    blocked(&a.ns, b.both(), 80);
+    assert!(kept.exists());
 }

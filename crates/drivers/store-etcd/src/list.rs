@@ -17,13 +17,17 @@ use crate::{
     transport::Failed,
 };
 
-/// Objects in a page when the caller does not say. etcd walks all keys that are still to come for each page, so a long
-/// list has larger pages: about [`PAGES`] of them, as long as they stay below [`LARGEST`].
+/// Objects in a page when the caller does not say. etcd walks all keys that are still to come for each page, and the next
+/// one can be asked for only when this one is there, so a long list has larger pages: about [`PAGES`] of them, as long as
+/// they stay below [`LARGEST`].
 const PAGE: i64 = 2_000;
-const PAGES: i64 = 16;
+const PAGES: i64 = 4;
 const LARGEST: i64 = 8_000;
 /// So many objects are decoded on the spot.
 const FEW: usize = 100;
+/// A page of more than so many is decoded by several threads.
+const MANY: usize = 1_000;
+const DECODERS: usize = 2;
 /// Lists that are read ahead at the same time. One that nobody goes on with is dropped when there are more.
 const LISTS: usize = 16;
 
@@ -147,13 +151,35 @@ async fn read(kind: Kind, options: &ListOptions, kvs: Vec<KeyValue>) -> Result<D
     if kvs.len() <= FEW {
         return Ok(read_now(kind, options, &kvs));
     }
-    let options = options.clone();
-    spawn_blocking(move || read_now(kind, &options, &kvs))
-        .await
-        .map_err(|e| match e.try_into_panic() {
+    let mut rest = kvs;
+    let mut parts = Vec::new();
+    if rest.len() > MANY {
+        let size = rest.len().div_ceil(DECODERS);
+        while rest.len() > size {
+            let behind = rest.split_off(size);
+            parts.push(std::mem::replace(&mut rest, behind));
+        }
+    }
+    parts.push(rest);
+    let decode = |kvs: Vec<KeyValue>| {
+        let options = options.clone();
+        spawn_blocking(move || read_now(kind, &options, &kvs))
+    };
+    let mut decoded: Option<Decoded> = None;
+    for part in parts.into_iter().map(decode).collect::<Vec<_>>() {
+        let (items, malformed) = part.await.map_err(|e| match e.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(e) => StoreError::Unavailable(format!("the program is ending: {e}")),
-        })
+        })?;
+        match &mut decoded {
+            Some(all) => {
+                all.0.extend(items);
+                all.1.extend(malformed);
+            }
+            None => decoded = Some((items, malformed)),
+        }
+    }
+    Ok(decoded.unwrap_or_default())
 }
 
 fn read_now(kind: Kind, options: &ListOptions, kvs: &[KeyValue]) -> Decoded {

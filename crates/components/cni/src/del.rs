@@ -316,12 +316,13 @@ fn whose(
 /// Deletes the endpoint if it is this container's.
 pub(crate) async fn forget_endpoint(call: &Call<'_>) -> Result<Retired, CniError> {
     let key = call.id.endpoint_key();
+    let container = call.id.container_id.as_str();
     let own = |found: &Resource| {
         let owner = Object::<WorkloadEndpointSpec>::try_from(found.clone())
             .map(|e| e.spec.container_id)
             .unwrap_or_default();
         // An endpoint that names no container was not made by a CNI plugin of today: the pod's is the only claim.
-        let own = owner.is_empty() || owner == call.id.container_id;
+        let own = owner.is_empty() || owner == container;
         if !own {
             tracing::info!(%key, owner, "the endpoint belongs to another container: left alone");
         }

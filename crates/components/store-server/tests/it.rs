@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "it/clock.rs"]
+mod clock;
+#[path = "it/disk.rs"]
+mod disk;
+
 use std::{
     ffi::OsString,
     io::{BufRead, BufReader, Lines},

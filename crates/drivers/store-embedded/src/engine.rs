@@ -310,9 +310,25 @@ impl Engine {
         .await
     }
 
-    /// Ends leases whose time is over, until the engine is closed.
+    /// Ends leases whose time is over, until the engine is closed. Beside it gives signs of life: waiting for a slow disk
+    /// is not standing still.
     pub(crate) async fn expire(self) {
-        let mut tick = tokio::time::interval(Duration::from_millis(200));
+        let core = self.core.clone();
+        let beat = async {
+            let mut tick = tokio::time::interval(leases::BEAT);
+            loop {
+                tick.tick().await;
+                core.leases.beat(Instant::now());
+            }
+        };
+        tokio::select! {
+            () = beat => {}
+            () = self.end_leases() => {}
+        }
+    }
+
+    async fn end_leases(self) {
+        let mut tick = tokio::time::interval(leases::BEAT);
         loop {
             tick.tick().await;
             for id in self.core.leases.over(Instant::now()) {

@@ -158,7 +158,16 @@ impl Writer {
             free if free >= reserve / 4 => Room::Low,
             _ => Room::None,
         };
-        self.core.low.store(room != Room::Enough, Ordering::Relaxed);
+        let low = room != Room::Enough;
+        let was = self.core.low.swap(low, Ordering::Relaxed);
+        if low && !was {
+            tracing::error!(
+                reserve,
+                "the disk is nearly full: puts are refused until there is room again"
+            );
+        } else if was && !low {
+            tracing::info!("there is room on the disk again: puts are taken");
+        }
         room
     }
 

@@ -8,7 +8,7 @@ use crate::{
     cli::Get,
     failure::Failure,
     manifests::{self, Check},
-    output::{Column, Format, Found, Surroundings, chosen, columns, table},
+    output::{Column, Format, Found, Surroundings, Table, chosen, columns},
     session::Session,
     target, trial,
 };
@@ -23,6 +23,9 @@ pub(crate) async fn get(session: &mut Session, args: &Get) -> Result<(), Failure
         Some(word) => {
             let kind = target::kind(word)?;
             let store = session.store()?;
+            if let (Some(columns), true) = (streamed(kind, args, &format)?, args.names.is_empty()) {
+                return stream_table(session, store.as_ref(), kind, args, columns).await;
+            }
             if args.names.is_empty() {
                 list(store.as_ref(), kind, args).await?
             } else if args.all_namespaces && kind.namespaced() {
@@ -45,8 +48,7 @@ pub(crate) async fn get(session: &mut Session, args: &Get) -> Result<(), Failure
             read(session.store()?.as_ref(), keys).await?
         }
     };
-    let may_be = |r: &&Resource| TRIAL_KINDS.contains(&r.kind());
-    let remarks = found.resources.iter().filter(may_be).filter_map(trial::remark);
+    let remarks = found.resources.iter().filter_map(remark);
     for remark in remarks.collect::<Vec<_>>() {
         session.io.complain(&remark);
     }
@@ -57,20 +59,76 @@ pub(crate) async fn get(session: &mut Session, args: &Get) -> Result<(), Failure
     // The program ends here; to free the pieces of ten thousand objects takes longer than to print them.
     std::mem::forget(found);
     shown?;
+    refuse(&errors)
+}
+
+/// What is to be said of an object beside showing it.
+fn remark(resource: &Resource) -> Option<String> {
+    let may_be = TRIAL_KINDS.contains(&resource.kind());
+    may_be.then(|| trial::remark(resource)).flatten()
+}
+
+/// The columns, where a list is a table of its objects alone: each object is done with once its row is made.
+fn streamed(kind: Kind, args: &Get, format: &Format) -> Result<Option<Vec<Column>>, Failure> {
+    let columns = match format {
+        Format::Columns(_) | Format::Table { .. } => columns_of(kind, args, format)?,
+        Format::Yaml | Format::Json | Format::Template(_) => return Ok(None),
+    };
+    let alone = kind != Kind::Node || columns.iter().all(|c| c.heading() != "ASN");
+    Ok(alone.then_some(columns))
+}
+
+/// Shows a list as a table, page by page.
+async fn stream_table(
+    session: &mut Session,
+    store: &dyn Store,
+    kind: Kind,
+    args: &Get,
+    columns: Vec<Column>,
+) -> Result<(), Failure> {
+    let mut options = list_options(kind, args);
+    let mut table = Table::new(columns);
+    let (mut remarks, mut errors) = (Vec::new(), Vec::new());
+    loop {
+        let page = store.list(kind, &options).await?;
+        for mut resource in page.items {
+            remarks.extend(remark(&resource));
+            if args.export {
+                strip(&mut resource);
+            }
+            table.add(&resource, &Surroundings::default());
+        }
+        errors.extend(page.malformed.iter().map(ToString::to_string));
+        match page.next {
+            Some(next) => options.continue_from = Some(next),
+            None => break,
+        }
+    }
+    for remark in remarks {
+        session.io.complain(&remark);
+    }
+    session.print(&table.text())?;
+    refuse(&errors)
+}
+
+fn refuse(errors: &[String]) -> Result<(), Failure> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Failure::Objects(manifests::listed(&errors)))
+    Err(Failure::Objects(manifests::listed(errors)))
 }
 
-async fn list(store: &dyn Store, kind: Kind, args: &Get) -> Result<(Found, Vec<String>), Failure> {
+fn list_options(kind: Kind, args: &Get) -> ListOptions {
     let namespace = args.how.namespace.as_deref().unwrap_or(target::DEFAULT_NAMESPACE);
-    let options = ListOptions {
+    ListOptions {
         namespace: (kind.namespaced() && !args.all_namespaces).then(|| namespace.to_owned()),
         labels: args.selector.clone(),
         ..ListOptions::default()
-    };
-    let page = store.list_all(kind, &options).await?;
+    }
+}
+
+async fn list(store: &dyn Store, kind: Kind, args: &Get) -> Result<(Found, Vec<String>), Failure> {
+    let page = store.list_all(kind, &list_options(kind, args)).await?;
     let found = Found {
         resources: page.items,
         list_of: Some(kind),
@@ -120,18 +178,21 @@ fn strip(resource: &mut Resource) {
     }
 }
 
-async fn show(session: &mut Session, args: &Get, format: &Format, found: &Found) -> Result<(), Failure> {
-    if found.resources.is_empty() && found.list_of.is_none() {
-        return Ok(());
-    }
-    let columns_of = |kind| match format {
+fn columns_of(kind: Kind, args: &Get, format: &Format) -> Result<Vec<Column>, Failure> {
+    match format {
         Format::Columns(wanted) => chosen(kind, wanted).map_err(Failure::Usage),
         other => Ok(columns(
             kind,
             *other == Format::Table { wide: true },
             args.all_namespaces,
         )),
-    };
+    }
+}
+
+async fn show(session: &mut Session, args: &Get, format: &Format, found: &Found) -> Result<(), Failure> {
+    if found.resources.is_empty() && found.list_of.is_none() {
+        return Ok(());
+    }
     match format {
         Format::Yaml => session.print(&found.yaml()),
         Format::Json => session.print(&found.json()?),
@@ -139,11 +200,13 @@ async fn show(session: &mut Session, args: &Get, format: &Format, found: &Found)
         Format::Columns(_) | Format::Table { .. } => {
             let mut parts = Vec::new();
             for (kind, resources) in tables(found) {
-                parts.push((columns_of(kind)?, resources));
+                parts.push((columns_of(kind, args, format)?, resources));
             }
             let around = surroundings(session, &parts).await?;
             for (columns, resources) in parts {
-                session.print(&table(&columns, &resources, &around))?;
+                let mut table = Table::new(columns);
+                resources.iter().for_each(|r| table.add(r, &around));
+                session.print(&table.text())?;
             }
             Ok(())
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 pub(crate) use self::{
     columns::{Column, Surroundings, Wanted, chosen, columns},
-    table::table,
+    table::Table,
     template::Template,
 };
 use crate::failure::Failure;

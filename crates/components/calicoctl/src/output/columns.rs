@@ -1,6 +1,6 @@
 //! The columns of each kind.
 
-use std::fmt::Display;
+use std::{borrow::Cow, fmt::Display};
 
 use caracal_api::{AsNumber, Kind, LabelSelector, Resource};
 use serde_json::Value;
@@ -41,12 +41,13 @@ impl Column {
     }
 
     /// What stands in it.
-    pub(crate) fn cell(&self, resource: &Resource, around: &Surroundings) -> String {
+    pub(crate) fn cell<'a>(&self, resource: &'a Resource, around: &Surroundings) -> Cow<'a, str> {
         match self {
-            Self::Own("NAME") => resource.metadata().name.clone(),
-            Self::Own("NAMESPACE") => resource.metadata().namespace.clone().unwrap_or_default(),
-            Self::Own(heading) => special(resource, heading, around).unwrap_or_default(),
-            Self::Field { path, .. } => path.text(&resource.to_value()),
+            Self::Own(heading) => match plain(resource, heading) {
+                Some(text) => text.into(),
+                None => special(resource, heading, around).unwrap_or_default().into(),
+            },
+            Self::Field { path, .. } => path.text(&resource.to_value()).into(),
         }
     }
 }
@@ -175,6 +176,19 @@ macro_rules! policy {
     };
 }
 
+/// What stands in the object as the cell has it: of endpoints there are many, and no piece of one is copied twice.
+fn plain<'a>(resource: &'a Resource, heading: &str) -> Option<&'a str> {
+    match (heading, resource) {
+        ("NAME", _) => Some(&resource.metadata().name),
+        ("NAMESPACE", _) => Some(resource.metadata().namespace.as_deref().unwrap_or_default()),
+        ("WORKLOAD", Resource::WorkloadEndpoint(o)) if o.spec.orchestrator == "k8s" => Some(&o.spec.pod),
+        ("WORKLOAD", Resource::WorkloadEndpoint(o)) => Some(&o.spec.workload),
+        ("NODE", Resource::WorkloadEndpoint(o)) => Some(&o.spec.node),
+        ("INTERFACE", Resource::WorkloadEndpoint(o)) => Some(&o.spec.interface_name),
+        _ => None,
+    }
+}
+
 fn special(resource: &Resource, heading: &str, around: &Surroundings) -> Option<String> {
     Some(match resource {
         Resource::NetworkPolicy(o) => policy!(o, heading),
@@ -212,11 +226,7 @@ fn special(resource: &Resource, heading: &str, around: &Surroundings) -> Option<
 fn endpoint(resource: &Resource, heading: &str, around: &Surroundings) -> Option<String> {
     Some(match resource {
         Resource::WorkloadEndpoint(o) => match heading {
-            "WORKLOAD" if o.spec.orchestrator == "k8s" => o.spec.pod.clone(),
-            "WORKLOAD" => o.spec.workload.clone(),
-            "NODE" => o.spec.node.clone(),
             "NETWORKS" => o.spec.ip_networks.join(","),
-            "INTERFACE" => o.spec.interface_name.clone(),
             "PROFILES" => o.spec.profiles.join(","),
             _ => {
                 let nats = o.spec.ip_nats.iter();

@@ -40,6 +40,9 @@ impl Template {
 }
 
 #[cfg(test)]
+mod truth;
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 
@@ -114,8 +117,8 @@ mod tests {
                 "a.b/c:d",
             ),
             (
-                "{{or (index .Items 0).Nope \"z\"}}{{true}}{{nil}}",
-                "ztrue<no value>",
+                "{{or (index .Items 0).Nope \"z\"}}{{true}}{{print nil}}",
+                "ztrue<nil>",
             ),
         ] {
             assert_eq!(of(text).as_deref(), Ok(want), "{text}");
@@ -209,6 +212,11 @@ mod tests {
             ("{{lt .Items 3}}", "lt"),
             ("{{printf 3}}", "printf"),
             ("{{.x 3}}", "arguments"),
+            ("{{call .Items}}", "no function"),
+            ("{{range .Items}}{{call .nope}}{{end}}", "nothing to call"),
+            ("{{nil}}", "nil"),
+            ("{{eq .Items 1}}", "eq"),
+            ("{{range 99999999999}}{{end}}", "for ever"),
             ("{{printf \"%999999999d\" 1}}", "width"),
         ] {
             let e = of(text).unwrap_err();

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     format,
     functions::{self, truth},
-    parse::{Base, Definitions, Node, Operand, Pipeline},
+    parse::{Base, Definitions, Named, Node, Operand, Pipeline},
 };
 
 /// More output than this is a mistake.
@@ -13,6 +13,9 @@ const MOST: usize = 1 << 30;
 
 /// Templates inside of templates: deeper is a circle.
 const DEEPEST: usize = 100;
+
+/// Rounds of a range over a number: more would take for ever.
+const MOST_ROUNDS: i64 = 1_000_000;
 
 /// Templates used: more would take for ever.
 const MOST_CALLS: usize = 1_000_000;
@@ -69,7 +72,7 @@ impl Run<'_> {
             Node::Text(text) => self.out.push_str(text),
             Node::Print(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
-                self.out.push_str(&format::shown(&value));
+                self.out.push_str(&format::printed(&value));
             }
             Node::Set {
                 name,
@@ -78,19 +81,27 @@ impl Run<'_> {
             } => {
                 let line = value.line;
                 let value = self.pipeline(value, dot)?;
-                if *declares {
-                    self.variables.push((name.clone(), value));
-                } else {
-                    *self.variable(name, line)? = value;
-                }
+                self.set(name, *declares, value, line)?;
             }
-            Node::If { test, with, yes, no } => {
+            Node::If {
+                name,
+                test,
+                with,
+                yes,
+                no,
+            } => {
                 let value = self.pipeline(test, dot)?;
-                return match (truth(&value), with) {
+                let outside = self.variables.len();
+                if let Some(Named { name, declares }) = name {
+                    self.set(name, *declares, value.clone(), test.line)?;
+                }
+                let left = match (truth(&value), with) {
                     (true, true) => self.block(yes, &value),
                     (true, false) => self.block(yes, dot),
                     (false, _) => self.block(no, dot),
                 };
+                self.variables.truncate(outside);
+                return left;
             }
             Node::Range {
                 variables,
@@ -142,7 +153,7 @@ impl Run<'_> {
 
     fn range(
         &mut self,
-        names: &[String],
+        names: &[Named],
         over: &Pipeline,
         each: &[Node],
         none: &[Node],
@@ -160,6 +171,13 @@ impl Run<'_> {
                 items.into_iter().map(|(k, v)| (Value::from(k), v)).collect()
             }
             Value::Null => Vec::new(),
+            Value::Number(n) if !n.is_f64() => {
+                let most = n.as_i64().unwrap_or(i64::MAX);
+                if most > MOST_ROUNDS {
+                    return Err(format!("line {}: range over {n} would take for ever", over.line));
+                }
+                (0..most).map(|i| (Value::from(i), Value::from(i))).collect()
+            }
             other => {
                 return Err(format!(
                     "line {}: range cannot go over {}",
@@ -175,10 +193,10 @@ impl Run<'_> {
             let outside = self.variables.len();
             match names {
                 [index, element] => {
-                    self.variables.push((index.clone(), key));
-                    self.variables.push((element.clone(), item.clone()));
+                    self.set(&index.name, index.declares, key, over.line)?;
+                    self.set(&element.name, element.declares, item.clone(), over.line)?;
                 }
-                [element] => self.variables.push((element.clone(), item.clone())),
+                [element] => self.set(&element.name, element.declares, item.clone(), over.line)?,
                 _ => {}
             }
             let left = self.block(each, &item)?;
@@ -188,6 +206,15 @@ impl Run<'_> {
             }
         }
         Ok(Left::AtItsEnd)
+    }
+
+    fn set(&mut self, name: &str, declares: bool, value: Value, line: usize) -> Result<(), String> {
+        if declares {
+            self.variables.push((name.to_owned(), value));
+        } else {
+            *self.variable(name, line)? = value;
+        }
+        Ok(())
     }
 
     fn variable(&mut self, name: &str, line: usize) -> Result<&mut Value, String> {
@@ -217,6 +244,9 @@ impl Run<'_> {
             return Ok(Value::Null);
         };
         if let Base::Function(name) = &first.base {
+            if matches!(name.as_str(), "and" | "or") {
+                return self.decide(name == "or", others, dot, piped, line);
+            }
             let mut arguments = Vec::with_capacity(others.len() + 1);
             for operand in others {
                 arguments.push(self.operand(operand, dot, line)?);
@@ -229,6 +259,29 @@ impl Run<'_> {
             return Err(format!("line {line}: only a function takes arguments"));
         }
         self.operand(first, dot, line)
+    }
+
+    /// `and` and `or`: the first value that decides, else the last; what stands behind it is not looked at.
+    fn decide(
+        &mut self,
+        or: bool,
+        operands: &[Operand],
+        dot: &Value,
+        piped: Option<Value>,
+        line: usize,
+    ) -> Result<Value, String> {
+        let mut last = None;
+        for operand in operands {
+            let value = self.operand(operand, dot, line)?;
+            if truth(&value) == or {
+                return Ok(value);
+            }
+            last = Some(value);
+        }
+        let word = if or { "or" } else { "and" };
+        piped
+            .or(last)
+            .ok_or_else(|| format!("line {line}: {word} needs an argument"))
     }
 
     fn operand(&mut self, operand: &Operand, dot: &Value, line: usize) -> Result<Value, String> {

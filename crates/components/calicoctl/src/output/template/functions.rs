@@ -30,18 +30,21 @@ pub(super) fn call(name: &str, arguments: Vec<Value>) -> Result<Value, String> {
         )
     };
     match (name, arguments.as_slice()) {
-        ("and" | "or", [_, ..]) => {
-            // The value that decides, else the last one.
-            let decides = |v: &&Value| truth(v) == (name == "or");
-            let decided = arguments.iter().find(decides).or(arguments.last());
-            Ok(decided.cloned().unwrap_or(Value::Null))
-        }
+        ("call", [Value::Null, ..]) => Err("call: there is nothing to call".to_owned()),
+        ("call", [v, ..]) => Err(format!("call: {} is no function; objects hold none", glimpse(v))),
         ("not", [v]) => Ok(Value::Bool(!truth(v))),
         ("len", [v]) => length(v).map(Value::from).ok_or_else(unfit),
         ("index", [v, path @ ..]) => path.iter().try_fold(v.clone(), |v, key| index(&v, key)),
         ("slice", [v, bounds @ ..]) => slice(v, bounds).ok_or_else(unfit),
-        ("eq", [a, others @ ..]) if !others.is_empty() => Ok(Value::Bool(others.iter().any(|b| same(a, b)))),
-        ("ne", [a, b]) => Ok(Value::Bool(!same(a, b))),
+        ("eq", [a, others @ ..]) if !others.is_empty() => {
+            for b in others {
+                if same(a, b).ok_or_else(unfit)? {
+                    return Ok(Value::Bool(true));
+                }
+            }
+            Ok(Value::Bool(false))
+        }
+        ("ne", [a, b]) => Ok(Value::Bool(!same(a, b).ok_or_else(unfit)?)),
         ("lt" | "le" | "gt" | "ge", [a, b]) => {
             let order = compare(a, b).ok_or_else(unfit)?;
             Ok(Value::Bool(match name {
@@ -54,7 +57,7 @@ pub(super) fn call(name: &str, arguments: Vec<Value>) -> Result<Value, String> {
         ("print", _) => Ok(Value::String(print(&arguments))),
         ("println", _) => Ok(Value::String(list(&arguments, " ") + "\n")),
         ("printf", [Value::String(format), values @ ..]) => printf(format, values).map(Value::String),
-        ("html" | "js" | "urlquery", [_, ..]) => {
+        ("html" | "js" | "urlquery", _) => {
             let text = print(&arguments);
             Ok(Value::String(match name {
                 "html" => html(&text),
@@ -65,8 +68,8 @@ pub(super) fn call(name: &str, arguments: Vec<Value>) -> Result<Value, String> {
         ("join", [Value::Array(items), Value::String(between)]) => Ok(Value::String(list(items, between))),
         ("join", [Value::Null, Value::String(_)]) => Ok(Value::String(String::new())),
         (
-            "and" | "or" | "not" | "len" | "index" | "slice" | "eq" | "ne" | "lt" | "le" | "gt" | "ge"
-            | "printf" | "join" | "html" | "js" | "urlquery",
+            "call" | "not" | "len" | "index" | "slice" | "eq" | "ne" | "lt" | "le" | "gt" | "ge" | "printf"
+            | "join",
             _,
         ) => Err(unfit()),
         _ => Err(format!("there is no function {name}")),
@@ -172,10 +175,14 @@ fn slice(value: &Value, bounds: &[Value]) -> Option<Value> {
     }
 }
 
-fn same(a: &Value, b: &Value) -> bool {
-    match (a.as_f64(), b.as_f64()) {
-        (Some(x), Some(y)) => x == y,
-        _ => a == b,
+/// Whether two values are equal; nothing when they cannot be compared. Numbers can, whole or not: which they are depends on
+/// the object, and whoever writes a template does not see it.
+fn same(a: &Value, b: &Value) -> Option<bool> {
+    match (a, b) {
+        (Value::Null, _) | (_, Value::Null) => Some(a == b),
+        (Value::Number(a), Value::Number(b)) => Some(a.as_f64() == b.as_f64()),
+        (Value::Bool(_), Value::Bool(_)) | (Value::String(_), Value::String(_)) => Some(a == b),
+        _ => None,
     }
 }
 

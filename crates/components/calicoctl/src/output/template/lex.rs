@@ -1,5 +1,7 @@
 //! Text and actions, and the words of an action.
 
+use serde_json::Number;
+
 /// A piece of a template.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Piece {
@@ -22,7 +24,7 @@ pub(super) enum Word {
     /// `$` or `$name`.
     Variable(String),
     Text(String),
-    Number(serde_json::Number),
+    Number(Number),
     Open,
     Close,
     Pipe,
@@ -86,10 +88,10 @@ fn end_of_action(inside: &str) -> Result<usize, String> {
     for (i, c) in inside.char_indices() {
         match quote {
             Some(_) if escaped => escaped = false,
-            Some('"') if c == '\\' => escaped = true,
+            Some('"' | '\'') if c == '\\' => escaped = true,
             Some(q) if c == q => quote = None,
             Some(_) => {}
-            None if c == '"' || c == '`' => quote = Some(c),
+            None if matches!(c, '"' | '`' | '\'') => quote = Some(c),
             None if inside[i..].starts_with("}}") => return Ok(i),
             None => {}
         }
@@ -148,7 +150,18 @@ fn word(rest: &str, c: char, glued: bool) -> Result<(Word, &str), String> {
             let (name, after) = name(one);
             (Word::Variable(name.to_owned()), after)
         }
-        '"' => quoted(rest)?,
+        '"' => {
+            let (text, after) = quoted(rest, '"')?;
+            (Word::Text(text), after)
+        }
+        // A letter is its number.
+        '\'' => match quoted(rest, '\'')? {
+            (text, after) if text.chars().count() == 1 => {
+                let code = text.chars().next().map_or(0, u32::from);
+                (Word::Number(code.into()), after)
+            }
+            (text, _) => return Err(format!("'{text}' is not one letter")),
+        },
         '`' => {
             let end = one.find('`').ok_or("a text without its closing quote")?;
             (Word::Text(one[..end].to_owned()), &one[end + 1..])
@@ -156,10 +169,14 @@ fn word(rest: &str, c: char, glued: bool) -> Result<(Word, &str), String> {
         c if c.is_ascii_digit()
             || (matches!(c, '-' | '+') && one.starts_with(|d: char| d.is_ascii_digit())) =>
         {
-            let end = one.find(|c| !is_name(c) && c != '.').unwrap_or(one.len());
+            // A sign may stand behind the letter of an exponent.
+            let exponent = |at: usize| !rest.starts_with("0x") && rest[..=at].ends_with(['e', 'E']);
+            let end = one
+                .char_indices()
+                .find(|(i, c)| !is_name(*c) && *c != '.' && !(matches!(c, '+' | '-') && exponent(*i)))
+                .map_or(one.len(), |(i, _)| i);
             let text = &rest[..c.len_utf8() + end];
-            let number = text.strip_prefix('+').unwrap_or(text).parse();
-            let number = number.map_err(|_| format!("{text:?} is no number"))?;
+            let number = number(text).ok_or_else(|| format!("{text:?} is no number"))?;
             (Word::Number(number), &one[end..])
         }
         c if is_name(c) => {
@@ -170,16 +187,68 @@ fn word(rest: &str, c: char, glued: bool) -> Result<(Word, &str), String> {
     })
 }
 
-/// A text in double quotes, with escapes as JSON has them.
-fn quoted(rest: &str) -> Result<(Word, &str), String> {
-    let mut escaped = false;
-    let end = rest[1..].char_indices().find(|(_, c)| {
-        let closes = *c == '"' && !escaped;
-        escaped = *c == '\\' && !escaped;
-        closes
-    });
-    let (end, _) = end.ok_or("a text without its closing quote")?;
-    let text = &rest[..end + 2];
-    let text: String = serde_json::from_str(text).map_err(|_| format!("{text} holds an unknown escape"))?;
-    Ok((Word::Text(text), &rest[end + 2..]))
+/// A number as Go writes it: decimal, 0x, 0b, 0o or with a leading zero, with `_` between digits, or with a point or an
+/// exponent.
+fn number(text: &str) -> Option<Number> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let plain = digits.replace('_', "");
+    let (base, of_base) = match plain.get(..2).map(str::to_ascii_lowercase).as_deref() {
+        Some("0x") => (16, &plain[2..]),
+        Some("0b") => (2, &plain[2..]),
+        Some("0o") => (8, &plain[2..]),
+        _ if plain.len() > 1 && plain.starts_with('0') && plain.bytes().all(|b| b.is_ascii_digit()) => {
+            (8, &plain[1..])
+        }
+        _ => (10, plain.as_str()),
+    };
+    if let Ok(n) = i64::from_str_radix(of_base, base) {
+        return Some(if negative { -n } else { n }.into());
+    }
+    let n: f64 = (base == 10).then(|| plain.parse().ok())??;
+    Number::from_f64(if negative { -n } else { n })
+}
+
+/// A text in quotes, with Go's escapes, and what follows it.
+fn quoted(rest: &str, quote: char) -> Result<(String, &str), String> {
+    // Escapes of single bytes can make up a letter together.
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut chars = rest[1..].char_indices();
+    while let Some((i, c)) = chars.next() {
+        if c == quote {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            return Ok((text, &rest[1 + i + 1..]));
+        }
+        let mut put = |c: char| bytes.extend(c.encode_utf8(&mut [0; 4]).as_bytes());
+        if c != '\\' {
+            put(c);
+            continue;
+        }
+        let unknown = || format!("{rest} holds an unknown escape");
+        let (_, letter) = chars.next().ok_or("a text without its closing quote")?;
+        let mut code = |first: Option<char>, digits: usize, base: u32| {
+            let mut text: String = first.into_iter().collect();
+            text.extend(chars.by_ref().take(digits).map(|(_, c)| c));
+            u32::from_str_radix(&text, base).map_err(|_| unknown())
+        };
+        match letter {
+            'a' => put('\u{7}'),
+            'b' => put('\u{8}'),
+            'f' => put('\u{c}'),
+            'n' => put('\n'),
+            'r' => put('\r'),
+            't' => put('\t'),
+            'v' => put('\u{b}'),
+            '\\' => put('\\'),
+            c if c == quote => put(c),
+            'x' => bytes.push(u8::try_from(code(None, 2, 16)?).map_err(|_| unknown())?),
+            '0'..='7' => bytes.push(u8::try_from(code(Some(letter), 2, 8)?).map_err(|_| unknown())?),
+            'u' => put(char::from_u32(code(None, 4, 16)?).ok_or_else(unknown)?),
+            'U' => put(char::from_u32(code(None, 8, 16)?).ok_or_else(unknown)?),
+            _ => return Err(unknown()),
+        }
+    }
+    Err("a text without its closing quote".to_owned())
 }

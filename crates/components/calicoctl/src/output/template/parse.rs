@@ -21,6 +21,8 @@ pub(super) enum Node {
         value: Pipeline,
     },
     If {
+        /// A variable that has the value inside of both blocks.
+        name: Option<Named>,
         test: Pipeline,
         /// `with`: the value becomes the dot.
         with: bool,
@@ -29,7 +31,7 @@ pub(super) enum Node {
     },
     Range {
         /// Variables for the index and the element; the element's alone if one is given.
-        variables: Vec<String>,
+        variables: Vec<Named>,
         over: Pipeline,
         each: Vec<Node>,
         none: Vec<Node>,
@@ -42,6 +44,14 @@ pub(super) enum Node {
     },
     Break,
     Continue,
+}
+
+/// A variable that gets a value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Named {
+    pub(super) name: String,
+    /// It is a new one, and ends with its block.
+    pub(super) declares: bool,
 }
 
 /// Templates by name.
@@ -215,6 +225,12 @@ impl Parser {
         line: usize,
         depth: usize,
     ) -> Result<Node, String> {
+        let (name, words) = match words.as_slice() {
+            [Word::Variable(name), Word::Assign { declares }, rest @ ..] => {
+                (Some(named(name, *declares)), rest.to_vec())
+            }
+            _ => (None, words),
+        };
         let test = whole_pipeline(words, keyword, line)?;
         let (yes, end) = self.block(depth + 1)?;
         let no = match end {
@@ -230,7 +246,13 @@ impl Parser {
             },
         };
         let with = keyword == "with";
-        Ok(Node::If { test, with, yes, no })
+        Ok(Node::If {
+            name,
+            test,
+            with,
+            yes,
+            no,
+        })
     }
 
     fn range(&mut self, words: Vec<Word>, line: usize, depth: usize) -> Result<Node, String> {
@@ -239,10 +261,12 @@ impl Parser {
                 Word::Variable(a),
                 Word::Comma,
                 Word::Variable(b),
-                Word::Assign { .. },
+                Word::Assign { declares },
                 rest @ ..,
-            ] => (vec![a.clone(), b.clone()], rest.to_vec()),
-            [Word::Variable(a), Word::Assign { .. }, rest @ ..] => (vec![a.clone()], rest.to_vec()),
+            ] => (vec![named(a, *declares), named(b, *declares)], rest.to_vec()),
+            [Word::Variable(a), Word::Assign { declares }, rest @ ..] => {
+                (vec![named(a, *declares)], rest.to_vec())
+            }
             _ => (Vec::new(), words),
         };
         let over = whole_pipeline(words, "range", line)?;
@@ -271,6 +295,13 @@ impl Parser {
             (_, End::Template) => Err(format!("line {line}: {keyword} has no end")),
             (_, End::Else { line, .. }) => Err(format!("line {line}: a second else")),
         }
+    }
+}
+
+fn named(name: &str, declares: bool) -> Named {
+    Named {
+        name: name.to_owned(),
+        declares,
     }
 }
 
@@ -351,6 +382,10 @@ fn pipeline(
     }
     if calls.iter().any(Vec::is_empty) {
         return Err(format!("line {line}: {what} lacks a value"));
+    }
+    let nil = |call: &Vec<Operand>| call[0].base == Base::Constant(Value::Null);
+    if calls.iter().any(nil) {
+        return Err(format!("line {line}: nil is no command"));
     }
     Ok(Pipeline { calls, line })
 }

@@ -1,0 +1,3 @@
+module caracal/tests/go-template
+
+go 1.24

@@ -288,7 +288,8 @@ async fn write_all(channels: &[Channel], objects: impl Iterator<Item = (String, 
 async fn list(kv: KvClient<Channel>) -> Result<()> {
     let mut kv = kv.max_decoding_message_size(64 << 20);
     let begun = Instant::now();
-    let (mut from, mut revision, mut count) = (key(0), 0, 0);
+    let folder = "/calico/resources/v3/projectcalico.org/workloadendpoints/".to_owned();
+    let (mut from, mut revision, mut count) = (folder, 0, 0);
     loop {
         let request = RangeRequest {
             key: from.clone().into(),

@@ -80,7 +80,9 @@ fn rule(action: Action, change: impl FnOnce(&mut Rule)) -> Rule {
 fn the_first_matching_rule_across_policies_decides() {
     let a = policy(
         "a",
-        vec![rule(Action::Allow, |r| r.dst.ports = vec![PortRange::single(80)])],
+        vec![rule(Action::Allow, |r| {
+            r.dst.ports = [PortRange::single(80)].into()
+        })],
     );
     let b = policy("b", vec![Rule::new(Action::Deny)]);
     let ids = [a.id.clone(), b.id.clone()];
@@ -157,11 +159,11 @@ fn what_is_missing_blocks() {
     );
     for side in [
         Side {
-            ip_sets: vec![IpSetId::new("s:none")],
+            ip_sets: [IpSetId::new("s:none")].into(),
             ..Side::default()
         },
         Side {
-            not_ip_sets: vec![IpSetId::new("s:none")],
+            not_ip_sets: [IpSetId::new("s:none")].into(),
             ..Side::default()
         },
     ] {
@@ -174,13 +176,13 @@ fn what_is_missing_blocks() {
 fn nets_of_the_other_family_switch_the_rule_off() {
     let d = state(vec![]);
     let cidr = |s: &str| s.parse::<Cidr>().unwrap();
-    let only_v6 = rule(Action::Allow, |r| r.src.not_nets = vec![cidr("fd00::/8")]);
+    let only_v6 = rule(Action::Allow, |r| r.src.not_nets = [cidr("fd00::/8")].into());
     assert_eq!(mismatch(&d, &only_v6, &tcp(1)), Some(Criterion::IpVersion));
     let both = rule(Action::Allow, |r| {
-        r.src.not_nets = vec![cidr("fd00::/8"), cidr("192.168.0.0/16")]
+        r.src.not_nets = [cidr("fd00::/8"), cidr("192.168.0.0/16")].into()
     });
     assert_eq!(mismatch(&d, &both, &tcp(1)), None);
-    let all = rule(Action::Allow, |r| r.dst.not_nets = vec![cidr("0.0.0.0/0")]);
+    let all = rule(Action::Allow, |r| r.dst.not_nets = [cidr("0.0.0.0/0")].into());
     assert_eq!(mismatch(&d, &all, &tcp(1)), Some(Criterion::IpVersion));
     let v6 = rule(Action::Allow, |r| r.family = Some(Family::V6));
     assert_eq!(mismatch(&d, &v6, &tcp(1)), Some(Criterion::IpVersion));
@@ -200,8 +202,8 @@ fn named_and_numeric_ports_are_one_criterion() {
     );
     let r = rule(Action::Allow, |r| {
         r.protocol = Some(Proto::TCP);
-        r.dst.ports = vec![PortRange { first: 1, last: 2 }];
-        r.dst.named_ports = vec![id];
+        r.dst.ports = [PortRange { first: 1, last: 2 }].into();
+        r.dst.named_ports = [id].into();
     });
     assert_eq!(mismatch(&d, &r, &tcp(2)), None);
     assert_eq!(mismatch(&d, &r, &tcp(8080)), None);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use caracal_api::{Action, EntityRule, Icmp, Port, Protocol, ServiceMatch};
-use caracal_desired::{IcmpMatch, Rule, RuleOrigin, Side};
+use caracal_desired::{IcmpMatch, List, Rule, RuleOrigin, Side};
 use caracal_ids::IpSetId;
 use caracal_net::{Cidr, Family, PortRange, Proto};
 use caracal_selector::Selector;
@@ -91,8 +91,8 @@ impl<'a> Compiler<'a> {
             None => None,
         };
         let mut side = Side {
-            nets: nets(&entity.nets, &at("nets"))?,
-            not_nets: nets(&entity.not_nets, &at("notNets"))?,
+            nets: nets(&entity.nets, &at("nets"))?.into(),
+            not_nets: nets(&entity.not_nets, &at("notNets"))?.into(),
             ..Side::default()
         };
         let scope = scope::of_entity(entity, self.namespace, field)?;
@@ -105,7 +105,7 @@ impl<'a> Compiler<'a> {
         // A packet to a port of such a set is a packet to something selected. A number says nothing of the address.
         let told_by_ports = !named.is_empty() && ports.is_empty();
         if let Some(positive) = scope.positive.filter(|_| !told_by_ports) {
-            side.ip_sets = vec![self.set(positive, None)];
+            side.ip_sets.push(self.set(positive, None));
         }
         match service {
             Some(id) if is_source => side.ip_sets.push(id),
@@ -113,10 +113,10 @@ impl<'a> Compiler<'a> {
             None => {}
         }
         if let Some(negative) = scope.negative {
-            side.not_ip_sets = vec![self.set(negative, None)];
+            side.not_ip_sets.push(self.set(negative, None));
         }
-        side.ports = ports;
-        side.not_ports = not_ports;
+        side.ports = ports.into();
+        side.not_ports = not_ports.into();
         Ok(side)
     }
 
@@ -174,7 +174,7 @@ impl<'a> Compiler<'a> {
         id
     }
 
-    fn named_ports(&mut self, owners: &Selector, proto: Option<Proto>, names: &[&str]) -> Vec<IpSetId> {
+    fn named_ports(&mut self, owners: &Selector, proto: Option<Proto>, names: &[&str]) -> List<IpSetId> {
         let ids = names.iter().map(|name| {
             let port = NamedPort {
                 proto,
@@ -281,11 +281,7 @@ fn ports<'a>(
             field,
             "ports need a protocol: set the rule's protocol to TCP, UDP or SCTP",
         )),
-        _ => {
-            // There may be ten thousand policies.
-            numbers.shrink_to_fit();
-            Ok((numbers, names))
-        }
+        _ => Ok((numbers, names)),
     }
 }
 
@@ -293,12 +289,6 @@ fn origin(rule: &caracal_api::Rule) -> Option<Arc<RuleOrigin>> {
     let (src, dst) = (&rule.source, &rule.destination);
     let annotations = rule.metadata.iter().flat_map(|m| &m.annotations);
     let origin = RuleOrigin {
-        src_selector: src.selector.clone(),
-        dst_selector: dst.selector.clone(),
-        src_namespace_selector: src.namespace_selector.clone(),
-        dst_namespace_selector: dst.namespace_selector.clone(),
-        src_not_selector: src.not_selector.clone(),
-        dst_not_selector: dst.not_selector.clone(),
         src_service_accounts: src.service_accounts.clone(),
         dst_service_accounts: dst.service_accounts.clone(),
         http: rule.http.clone(),

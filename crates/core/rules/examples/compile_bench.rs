@@ -46,11 +46,11 @@ fn policy(i: usize, ports: PortRange) -> Delta {
         ..Rule::new(Action::Allow)
     };
     let (mut first, mut second, mut third) = (tcp(), tcp(), tcp());
-    first.src.ip_sets = vec![role(i)];
-    first.dst.ports = vec![PortRange::single(8080)];
+    first.src.ip_sets = [role(i)].into();
+    first.dst.ports = [PortRange::single(8080)].into();
     let net = v4(0xac10_0000 + (((i >> 12) % 16) << 16) + (((i >> 4) % 256) << 8) + i % 16 * 16);
-    second.src.nets = vec![Cidr::new(net, 28)];
-    third.dst.ports = vec![ports];
+    second.src.nets = [Cidr::new(net, 28)].into();
+    third.dst.ports = [ports].into();
     Delta::Policy(Arc::new(Policy {
         id: policy_id(i),
         tier: TierName::default_tier(),

@@ -16,6 +16,7 @@ mod compiler;
 mod config;
 mod counters;
 mod counting;
+mod few;
 mod hosts;
 mod ip_sets;
 pub mod ir;

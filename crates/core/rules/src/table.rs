@@ -1,7 +1,7 @@
 //! One family's table: which chains and sets are needed, by whom, and what of them changed since the last flush.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -13,6 +13,7 @@ use crate::{
     base::{self, Base},
     chain::compile,
     config::RulesConfig,
+    few::Few,
     ip_sets::IpSets,
     ir::{
         Chain, ChainName, CounterName, Data, DataType, Element, Elements, IfName, Key, Rule, Set, SetName,
@@ -59,7 +60,7 @@ struct Own {
 pub(crate) struct Table {
     family: Family,
     lists: Map<ChainName, Live>,
-    users: Map<SourceId, HashSet<ChainName>>,
+    users: Map<SourceId, Few<ChainName>>,
     own: Map<SetName, Own>,
     ip_refs: Map<IpSetId, usize>,
     counters: Counters,
@@ -187,7 +188,7 @@ impl Table {
     /// The rules of a source changed.
     pub(crate) fn source_changed(&mut self, source: &SourceId) {
         self.dirty
-            .extend(self.users.get(source).into_iter().flatten().cloned());
+            .extend(self.users.get(source).into_iter().flat_map(Few::iter).cloned());
     }
 
     /// Something that every chain depends on changed.

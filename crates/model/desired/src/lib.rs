@@ -9,12 +9,14 @@
 
 mod delta;
 mod endpoint;
+mod list;
 mod net;
 mod rule;
 mod set;
 
 pub use delta::{Delta, Desired, Invalid};
 pub use endpoint::{HostEndpoint, TierPolicies, WorkloadEndpoint};
+pub use list::List;
 pub use net::{EncapType, Host, Pool, RouteFlags, RouteInfo, Vtep};
 pub use rule::{IcmpMatch, Policy, Profile, Rule, RuleOrigin, Side};
 pub use set::{IpSet, IpSetKind, IpSetMember};

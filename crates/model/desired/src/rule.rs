@@ -5,6 +5,8 @@ use caracal_ids::{IpSetId, PolicyId, ProfileName, TierName};
 use caracal_net::{Cidr, Family, PortRange, Proto};
 use serde::{Deserialize, Serialize};
 
+use crate::List;
+
 /// An ICMP type and optionally a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct IcmpMatch {
@@ -19,23 +21,23 @@ pub struct IcmpMatch {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Side {
     /// The address is in one of these.
-    pub nets: Vec<Cidr>,
+    pub nets: List<Cidr>,
     /// The address is in none of these.
-    pub not_nets: Vec<Cidr>,
+    pub not_nets: List<Cidr>,
     /// The address is in **every** one of these sets (a positive selector, possibly merged with a negative one).
-    pub ip_sets: Vec<IpSetId>,
+    pub ip_sets: List<IpSetId>,
     /// The address is in none of these sets; addresses that no set knows match.
-    pub not_ip_sets: Vec<IpSetId>,
+    pub not_ip_sets: List<IpSetId>,
     /// The port is one of these …
-    pub ports: Vec<PortRange>,
+    pub ports: List<PortRange>,
     /// … or (address, protocol, port) is in one of these sets.
-    pub named_ports: Vec<IpSetId>,
+    pub named_ports: List<IpSetId>,
     /// The port is none of these …
-    pub not_ports: Vec<PortRange>,
+    pub not_ports: List<PortRange>,
     /// … and (address, protocol, port) is in none of these sets.
-    pub not_named_ports: Vec<IpSetId>,
+    pub not_named_ports: List<IpSetId>,
     /// (address, protocol, port) is in one of these sets: the endpoints of a service.
-    pub ip_port_sets: Vec<IpSetId>,
+    pub ip_port_sets: List<IpSetId>,
 }
 
 impl Side {
@@ -46,21 +48,10 @@ impl Side {
     }
 }
 
-/// What the user wrote, for people and for Dikastes; it does not change which packets match in the kernel.
+/// What the user wrote and the kernel does not judge by, for people and for Dikastes. Selectors are in the objects, and their
+/// meaning is in the sets.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RuleOrigin {
-    /// Source selector, as written.
-    pub src_selector: String,
-    /// Destination selector, as written.
-    pub dst_selector: String,
-    /// Source namespace selector, as written.
-    pub src_namespace_selector: String,
-    /// Destination namespace selector, as written.
-    pub dst_namespace_selector: String,
-    /// Negated source selector, as written.
-    pub src_not_selector: String,
-    /// Negated destination selector, as written.
-    pub dst_not_selector: String,
     /// Source service accounts.
     pub src_service_accounts: Option<ServiceAccountMatch>,
     /// Destination service accounts.
@@ -90,7 +81,7 @@ pub struct Rule {
     pub src: Side,
     /// Criteria on the destination.
     pub dst: Side,
-    /// What the user wrote; absent when there is nothing beyond the fields above.
+    /// What else the user wrote, if anything.
     pub origin: Option<Arc<RuleOrigin>>,
 }
 

@@ -165,7 +165,10 @@ fn spliced(e: &EntityRule, namespace: &str) -> Option<Selector> {
         join(e.selector.clone());
     }
     if !e.not_selector.is_empty()
-        && (!namespace.is_empty() || !e.selector.is_empty() || !e.namespace_selector.is_empty())
+        && (!namespace.is_empty()
+            || !e.selector.is_empty()
+            || !e.namespace_selector.is_empty()
+            || e.service_accounts.is_some())
     {
         join(format!("!({})", e.not_selector));
     }

@@ -7,7 +7,7 @@ use caracal_api::{
     Action, EntityRule, Kind, Object, PolicyType, Port, Resource, ResourceKey, StagedAction,
     TierDefaultAction,
 };
-use caracal_desired::{Desired, IcmpMatch, IpSetMember, Rule, Side, TierPolicies};
+use caracal_desired::{Desired, IcmpMatch, IpSetMember, List, Rule, Side, TierPolicies};
 use caracal_ids::{PolicyId, PolicyKind, ProfileName, TierName};
 use caracal_net::{Cidr, Family, Proto};
 use caracal_selector::Selector;
@@ -64,11 +64,11 @@ pub(crate) fn spell_out(desired: &Desired) -> Plain {
         ]
     };
     let bare_side = |s: &Side| Side {
-        ip_sets: Vec::new(),
-        not_ip_sets: Vec::new(),
-        named_ports: Vec::new(),
-        not_named_ports: Vec::new(),
-        ip_port_sets: Vec::new(),
+        ip_sets: List::default(),
+        not_ip_sets: List::default(),
+        named_ports: List::default(),
+        not_named_ports: List::default(),
+        ip_port_sets: List::default(),
         ..s.clone()
     };
     let rules = |rules: &[Rule]| -> Vec<PlainRule> {
@@ -553,10 +553,10 @@ impl Scratch<'_> {
             with_ports,
         ];
         let side = Side {
-            nets: nets(&e.nets)?,
-            not_nets: nets(&e.not_nets)?,
-            ports,
-            not_ports,
+            nets: nets(&e.nets)?.into(),
+            not_nets: nets(&e.not_nets)?.into(),
+            ports: ports.into(),
+            not_ports: not_ports.into(),
             ..Side::default()
         };
         Some((side, sets))

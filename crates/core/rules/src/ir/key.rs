@@ -239,74 +239,105 @@ impl<T: Into<Span>> From<T> for Key {
 }
 
 /// What a map gives for a key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Data {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Data<'a> {
     /// A verdict.
-    Verdict(Verdict),
+    Verdict(&'a Verdict),
     /// A value, of one field or several.
-    Value(Key),
+    Value(&'a Key),
     /// A counter.
+    Counter(&'a CounterName),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Gives {
+    Nothing,
+    Verdict(Verdict),
+    Value(Key),
     Counter(CounterName),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Body {
-    data: Option<Data>,
+    gives: Gives,
     comment: Option<Arc<str>>,
 }
 
-/// What belongs to a key: nothing in a plain set, which then costs a pointer only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Element(Option<Box<Body>>);
+enum Held {
+    #[default]
+    Nothing,
+    // in place: there are as many as rules
+    Counter(CounterName),
+    Body(Box<Body>),
+}
+
+/// What belongs to a key: nothing in a plain set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Element(Held);
 
 impl Element {
     /// A member of a plain set.
     #[must_use]
     pub fn plain() -> Self {
-        Self(None)
+        Self(Held::Nothing)
     }
 
     /// An entry of a verdict map.
     #[must_use]
     pub fn verdict(verdict: Verdict) -> Self {
-        Self::with(Some(Data::Verdict(verdict)), None)
+        Self::with(Gives::Verdict(verdict), None)
     }
 
     /// An entry of a map of values.
     #[must_use]
     pub fn value(value: impl Into<Key>) -> Self {
-        Self::with(Some(Data::Value(value.into())), None)
+        Self::with(Gives::Value(value.into()), None)
     }
 
     /// An entry of a map of counters.
     #[must_use]
     pub fn counter(counter: CounterName) -> Self {
-        Self::with(Some(Data::Counter(counter)), None)
+        Self(Held::Counter(counter))
     }
 
-    /// With data and comment as given.
-    #[must_use]
-    pub fn with(data: Option<Data>, comment: Option<Arc<str>>) -> Self {
-        let empty = data.is_none() && comment.is_none();
-        Self((!empty).then(|| Box::new(Body { data, comment })))
+    fn with(gives: Gives, comment: Option<Arc<str>>) -> Self {
+        Self(Held::Body(Box::new(Body { gives, comment })))
     }
 
     /// The same with a comment, which says what the element is for (at most 127 bytes are kept by the kernel driver).
     #[must_use]
     pub fn commented(self, comment: impl Into<Arc<str>>) -> Self {
-        Self::with(self.0.and_then(|b| b.data), Some(comment.into()))
+        let gives = match self.0 {
+            Held::Nothing => Gives::Nothing,
+            Held::Counter(counter) => Gives::Counter(counter),
+            Held::Body(body) => body.gives,
+        };
+        Self::with(gives, Some(comment.into()))
     }
 
     /// What the map gives.
     #[must_use]
-    pub fn data(&self) -> Option<&Data> {
-        self.0.as_ref()?.data.as_ref()
+    pub fn data(&self) -> Option<Data<'_>> {
+        match &self.0 {
+            Held::Nothing => None,
+            Held::Counter(counter) => Some(Data::Counter(counter)),
+            Held::Body(body) => match &body.gives {
+                Gives::Nothing => None,
+                Gives::Verdict(v) => Some(Data::Verdict(v)),
+                Gives::Value(v) => Some(Data::Value(v)),
+                Gives::Counter(c) => Some(Data::Counter(c)),
+            },
+        }
     }
 
     /// What it is for.
     #[must_use]
     pub fn comment(&self) -> Option<&str> {
-        self.0.as_ref()?.comment.as_deref()
+        match &self.0 {
+            Held::Nothing | Held::Counter(_) => None,
+            Held::Body(body) => body.comment.as_deref(),
+        }
     }
 }
 

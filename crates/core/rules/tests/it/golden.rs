@@ -30,7 +30,7 @@ fn policy(id: PolicyId, tier: &str, ingress: Vec<Rule>, egress: Vec<Rule>) -> De
 fn tcp(action: Action, first: u16, last: u16) -> Rule {
     let mut rule = Rule::new(action);
     rule.protocol = Some(Proto::TCP);
-    rule.dst.ports = vec![PortRange { first, last }];
+    rule.dst.ports = [PortRange { first, last }].into();
     rule
 }
 
@@ -61,13 +61,14 @@ fn pod(name: &str, interface: &str, addresses: PerFamily<Vec<&str>>) -> Delta {
 
 fn example() -> Vec<Delta> {
     let mut bad = Rule::new(Action::Deny);
-    bad.src.nets = vec![
+    bad.src.nets = [
         "192.0.2.0/24".parse().unwrap(),
         "198.51.100.0/24".parse().unwrap(),
-    ];
+    ]
+    .into();
     let mut from_frontend = tcp(Action::Allow, 8080, 8080);
     let frontend = IpSetId::new("s:frontend");
-    from_frontend.src.ip_sets = vec![frontend.clone()];
+    from_frontend.src.ip_sets = [frontend.clone()].into();
     let mut ping = Rule::new(Action::Allow);
     ping.protocol = Some(Proto::ICMP);
     ping.family = Some(Family::V4);

@@ -25,7 +25,7 @@ fn ports(action: Action, first: u16, last: u16) -> Rule {
 
 fn nets(action: Action, net: &str) -> Rule {
     let mut r = Rule::new(action);
-    r.src.nets = vec![net.parse().unwrap()];
+    r.src.nets = [net.parse().unwrap()].into();
     r
 }
 
@@ -211,7 +211,10 @@ fn a_rule_put_before_others_leaves_them_their_counters() {
     // Another port among several is another element, and nothing else.
     let several = |last| {
         let mut rule = ports(Action::Allow, 1, 1);
-        rule.dst.ports = [1, 5, last].map(|p| PortRange { first: p, last: p }).to_vec().into();
+        rule.dst.ports = [1, 5, last]
+            .map(|p| PortRange { first: p, last: p })
+            .to_vec()
+            .into();
         policy(2, vec![rule])
     };
     node.apply(&[several(9)]);
@@ -321,9 +324,15 @@ fn who_denies_tells_those_who_listen() {
     ]);
     let text = render(caracal_net::Family::V4, "t", &compiler.full_state().v4);
     let counted = compiler.counting();
-    let first = counted.counted().iter().find(|c| rule_of(c) == Some((policy_id(2), 0)));
+    let first = counted
+        .counted()
+        .iter()
+        .find(|c| rule_of(c) == Some((policy_id(2), 0)));
     for line in [
-        &*format!("log prefix \"{} +1\" group 7 snaplen 120 drop", first.unwrap().counter),
+        &*format!(
+            "log prefix \"{} +1\" group 7 snaplen 120 drop",
+            first.unwrap().counter
+        ),
         "log prefix \"tier/default.in.deny\" group 7 snaplen 120 drop",
         "log prefix \"wall/unknown-interface.in.deny\" group 7 snaplen 120 drop",
     ] {
@@ -373,7 +382,9 @@ fn nothing_is_written_behind_a_rule_that_decides_all() {
     let counter = counter_of(&node, 2, 0);
     assert_eq!(
         node.rules(),
-        [format!("counter name \"{counter}\" return comment \"gnp/p2 rule 0\"")]
+        [format!(
+            "counter name \"{counter}\" return comment \"gnp/p2 rule 0\""
+        )]
     );
 }
 
@@ -414,7 +425,7 @@ fn a_member_is_an_element_and_a_prefix_makes_another_set() {
         removed: removed.iter().map(|t| member(t)).collect(),
     };
     let mut rule = Rule::new(Action::Allow);
-    rule.src.ip_sets = vec![set_id(0)];
+    rule.src.ip_sets = [set_id(0)].into();
     let members = [member("10.0.0.1/32"), member("fd00::1/128")].into();
     let mut node = Node::new(&[
         Delta::IpSet(
@@ -468,7 +479,7 @@ fn a_member_is_an_element_and_a_prefix_makes_another_set() {
 fn names_of_unlike_sets_are_unlike() {
     let odd = IpSetId::new("not a kernel name; drop");
     let mut rule = Rule::new(Action::Allow);
-    rule.src.ip_sets = vec![odd.clone()];
+    rule.src.ip_sets = [odd.clone()].into();
     let set = IpSet {
         kind: IpSetKind::Net,
         members: [].into(),

@@ -138,7 +138,7 @@ fn long_list(tiers: u16) -> Desired {
     let rule = |action, port| {
         let mut rule = Rule::new(action);
         rule.protocol = Some(Proto::TCP);
-        rule.dst.ports = vec![PortRange::single(port)];
+        rule.dst.ports = [PortRange::single(port)].into();
         rule
     };
     let id = |k| PolicyId::global(PolicyKind::GlobalNetworkPolicy, &format!("p{k}"));

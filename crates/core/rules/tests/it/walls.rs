@@ -40,7 +40,7 @@ fn endpoint() -> Arc<WorkloadEndpoint> {
 fn tables(config: RulesConfig) -> PerFamily<TableState> {
     let mut no = Rule::new(Action::Deny);
     no.protocol = Some(Proto::TCP);
-    no.dst.ports = vec![PortRange::single(7)];
+    no.dst.ports = [PortRange::single(7)].into();
     let pool = |cidr: &str, nat_outgoing, vxlan| {
         let cidr = cidr.parse().unwrap();
         Delta::Pool(Pool {

@@ -8,8 +8,8 @@ use std::{
 
 use caracal_api::{Action, EncapMode, TierDefaultAction};
 use caracal_desired::{
-    Delta, Desired, Host, HostEndpoint, IcmpMatch, IpSet, IpSetKind, IpSetMember, Policy, Pool, Profile,
-    Rule, Side, TierPolicies, Vtep, WorkloadEndpoint,
+    Delta, Desired, Host, HostEndpoint, IcmpMatch, IpSet, IpSetKind, IpSetMember, List, Policy, Pool,
+    Profile, Rule, Side, TierPolicies, Vtep, WorkloadEndpoint,
 };
 use caracal_ids::{IpSetId, NodeName, PolicyId, PolicyKind, ProfileName, TierName, WorkloadId};
 use caracal_net::{Cidr, Family, IfAddr, PerFamily, PortRange, Proto};
@@ -87,8 +87,8 @@ fn port_range() -> impl Strategy<Value = PortRange> {
 fn some<T: std::fmt::Debug + Clone>(
     weight: u32,
     of: impl Strategy<Value = T> + 'static,
-) -> impl Strategy<Value = Vec<T>> {
-    prop_oneof![10 - weight => Just(vec![]), weight => vec(of, 1..4)]
+) -> impl Strategy<Value = List<T>> {
+    prop_oneof![10 - weight => Just(List::default()), weight => vec(of, 1..4).prop_map(List::from)]
 }
 
 fn nets_set() -> impl Strategy<Value = IpSetId> {
@@ -130,11 +130,11 @@ fn side() -> impl Strategy<Value = Side> {
         },
     );
     let nets = vec(cidr(), 1..3).prop_map(|nets| Side {
-        nets,
+        nets: nets.into(),
         ..Side::default()
     });
     let ports = vec(port_range(), 1..3).prop_map(|ports| Side {
-        ports,
+        ports: ports.into(),
         ..Side::default()
     });
     prop_oneof![6 => Just(Side::default()), 2 => nets, 3 => ports, 2 => all]
@@ -277,7 +277,7 @@ fn workload(n: usize) -> impl Strategy<Value = Arc<WorkloadEndpoint>> {
                 mac: None,
                 addresses,
                 nats: vec![],
-                allowed_sources,
+                allowed_sources: allowed_sources.to_vec(),
                 tiers: tiers.into_iter().enumerate().map(tier).collect(),
                 profiles,
                 qos: None,

@@ -21,7 +21,7 @@ use super::kit::*;
 fn policy(port: u16) -> Delta {
     let mut rule = Rule::new(Action::Allow);
     rule.protocol = Some(Proto::TCP);
-    rule.dst.ports = vec![PortRange::single(port)];
+    rule.dst.ports = [PortRange::single(port)].into();
     Delta::Policy(Arc::new(Policy {
         id: PolicyId::namespaced(PolicyKind::NetworkPolicy, "shop", "web"),
         tier: TierName::new("default").expect("a name"),
@@ -131,13 +131,14 @@ fn hosts() -> Vec<Delta> {
     let policy = |name: &str, untracked, pre_dnat| {
         let mut allow = Rule::new(Action::Allow);
         allow.protocol = Some(Proto::TCP);
-        allow.dst.ports = vec![
+        allow.dst.ports = [
             PortRange::single(80),
             PortRange {
                 first: 8000,
                 last: 8010,
             },
-        ];
+        ]
+        .into();
         let rules = vec![Rule::new(Action::Log), allow, Rule::new(Action::Deny)];
         Delta::Policy(Arc::new(Policy {
             id: id(name),
@@ -312,7 +313,7 @@ fn netns_packets_meet_a_host_endpoint() {
         let mut rule = Rule::new(action);
         rule.protocol = Some(Proto::TCP);
         let side = if source { &mut rule.src } else { &mut rule.dst };
-        side.ports = vec![PortRange::single(port)];
+        side.ports = [PortRange::single(port)].into();
         rule
     };
     let policy = |name: &str, ingress: Vec<Rule>, egress: Vec<Rule>| {

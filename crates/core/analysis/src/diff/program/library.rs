@@ -52,9 +52,9 @@ impl Library {
             not_nets: self.nets(&side.not_nets),
             sets: self.sets(&side.ip_sets),
             not_sets: self.sets(&side.not_ip_sets),
-            ports: side.ports.clone(),
+            ports: side.ports.to_vec(),
             named: self.sets(&side.named_ports),
-            not_ports: side.not_ports.clone(),
+            not_ports: side.not_ports.to_vec(),
             not_named: self.sets(&side.not_named_ports),
             services: self.sets(&side.ip_port_sets),
         }

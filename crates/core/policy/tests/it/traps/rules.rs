@@ -186,7 +186,6 @@ fn the_rest_of_a_rule_is_carried_as_it_is() {
         "http": {"methods": ["GET"]}, "metadata": {"annotations": {"why": "because"}},
     }));
     let origin = told.origin.unwrap();
-    assert_eq!(origin.src_selector, "app in {'a'}");
     assert_eq!(origin.src_service_accounts.as_ref().unwrap().names, ["robot"]);
     assert_eq!(origin.http.as_ref().unwrap().methods, ["GET"]);
     assert_eq!(origin.annotations, [("why".to_owned(), "because".to_owned())]);

@@ -11,10 +11,12 @@ mod enforce;
 mod hostile;
 mod live;
 mod nodes;
+mod pods;
 mod reports;
 mod semantics;
 mod traffic;
 mod trial;
+mod tunnels;
 mod upgrade;
 mod world;
 

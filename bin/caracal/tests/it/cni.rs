@@ -1,8 +1,12 @@
 //! The program as the CNI plugin `calico`, with the embedded store as a process beside it.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod borrowed;
+mod bursts;
 mod clients;
+mod collectors;
 mod containerd;
+mod proofs;
 mod storm;
 
 use std::{
@@ -55,10 +59,15 @@ impl Machine {
         }
         let mut machine = machine;
         machine.start_store();
-        fs::write(machine.dir.path().join("pools.yaml"), POOLS).unwrap();
-        let file = machine.dir.path().join("pools.yaml").display().to_string();
-        machine.ctl(&["create", "-f", &file]);
+        machine.ctl(&["create", "-f", &machine.file("pools.yaml", POOLS)]);
         machine
+    }
+
+    /// A file with this text; its path.
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
     }
 
     fn bin(&self) -> PathBuf {

@@ -16,7 +16,6 @@ mod reports;
 mod semantics;
 mod traffic;
 mod trial;
-mod tunnels;
 mod upgrade;
 mod world;
 

@@ -5,10 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use caracal_analysis::{State, endpoint_name};
-use caracal_api::{
-    FelixConfigurationSpec, HostEndpointSpec, Kind, Object, Resource, ResourceKey, WorkloadEndpointSpec,
-};
-use caracal_config::{EndpointToHost, FelixConfig, ProtoPort, Sources, SpecLayer};
+use caracal_api::{HostEndpointSpec, Kind, Object, Resource, ResourceKey, WorkloadEndpointSpec};
+use caracal_config::{EndpointToHost, FelixConfig, FelixObjects, ProtoPort, Sources};
 use caracal_desired::Desired;
 use caracal_ids::{NodeName, WorkloadId};
 use caracal_net::{Cidr, Family, IfAddr};
@@ -129,22 +127,20 @@ impl World {
         Ok(Node { desired, host })
     }
 
-    /// The parameters of a node's agent as the objects `default` and `node.<name>` have them.
+    /// The parameters of a node's agent as the FelixConfigurations have them.
     fn config(&self, node: &str) -> FelixConfig {
-        let layer = |name: &str| match self
-            .by_key
-            .get(&ResourceKey::global(Kind::FelixConfiguration, name))
-            .map(AsRef::as_ref)
-        {
-            Some(Resource::FelixConfiguration(o)) => Some(&**o),
-            _ => None,
-        };
-        let own = format!("node.{node}");
-        FelixConfig::new(&caracal_config::resolve(&Sources {
-            global: layer("default").map(spec_layer),
-            node: layer(&own).map(spec_layer),
-            ..Sources::default()
-        }))
+        let objects: FelixObjects = self
+            .objects()
+            .filter_map(|o| match o {
+                Resource::FelixConfiguration(o) => Some((**o).clone()),
+                _ => None,
+            })
+            .collect();
+        let found = self.by_key.get(&ResourceKey::global(Kind::Node, node));
+        let labels = found.map(|n| n.metadata().labels.clone()).unwrap_or_default();
+        let mut sources = Sources::default();
+        objects.lay(node, &labels, &mut sources);
+        FelixConfig::new(&caracal_config::resolve(&sources))
     }
 
     /// The interfaces of a node that host endpoints tell of; at least one.
@@ -195,14 +191,6 @@ fn failsafe(port: &ProtoPort) -> FailsafePort {
         proto: port.protocol,
         port: port.port,
         net: port.net,
-    }
-}
-
-fn spec_layer(o: &Object<FelixConfigurationSpec>) -> SpecLayer<'_> {
-    SpecLayer {
-        name: &o.metadata.name,
-        spec: &o.spec.fields,
-        annotations: Vec::new(),
     }
 }
 

@@ -36,6 +36,9 @@ pub(super) struct Drops {
     /// End after so many packets
     #[arg(long, value_name = "N")]
     pub(super) count: Option<u64>,
+    /// End, with an error, when an agent does, instead of waiting until it is back
+    #[arg(long)]
+    pub(super) no_reconnect: bool,
     /// One line of text or of JSON for each packet
     #[arg(short, long, value_enum, default_value = "text")]
     pub(super) output: Lines,

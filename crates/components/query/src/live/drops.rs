@@ -1,6 +1,7 @@
 //! `caracal watch drops`.
 
 use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caracal_agent_api::v1::{DeniedPacket, WatchDeniedRequest};
 use caracal_api::Stamp;
@@ -17,6 +18,8 @@ use crate::failure::Failure;
 
 /// Packets that wait to be printed; when there are more the agents count what they lose.
 const WAITING: usize = 256;
+/// An agent that ended is asked again after this, then after twice as long, up to the second.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A denied packet as data: a line of `-o json`.
 #[derive(Debug, Serialize)]
@@ -40,6 +43,19 @@ struct Drop {
     lost: u64,
 }
 
+/// A time in which nobody told of an agent's packets: a line of `-o json`.
+#[derive(Debug, Serialize)]
+struct Gap {
+    gap: Unseen,
+}
+
+#[derive(Debug, Serialize)]
+struct Unseen {
+    node: String,
+    from: String,
+    to: String,
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Side {
@@ -56,7 +72,8 @@ struct Icmp {
     code: u32,
 }
 
-/// Prints denied packets until the reader goes, the agents end, or as many were printed as were asked for.
+/// Prints denied packets until the reader goes or as many were printed as were asked for. An agent that ends is waited for,
+/// unless the command line says not to.
 pub(super) async fn drops(args: &Drops, io: &mut Io) -> Result<(), Failure> {
     let pods = args.pod.iter().map(|p| pod(p)).collect::<Result<Vec<_>, _>>()?;
     let agents = super::agents(&args.agents).await?;
@@ -65,7 +82,7 @@ pub(super) async fn drops(args: &Drops, io: &mut Io) -> Result<(), Failure> {
     let (sender, mut packets) = mpsc::channel(WAITING);
     let nodes: Vec<String> = agents.iter().map(|a| a.node.clone()).collect();
     for agent in agents {
-        tokio::spawn(follow(agent, sender.clone()));
+        tokio::spawn(follow(agent, sender.clone(), !args.no_reconnect));
     }
     drop(sender);
     io.complain(&format!(
@@ -77,7 +94,26 @@ pub(super) async fn drops(args: &Drops, io: &mut Io) -> Result<(), Failure> {
         let Some(packet) = packets.recv().await else {
             return Err(Failure::input("the agents ended"));
         };
-        let (node, packet) = packet?;
+        let (node, packet) = match packet? {
+            News::Packet(node, packet) => (node, packet),
+            News::Lost(node, why) => {
+                io.complain(&format!(
+                    "note: {why}; packets that {node} denies are not told until it is back"
+                ));
+                continue;
+            }
+            News::Back(unseen) => {
+                io.complain(&format!(
+                    "note: the agent of {} is back: what was denied there from {} to {} was not told",
+                    unseen.node, unseen.from, unseen.to
+                ));
+                if args.output == Lines::Json {
+                    let line = serde_json::to_string(&Gap { gap: unseen }).map_err(std::io::Error::from)?;
+                    io.print(&format!("{line}\n"))?;
+                }
+                continue;
+            }
+        };
         let sides = [&packet.source, &packet.destination].map(|a| a.parse().ok());
         names.prepare(&sides).await;
         if let Some(trouble) = names.trouble.take() {
@@ -126,30 +162,89 @@ fn concerns(told: &Drop, pod: &str) -> bool {
     fits(&told.endpoint) || sides.into_iter().flatten().any(|n| fits(n))
 }
 
-type Told = Result<(String, DeniedPacket), Failure>;
+/// What becomes of an agent.
+enum News {
+    /// It denied a packet.
+    Packet(String, DeniedPacket),
+    /// It ended, and why.
+    Lost(String, String),
+    /// It tells again.
+    Back(Unseen),
+}
 
-async fn follow(mut agent: Agent, sender: mpsc::Sender<Told>) {
+type Told = Result<News, Failure>;
+
+async fn follow(mut agent: Agent, sender: mpsc::Sender<Told>, come_back: bool) {
     let node = agent.node.clone();
-    let refuse = |status: &tonic::Status| Err(refused(&node, status));
-    let mut stream = match agent.client.watch_denied(WatchDeniedRequest::default()).await {
-        Ok(stream) => stream.into_inner(),
-        Err(status) => {
-            // Who does not listen any more has ended.
-            let _ = sender.send(refuse(&status)).await;
+    let mut pause = AGAIN.0;
+    // Since when nothing is told, once that has been said.
+    let mut lost: Option<String> = None;
+    loop {
+        let why = match agent.client.watch_denied(WatchDeniedRequest::default()).await {
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                if let Some(from) = lost.take() {
+                    let (node, to) = (node.clone(), now());
+                    if sender
+                        .send(Ok(News::Back(Unseen { node, from, to })))
+                        .await
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+                loop {
+                    match stream.message().await {
+                        Ok(Some(packet)) => {
+                            pause = AGAIN.0;
+                            if sender.send(Ok(News::Packet(node.clone(), packet))).await.is_err() {
+                                return;
+                            }
+                        }
+                        Ok(None) => break Failure::input(format!("the agent of {node} ended")),
+                        Err(status) => break refused(&node, &status),
+                    }
+                }
+            }
+            Err(status) if lost.is_none() || will_not(&status) => {
+                // Who does not listen any more has ended.
+                let _ = sender.send(Err(refused(&node, &status))).await;
+                return;
+            }
+            Err(status) => refused(&node, &status),
+        };
+        if !come_back {
+            let _ = sender.send(Err(why)).await;
             return;
         }
-    };
-    loop {
-        let message = match stream.message().await {
-            Ok(Some(packet)) => Ok((node.clone(), packet)),
-            Ok(None) => Err(Failure::input(format!("the agent of {node} ended"))),
-            Err(status) => refuse(&status),
-        };
-        let over = message.is_err();
-        if sender.send(message).await.is_err() || over {
-            return;
+        if lost.is_none() {
+            lost = Some(now());
+            if sender
+                .send(Ok(News::Lost(node.clone(), why.to_string())))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(AGAIN.1),
+            () = sender.closed() => return,
         }
     }
+}
+
+/// An agent that came back as another version, or that may not be asked, does not change its mind.
+fn will_not(status: &tonic::Status) -> bool {
+    matches!(
+        status.code(),
+        tonic::Code::Unimplemented | tonic::Code::PermissionDenied | tonic::Code::Unauthenticated
+    )
+}
+
+fn now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    moment(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn told(node: &str, p: DeniedPacket, sides: [Option<IpAddr>; 2], names: &Names) -> Drop {

@@ -21,6 +21,15 @@ struct Answer {
     rules: Vec<Line>,
     /// Rules that were left out of the list.
     more: usize,
+    /// With `--watch`: nodes whose agents did not answer this time, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unanswered: Vec<Unanswered>,
+}
+
+#[derive(Debug, Serialize)]
+struct Unanswered {
+    node: String,
+    why: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,9 +82,14 @@ pub(super) async fn top(args: &Top, io: &mut Io) -> Result<(), Failure> {
     let mut before: Option<HashMap<Identity, u64>> = None;
     let mut looks = 0;
     loop {
-        let mut answer = ask(&mut agents, args).await?;
+        // Who answered once is waited for.
+        let mut answer = ask(&mut agents, args, looks > 0).await?;
         if args.watch.is_some() {
-            let now = answer.rules.iter().map(|l| (l.identity(), l.packets)).collect();
+            let mut now: HashMap<Identity, u64> =
+                answer.rules.iter().map(|l| (l.identity(), l.packets)).collect();
+            let away = |node: &str| answer.unanswered.iter().any(|u| u.node == node);
+            let kept = before.iter().flatten().filter(|((node, ..), _)| away(node));
+            now.extend(kept.map(|(k, n)| (k.clone(), *n)));
             if let Some(before) = before.replace(now) {
                 for line in &mut answer.rules {
                     let was = before.get(&line.identity()).copied().unwrap_or(0);
@@ -100,11 +114,12 @@ pub(super) async fn top(args: &Top, io: &mut Io) -> Result<(), Failure> {
     }
 }
 
-async fn ask(agents: &mut [Agent], args: &Top) -> Result<Answer, Failure> {
+async fn ask(agents: &mut [Agent], args: &Top, patient: bool) -> Result<Answer, Failure> {
     let mut answer = Answer {
         nodes: Vec::new(),
         rules: Vec::new(),
         more: 0,
+        unanswered: Vec::new(),
     };
     for agent in agents {
         let request = ListCountersRequest {
@@ -113,7 +128,17 @@ async fn ask(agents: &mut [Agent], args: &Top) -> Result<Answer, Failure> {
             name: args.name.clone(),
         };
         let reply = agent.client.list_counters(request).await;
-        let reply = reply.map_err(|s| refused(&agent.node, &s))?.into_inner();
+        let reply = match reply {
+            Ok(reply) => reply.into_inner(),
+            Err(status) if patient && status.code() != tonic::Code::Unimplemented => {
+                answer.unanswered.push(Unanswered {
+                    node: agent.node.clone(),
+                    why: refused(&agent.node, &status).to_string(),
+                });
+                continue;
+            }
+            Err(status) => return Err(refused(&agent.node, &status)),
+        };
         let since = Stamp::from_seconds(i64::try_from(reply.since).unwrap_or(i64::MAX));
         answer.nodes.push(Since {
             node: agent.node.clone(),
@@ -147,7 +172,7 @@ fn print(answer: &Answer, args: &Top, io: &mut Io) -> Result<(), Failure> {
 }
 
 fn table(answer: &Answer, args: &Top) -> String {
-    let several = answer.nodes.len() > 1;
+    let several = answer.nodes.len() + answer.unanswered.len() > 1;
     let mut heading = vec!["PACKETS", "BYTES", "ACTION", "RULE", "TIER", "OF"];
     if args.watch.is_some() {
         heading.insert(0, "NEW");
@@ -180,6 +205,9 @@ fn table(answer: &Answer, args: &Top) -> String {
     let mut text = aligned(&rows);
     let since = answer.nodes.iter().map(|n| format!("{}: {}", n.node, n.since));
     text += &format!("counted since {}\n", since.collect::<Vec<_>>().join(", "));
+    for away in &answer.unanswered {
+        text += &format!("not among these, and asked again: {}\n", away.why);
+    }
     if answer.more > 0 {
         text += &format!("{} more rules (--limit 0 shows all)\n", answer.more);
     }

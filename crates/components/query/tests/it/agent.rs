@@ -22,9 +22,11 @@ pub(crate) struct Knows {
     pub(crate) counters: Vec<RuleCounter>,
     /// An agent of a version before these questions.
     pub(crate) old: bool,
+    /// How often it lists its counters before it is away.
+    pub(crate) fails_after: Option<usize>,
 }
 
-struct Service(Knows);
+struct Service(Knows, std::sync::atomic::AtomicUsize);
 
 impl Service {
     fn is_new(&self) -> Result<(), Status> {
@@ -52,6 +54,10 @@ impl Agent for Service {
         request: Request<ListCountersRequest>,
     ) -> Result<Response<ListCountersReply>, Status> {
         self.is_new()?;
+        let asked = self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if self.0.fails_after.is_some_and(|n| asked >= n) {
+            return Err(Status::unavailable("away for a moment"));
+        }
         let wanted = request.into_inner();
         let fits = |c: &RuleCounter| {
             let d = c.decider.clone().unwrap_or_default();
@@ -110,27 +116,33 @@ impl Agent for Service {
 
 /// An agent that answers until it is dropped.
 pub(crate) struct Running {
-    dir: tempfile::TempDir,
+    dir: Option<tempfile::TempDir>,
+    knows: Knows,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
     pub(crate) fn new(knows: Knows) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        Self::at(tempfile::tempdir().expect("a directory"), knows)
+    }
+
+    fn at(dir: tempfile::TempDir, knows: Knows) -> Self {
         let path = socket_in(&dir);
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = std::sync::mpsc::channel();
+        let served = knows.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .expect("a runtime");
             runtime.block_on(async {
+                let _ = std::fs::remove_file(&path);
                 let listener = UnixListener::bind(path).expect("a socket");
                 ready.send(()).expect("the test waits");
-                let server =
-                    tonic::transport::Server::builder().add_service(AgentServer::new(Service(knows)));
+                let service = Service(served, std::sync::atomic::AtomicUsize::new(0));
+                let server = tonic::transport::Server::builder().add_service(AgentServer::new(service));
                 let served = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
                     let _ = stopped.await;
                 });
@@ -139,14 +151,30 @@ impl Running {
         });
         is_ready.recv().expect("the agent starts");
         Self {
-            dir,
+            dir: Some(dir),
+            knows,
             stop: Some(stop),
             thread: Some(thread),
         }
     }
 
+    /// Ends it, and starts it again at the same socket.
+    pub(crate) fn restart(mut self) -> Self {
+        self.end();
+        let dir = self.dir.take().expect("it has one until it is dropped");
+        Self::at(dir, self.knows.clone())
+    }
+
+    fn end(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
     pub(crate) fn socket(&self) -> String {
-        socket_in(&self.dir).display().to_string()
+        let dir = self.dir.as_ref().expect("it has one until it is dropped");
+        socket_in(dir).display().to_string()
     }
 }
 
@@ -156,9 +184,6 @@ fn socket_in(dir: &tempfile::TempDir) -> PathBuf {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop.take();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.end();
     }
 }

@@ -98,6 +98,7 @@ fn knows() -> Knows {
             },
         ],
         old: false,
+        fails_after: None,
     }
 }
 
@@ -169,12 +170,97 @@ fn denied_packets_are_lines_of_json_and_can_be_chosen() {
     // Nobody of this name: the agent ends, which is an error, after no line.
     let done = run_over(
         watch_with,
-        &["drops", "--agent", &socket, "--pod", "other/"],
+        &["drops", "--agent", &socket, "--pod", "other/", "--no-reconnect"],
         "",
         Some(store()),
     );
     assert_eq!((done.code, done.output.as_str()), (1, ""));
     assert!(done.errors.contains("the agent of n1 ended"), "{done:?}");
+}
+
+#[test]
+fn an_agent_that_ends_is_waited_for_and_the_gap_is_told() {
+    let agent = Running::new(knows());
+    let socket = agent.socket();
+    // It tells three packets and ends its answer; so each time it is asked.
+    let args = [
+        "drops",
+        "--agent",
+        &socket,
+        "--count",
+        "5",
+        "-o",
+        "json",
+        "--numeric",
+    ];
+    let done = run(watch_with, &args, "");
+    assert_eq!(done.code, 0, "{done:?}");
+    let lines: Vec<serde_json::Value> = done
+        .output
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 6, "{done:?}");
+    let gap = &lines[3]["gap"];
+    assert_eq!(gap["node"], "n1");
+    assert!(
+        gap["from"].as_str().unwrap() <= gap["to"].as_str().unwrap(),
+        "{gap}"
+    );
+    assert_eq!(lines[4]["node"], "n1");
+    for part in [
+        "the agent of n1 ended",
+        "are not told until it is back",
+        "the agent of n1 is back",
+    ] {
+        assert!(done.errors.contains(part), "{part}: {}", done.errors);
+    }
+    // Gone and started anew: another process at the same socket.
+    let path = std::path::PathBuf::from(&socket);
+    let args: Vec<String> = ["drops", "--agent", &socket, "--count", "4", "--numeric"]
+        .map(str::to_owned)
+        .into();
+    let watching = std::thread::spawn(move || {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        run(watch_with, &args, "")
+    });
+    let again = agent.restart();
+    let done = watching.join().unwrap();
+    assert_eq!((done.code, done.output.lines().count()), (0, 4), "{done:?}");
+    assert!(path.exists());
+    drop(again);
+}
+
+#[test]
+fn top_goes_on_when_an_agent_is_away_for_a_moment() {
+    let (a, mut other) = (Running::new(knows()), knows());
+    other.node = "n2".into();
+    other.fails_after = Some(1);
+    let b = Running::new(other);
+    let sockets = [a.socket(), b.socket()];
+    let args = [
+        "--agent",
+        &sockets[0],
+        "--agent",
+        &sockets[1],
+        "--watch",
+        "1",
+        "--count",
+        "2",
+        "-o",
+        "json",
+    ];
+    let done = run(top_with, &args, "");
+    assert_eq!(done.code, 0, "{done:?}");
+    let looks: Vec<serde_json::Value> = done
+        .output
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(looks[0]["nodes"].as_array().unwrap().len(), 2);
+    assert!(looks[0].get("unanswered").is_none());
+    assert_eq!(looks[1]["nodes"].as_array().unwrap().len(), 1);
+    assert_eq!(looks[1]["unanswered"][0]["node"], "n2");
 }
 
 #[test]

@@ -15,7 +15,7 @@ const LIST_SETS: u16 = (6 << 8) | 7;
 const DESTROY_SET: u16 = (6 << 8) | 3;
 const SET_PROTOCOL: u16 = 1;
 const SET_NAME: u16 = 2;
-const SET_FLAGS: u16 = 8;
+const SET_FLAGS: u16 = 6;
 /// The version of ipset's protocol that every kernel since 4.19 speaks.
 const SET_VERSION: u8 = 6;
 /// `IPSET_FLAG_LIST_SETNAME`: names only.

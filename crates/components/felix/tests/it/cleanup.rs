@@ -8,7 +8,7 @@ use crate::{
     drift::{SHOW_FOREIGN, foreign},
     nodes::pair,
     traffic::{blocked, echo, reaches},
-    world::World,
+    world::{World, try_run},
 };
 
 #[test]
@@ -129,4 +129,92 @@ fn netns_what_calico_left_goes_when_the_operator_says_so() {
     node.up();
     reaches(&a.ns, b.both(), 80);
     node.metric_is("caracal_calico_leftovers", 0.0);
+}
+
+/// What Calico leaves with the old iptables, beside rules and chains of somebody else; `S` is its IP set.
+const LEGACY: &str = "
+*filter
+:FORWARD ACCEPT [0:0]
+:cali-FORWARD - [0:0]
+:cali-from-wl-dispatch - [0:0]
+:mine - [0:0]
+-A FORWARD -m comment --comment \"cali:wUHhoiAYhphO9Mso\" -j cali-FORWARD
+-A FORWARD -m comment --comment \"of somebody else\" -j mine
+-A FORWARD -m comment --comment \"cali:S93hcgKJrXEqnTfs\" -m mark --mark 0x10000/0x10000 -j ACCEPT
+-A cali-FORWARD -m set --match-set S src -j ACCEPT
+-A cali-FORWARD -j cali-from-wl-dispatch
+-A cali-from-wl-dispatch -j DROP
+-A mine -j ACCEPT
+COMMIT
+*raw
+:PREROUTING ACCEPT [0:0]
+:cali-PREROUTING - [0:0]
+-A PREROUTING -m comment --comment \"cali:6gwbT8clXdHdC1b1\" -j cali-PREROUTING
+COMMIT
+";
+
+#[test]
+fn netns_what_calico_left_in_iptables_legacy_and_ipset_goes_when_the_operator_says_so() {
+    netns!(120);
+    needs!(
+        "root",
+        "ip",
+        "nft",
+        "sh",
+        "iptables-legacy-restore",
+        "ip6tables-legacy-restore",
+        "ipset"
+    );
+    let world = World::new();
+    let mut node = world.node("n1");
+    // The programs may be there and the kernel without it.
+    let works = try_run("ip netns exec n1 iptables-legacy -S && ip netns exec n1 ipset list -n").is_ok();
+    needs!(if works, "kernel:ip_tables");
+    let (a, b) = (
+        node.pod("a", "10.65.0.1", "fd65::1"),
+        node.pod("b", "10.65.0.2", "fd65::2"),
+    );
+    a.announce(&world, json!({}));
+    b.announce(&world, json!({}));
+    echo(&b.ns, 80);
+    let leave = |node: &crate::world::Node| {
+        node.sh("ipset -exist create mine hash:ip");
+        for (program, set, family) in [
+            ("iptables-legacy-restore", "cali40s:abc", "inet"),
+            ("ip6tables-legacy-restore", "cali60s:abc", "inet6"),
+        ] {
+            let file = node.dir.join("legacy");
+            std::fs::write(&file, LEGACY.replace(" S ", &format!(" {set} "))).unwrap();
+            node.sh(&format!(
+                "ipset create {set} hash:net family {family}; {program} {}",
+                file.display()
+            ));
+        }
+    };
+    let is_clean = |node: &crate::world::Node| {
+        let rules = node.sh("iptables-legacy-save; ip6tables-legacy-save");
+        assert!(!rules.contains("cali"), "{rules}");
+        for theirs in ["-j mine", ":mine", "-A mine -j ACCEPT"] {
+            assert_eq!(rules.matches(theirs).count(), 2, "{theirs}: {rules}");
+        }
+        assert_eq!(node.sh("ipset list -n").trim(), "mine");
+    };
+    leave(&node);
+    assert_eq!(node.call("--cleanup-calico --dry-run"), 1, "there is something");
+    node.up();
+    node.programmed(&b);
+    node.metric_is("caracal_calico_leftovers", 3.0);
+    blocked(&a.ns, b.both(), 80);
+    assert_eq!(node.call("--cleanup-calico"), 0);
+    is_clean(&node);
+    reaches(&a.ns, b.both(), 80);
+    assert_eq!(node.call("--cleanup-calico --dry-run"), 0);
+    // Or by the agent when it starts; it asks the kernel that both iptables share.
+    node.kill();
+    leave(&node);
+    node.env.insert("CARACAL_REMOVE_CALICO".into(), "true".into());
+    node.up();
+    reaches(&a.ns, b.both(), 80);
+    node.metric_is("caracal_calico_leftovers", 0.0);
+    is_clean(&node);
 }

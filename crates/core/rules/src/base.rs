@@ -32,6 +32,7 @@ const ENCAP: &str = "wl-encap";
 const TO_HOST: &str = "wl-to-host";
 const SOURCE: &str = "wl-source";
 const VXLAN_HOSTS: &str = "vxlan-hosts";
+const IPIP_HOSTS: &str = "ipip-hosts";
 const NEIGHBOURS: &str = "icmp-neighbours";
 const MORE_SOURCES: &str = "wl-more-sources";
 const IPIP: Proto = Proto(4);
@@ -49,6 +50,8 @@ pub(crate) struct Facts {
     pub(crate) vxlan: bool,
     /// Underlay addresses of the VTEPs.
     pub(crate) vxlan_hosts: Vec<Span>,
+    /// The nodes' addresses, while IP-in-IP is in use.
+    pub(crate) ipip_hosts: Option<Vec<Span>>,
     /// Pools whose traffic to outside is translated.
     pub(crate) nat_sources: Vec<Span>,
     /// Destinations that are not outside.
@@ -364,6 +367,7 @@ impl Builder<'_> {
             rules.push(Rule::new(matches, [Statement::ACCEPT], "VXLAN from a node"));
             rules.push(stranger);
         }
+        rules.extend(self.ipip_in());
         rules.extend(self.per_prefix(Field::Iif, &Statement::goto(TO_HOST), "workloads to this host"));
         rules.extend(self.host_rules(Slot::HostIn));
         self.base_chain("filter-input", hook(ChainKind::Filter, Hook::Input, 0), rules);
@@ -394,6 +398,29 @@ impl Builder<'_> {
         };
         rules.extend(end.map(|s| Rule::new([], s, "default endpoint to host action")));
         self.chain(TO_HOST, rules);
+    }
+
+    /// IP-in-IP comes from nodes only.
+    fn ipip_in(&mut self) -> Vec<Rule> {
+        let Some(hosts) = &self.facts.ipip_hosts else {
+            return Vec::new();
+        };
+        let def = SetDef::new([KeyType::Addr]).commented("nodes that IP-in-IP comes from");
+        self.set(IPIP_HOSTS, def, hosts.iter().map(|s| Key::One(*s)));
+        let to_us = vec![
+            Match::is(Field::Proto, IPIP),
+            Match::Local {
+                field: Field::Daddr,
+                not: false,
+            },
+        ];
+        let mut from_node = to_us.clone();
+        from_node.push(Match::in_set([Field::Saddr], IPIP_HOSTS));
+        let stop = self.wall("ipip-stranger", Direction::To, Statement::DROP);
+        vec![
+            Rule::new(from_node, [Statement::ACCEPT], "IP-in-IP from a node"),
+            Rule::new(to_us, stop, "IP-in-IP from a stranger"),
+        ]
     }
 
     /// Chains that close what no endpoint opens. They stay when the agent dies.

@@ -351,6 +351,9 @@ impl Compiler {
         dscp.retain(|_, sources| !sources.is_empty());
         let nodes = self.hosts.values().filter_map(|h| *h.addr.get(family));
         let nodes = nodes.map(|a| Span::addr(a.addr));
+        // Packets of IPv4 only; a pool of nodes that speak it to one another says so.
+        let ipip = family == Family::V4 && pools().any(|p| p.ipip != EncapMode::Never);
+        let tunnels = nodes.clone();
         let near = merge_spans(pools().map(|p| p.cidr.into()).chain(nodes));
         Facts {
             limits: self.limits.clone(),
@@ -362,6 +365,7 @@ impl Compiler {
                 .get(family)
                 .unwrap_or_else(|| pools().any(|p| p.vxlan != EncapMode::Never)),
             vxlan_hosts: merge_hosts(underlay.map(Span::addr)),
+            ipip_hosts: ipip.then(|| merge_hosts(tunnels)),
             nat_sources: merge_spans(pools().filter(|p| p.nat_outgoing).map(|p| p.cidr.into())),
             nat_spared: merge_spans(pools().map(|p| p.cidr.into()).chain(spared)),
             more_sources,

@@ -2,7 +2,7 @@
 
 use caracal_net::Proto;
 
-use super::{Builder, MANGLE, VXLAN_HOSTS, hook};
+use super::{Builder, IPIP, IPIP_HOSTS, MANGLE, VXLAN_HOSTS, hook};
 use crate::{
     config::Failsafe,
     ir::{
@@ -205,8 +205,20 @@ impl Builder<'_> {
 
     /// Tunnels between nodes are no business of policy.
     fn tunnels_out(&self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        if self.facts.ipip_hosts.is_some() {
+            let matches = [
+                Match::is(Field::Proto, IPIP),
+                Match::Local {
+                    field: Field::Saddr,
+                    not: false,
+                },
+                Match::in_set([Field::Daddr], IPIP_HOSTS),
+            ];
+            rules.push(Rule::new(matches, [Statement::ACCEPT], "IP-in-IP to a node"));
+        }
         if !self.facts.vxlan {
-            return Vec::new();
+            return rules;
         }
         let mut matches = vec![
             Match::is(Field::Proto, Proto::UDP),
@@ -220,6 +232,7 @@ impl Builder<'_> {
             not: false,
         });
         matches.push(Match::in_set([Field::Daddr], VXLAN_HOSTS));
-        vec![Rule::new(matches, [Statement::ACCEPT], "VXLAN to a node")]
+        rules.push(Rule::new(matches, [Statement::ACCEPT], "VXLAN to a node"));
+        rules
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! - `state`: what there is, written before it is made. `up`, `down`: all of it. `pods`, `node`, `exec`: its parts.
 //! - `manifests`, `apply`: Kubernetes and Calico YAML. `status`: what there is, for people.
+//! - `services`: the endpoints of services, kept right as pods come and go.
 //! - `expected`: who should reach whom, by engine and oracle. `converge`: when the agents have done what the datastore
 //!   says. `probe`: expected beside what packets say; `table` shows it.
 //!
@@ -25,6 +26,7 @@ mod parallel;
 mod pods;
 mod probe;
 mod progress;
+mod services;
 mod state;
 mod status;
 mod table;

@@ -17,6 +17,7 @@ use super::manifests::{self, Manifest, Wish};
 use super::parallel::block_on;
 use super::pods;
 use super::progress::Progress;
+use super::services;
 use super::state::{Lab, Pod};
 use super::up::profiles_of;
 
@@ -54,7 +55,8 @@ pub(super) fn apply_documents(
         anyhow::Ok(())
     })?;
     progress.step("starting pods");
-    apply_pods(lab, store.as_ref(), manifests, progress)
+    apply_pods(lab, store.as_ref(), manifests, progress)?;
+    services::reconcile(lab)
 }
 
 /// What a document needs and other objects must provide.
@@ -66,7 +68,9 @@ async fn check(store: &dyn Store, lab: &Lab, manifests: &[Manifest]) -> anyhow::
         let mut refuse = |field: &str, why: String| errors.push(manifest.refuse(field, why));
         match &manifest.wish {
             Wish::Namespace(_) => {}
-            Wish::ServiceAccount(_, namespace) | Wish::KubePolicy(_, namespace) => {
+            Wish::ServiceAccount(_, namespace)
+            | Wish::KubePolicy(_, namespace)
+            | Wish::Service(_, namespace) => {
                 known.namespace(namespace, &mut refuse);
             }
             Wish::Pod(pod) => {
@@ -133,7 +137,7 @@ impl Known {
         match wish {
             Wish::Namespace(n) => profiles_of(n).iter().for_each(|p| self.add_object(p)),
             Wish::ServiceAccount(r, _) | Wish::Calico(r) => self.add_object(r),
-            Wish::KubePolicy(..) | Wish::Pod(_) => {}
+            Wish::KubePolicy(..) | Wish::Service(..) | Wish::Pod(_) => {}
         }
     }
 
@@ -174,7 +178,7 @@ async fn write(
             ensure(store, account).await?;
             Some(done)
         }
-        Wish::ServiceAccount(resource, _) | Wish::KubePolicy(resource, _) => {
+        Wish::ServiceAccount(resource, _) | Wish::KubePolicy(resource, _) | Wish::Service(resource, _) => {
             Some(put(store, resource.clone()).await?)
         }
         Wish::Calico(resource) => Some(put(checked, resource.clone()).await?),
@@ -289,7 +293,7 @@ pub(super) fn delete(name: &str, files: &[PathBuf]) -> anyhow::Result<i32> {
             Wish::Namespace(namespace) => {
                 delete_namespace(&mut lab, store.as_ref(), &namespace.metadata.name)?
             }
-            Wish::ServiceAccount(r, _) | Wish::KubePolicy(r, _) => {
+            Wish::ServiceAccount(r, _) | Wish::KubePolicy(r, _) | Wish::Service(r, _) => {
                 block_on(remove(store.as_ref(), &r.key()))?
             }
             Wish::Calico(r) => block_on(remove(&Checked::new(store.clone()), &r.key()))?,
@@ -297,6 +301,7 @@ pub(super) fn delete(name: &str, files: &[PathBuf]) -> anyhow::Result<i32> {
         let how = if was_there { "deleted" } else { "is not there" };
         progress.line(&format!("{} {how}", manifest.name));
     }
+    services::reconcile(&lab)?;
     Ok(0)
 }
 
@@ -323,7 +328,12 @@ fn delete_namespace(lab: &mut Lab, store: &dyn Store, namespace: &str) -> anyhow
             namespace: Some(namespace.to_owned()),
             ..ListOptions::default()
         };
-        for kind in [Kind::NetworkPolicy, Kind::NetworkSet] {
+        for kind in [
+            Kind::NetworkPolicy,
+            Kind::NetworkSet,
+            Kind::KubernetesService,
+            Kind::KubernetesEndpointSlice,
+        ] {
             for object in store.list_all(kind, &options).await?.items {
                 remove(store, &object.key()).await?;
             }

@@ -23,6 +23,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind::NetworkSet,
     Kind::GlobalNetworkSet,
     Kind::Profile,
+    Kind::KubernetesEndpointSlice,
     Kind::WorkloadEndpoint,
 ];
 

@@ -20,6 +20,8 @@ pub(super) enum Wish {
     ServiceAccount(Resource, String),
     /// A policy of Kubernetes, as ours, and where it is.
     KubePolicy(Resource, String),
+    /// A service or a slice of its endpoints, and where it is.
+    Service(Resource, String),
     /// An object of Calico.
     Calico(Resource),
     /// A pod; its node is empty when it may be any.
@@ -50,6 +52,7 @@ impl Manifest {
                 Kind::NetworkPolicy | Kind::GlobalNetworkPolicy => 6,
                 _ => 4,
             },
+            Wish::Service(..) => 5,
             Wish::KubePolicy(..) => 6,
             Wish::Pod(_) => 7,
         }
@@ -157,7 +160,7 @@ fn foreign(document: &Document, object: &Foreign) -> Result<Wish, String> {
         return pod(document, object).map(|pod| Wish::Pod(Box::new(pod)));
     }
     let converted = caracal_convert::foreign(object).map_err(|e| format!("{}: {e}", document.origin))?;
-    let Some(resource) = converted.into_iter().next() else {
+    let Some(mut resource) = converted.into_iter().next() else {
         return Err(refusal(document, "kind", "nothing comes of it"));
     };
     if object.kind == "Namespace" {
@@ -165,10 +168,13 @@ fn foreign(document: &Document, object: &Foreign) -> Result<Wish, String> {
         return Ok(Wish::Namespace(Box::new(caracal_convert::Namespace { metadata })));
     }
     name_field("metadata.namespace", &namespace, false)?;
-    Ok(if object.kind == "ServiceAccount" {
-        Wish::ServiceAccount(resource, namespace)
-    } else {
-        Wish::KubePolicy(resource, namespace)
+    Ok(match object.kind.as_str() {
+        "ServiceAccount" => Wish::ServiceAccount(resource, namespace),
+        "Service" | "EndpointSlice" => {
+            Checked::check_alone(&mut resource).map_err(|e| format!("{}: {e}", document.origin))?;
+            Wish::Service(resource, namespace)
+        }
+        _ => Wish::KubePolicy(resource, namespace),
     })
 }
 

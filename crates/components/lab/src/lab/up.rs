@@ -12,7 +12,7 @@ use caracal_sys::NetNs;
 use super::parallel::{self, block_on};
 use super::progress::Progress;
 use super::state::{Datastore, Encap, Lab, Node, Phase, Process, Settings, base};
-use super::{apply, manifests, node, pods};
+use super::{apply, manifests, node, pods, services};
 use crate::cluster::{fabric, mountpoints};
 
 /// Brings a lab up, or finishes or repairs one that is there.
@@ -98,7 +98,8 @@ fn make(lab: &mut Lab, progress: &Progress) -> anyhow::Result<()> {
     start_agents(lab)?;
     let waiting: Vec<String> = lab.state.pods.keys().cloned().collect();
     progress.step(format!("starting {} pods", waiting.len()));
-    pods::ensure(lab, &waiting)
+    pods::ensure(lab, &waiting)?;
+    services::reconcile(lab)
 }
 
 fn ensure_datastore(lab: &mut Lab, fabric: &NetNs) -> anyhow::Result<Process> {

@@ -175,7 +175,18 @@ fn netns_bad_input_is_told_and_changes_nothing() {
     };
     let cases = [
         ("a: [", "document 1"),
-        ("apiVersion: v1\nkind: Service\nmetadata: {name: p}\n", "Service"),
+        (
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: p}\n",
+            "Deployment",
+        ),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: p}\nspec: {ports: [{port: 80, protocol: ICMP}]}\n",
+            "ICMP",
+        ),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: p, namespace: void}\n",
+            "void",
+        ),
         (&policy("{selector: 'app =='}"), "selector"),
         (&policy("{selecter: all()}"), "spec.selecter"),
         (&policy("{tier: nowhere}"), "nowhere"),
@@ -235,5 +246,107 @@ fn netns_bad_input_is_told_and_changes_nothing() {
     }
     assert_eq!(lab(&["exec", "pod-1", "--", "/no/such/program"]).code, Some(127));
     assert_eq!((status(), probe()), before);
+    down();
+}
+
+/// A client whose only way out is a service, and pods that are behind it or not.
+const SERVICES: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: client, labels: {app: client}}
+spec: {containers: [{name: c, ports: [{containerPort: 9}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db-1, labels: {app: db}}
+spec: {containers: [{name: c, ports: [{name: sql, containerPort: 5432}, {containerPort: 99}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec: {containers: [{name: c, ports: [{name: sql, containerPort: 5432}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db}
+spec: {clusterIP: 10.96.0.10, selector: {app: db}, ports: [{port: 3306, targetPort: sql}]}
+---
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: client, namespace: default}
+spec:
+  selector: app == 'client'
+  types: [Egress]
+  egress: [{action: Allow, destination: {services: {name: db}}}]
+---
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: client-in, namespace: default}
+spec:
+  selector: app == 'client'
+  types: [Ingress]
+  ingress: [{action: Allow, source: {services: {name: db}}}]
+";
+
+/// What was measured from one pod to another's port.
+fn measured(from: &str, to: &str, port: u64) -> Vec<String> {
+    let (probes, differences) = probe();
+    assert_eq!(differences, 0, "{probes:#?}");
+    let fits = |p: &&crate::world::Probe| p.0 == from && p.1 == to && p.3 == port;
+    probes.iter().filter(fits).map(|p| p.5.clone()).collect()
+}
+
+#[test]
+fn netns_services_are_matched_as_their_pods_come_and_go() {
+    machine!(180);
+    good(&["up", "--nodes", "2", "--pods-per-node", "0", "--dual-stack"]);
+    let all = write("services", SERVICES);
+    good(&["apply", "-f", &all]);
+    let (allowed, blocked) = (vec!["allowed".to_owned(); 2], vec!["blocked".to_owned(); 2]);
+    // Out: to the pods behind the service, at the port that it leads to. In: from them, whatever the port.
+    assert_eq!(measured("default/client", "default/db-1", 5432), allowed);
+    assert_eq!(measured("default/client", "default/db-1", 99), blocked);
+    assert_eq!(measured("default/client", "default/web", 5432), blocked);
+    assert_eq!(measured("default/db-1", "default/client", 9), allowed);
+    assert_eq!(measured("default/web", "default/client", 9), blocked);
+    // A new pod is behind it, with a port of its own under the name.
+    let second = SERVICES.split("---").nth(1).unwrap();
+    let second = second.replace("db-1", "db-2").replace("5432", "6000");
+    let second = write("second", &second);
+    good(&["apply", "-f", &second]);
+    assert_eq!(measured("default/client", "default/db-2", 6000), allowed);
+    assert_eq!(measured("default/client", "default/db-1", 5432), allowed);
+    // A new label takes one in, or out; why knows it too, from the datastore and the kernel.
+    let relabelled = SERVICES
+        .split("---")
+        .nth(2)
+        .unwrap()
+        .replace("app: web", "app: db");
+    good(&["apply", "-f", &write("relabelled", &relabelled)]);
+    assert_eq!(measured("default/client", "default/web", 5432), allowed);
+    let why = |to: &str, port: &str| {
+        let program = crate::world::program().display().to_string();
+        let words = ["node", "exec", "1", "--", &program, "why", "client", to, port];
+        let said = lab(&words);
+        (said.code, said.out + &said.err)
+    };
+    let (code, said) = why("web", "5432/tcp");
+    assert!(
+        code == Some(0) && said.contains("NetworkPolicy default/client egress[0]"),
+        "{said}"
+    );
+    let (code, said) = why("web", "99/tcp");
+    assert_eq!(code, Some(1), "{said}");
+    let (code, said) = why("svc:db", "3306/tcp");
+    assert!(
+        code == Some(0) && said.contains("10.96.0.10:3306 (TCP) is translated to"),
+        "{said}"
+    );
+    // A pod that goes, a service that goes.
+    good(&["delete", "-f", &second]);
+    assert_eq!(measured("default/client", "default/db-1", 5432), allowed);
+    let service = write("service", SERVICES.split("---").nth(3).unwrap());
+    good(&["delete", "-f", &service]);
+    assert_eq!(measured("default/client", "default/db-1", 5432), blocked);
+    assert_eq!(measured("default/db-1", "default/client", 9), blocked);
     down();
 }

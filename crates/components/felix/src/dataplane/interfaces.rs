@@ -13,11 +13,12 @@ use caracal_sys::{SysError, Sysctl};
 #[derive(Debug, Default)]
 pub(crate) struct Interfaces {
     links: BTreeMap<String, Link>,
+    names: BTreeMap<u32, String>,
     addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// What was told of each link's addresses.
     told: BTreeMap<String, BTreeSet<IpAddr>>,
-    /// Whether links or addresses changed since.
-    moved: bool,
+    /// Links that changed since, or whose addresses did.
+    moved: BTreeSet<String>,
 }
 
 impl Interfaces {
@@ -27,53 +28,59 @@ impl Interfaces {
     /// When the kernel cannot be asked.
     pub(crate) fn read(&mut self, rtnl: &mut Rtnl) -> Result<(), LinkError> {
         self.links = rtnl.links()?.into_iter().map(|l| (l.name.clone(), l)).collect();
+        self.names = self.links.values().map(|l| (l.index, l.name.clone())).collect();
         self.addresses.clear();
         for a in rtnl.addresses()? {
             self.addresses.entry(a.link).or_default().insert(a.addr.addr);
         }
-        self.moved = true;
+        self.moved
+            .extend(self.links.keys().chain(self.told.keys()).cloned());
         Ok(())
     }
 
     /// The links whose addresses changed since the last call, with all they have now; nothing for one that is gone.
     pub(crate) fn changed_addresses(&mut self) -> Vec<(String, Option<BTreeSet<IpAddr>>)> {
-        if !std::mem::take(&mut self.moved) {
-            return Vec::new();
+        let mut out = Vec::new();
+        for name in std::mem::take(&mut self.moved) {
+            let now = self.links.get(&name).map(|l| {
+                let held = self.addresses.get(&l.index);
+                held.cloned().unwrap_or_default()
+            });
+            if self.told.get(&name) == now.as_ref() {
+                continue;
+            }
+            match &now {
+                Some(addresses) => self.told.insert(name.clone(), addresses.clone()),
+                None => self.told.remove(&name),
+            };
+            out.push((name, now));
         }
-        let held = |l: &Link| self.addresses.get(&l.index).cloned().unwrap_or_default();
-        let now: BTreeMap<String, BTreeSet<IpAddr>> = self
-            .links
-            .iter()
-            .map(|(name, l)| (name.clone(), held(l)))
-            .collect();
-        let before = std::mem::take(&mut self.told);
-        let gone = before.keys().filter(|n| !now.contains_key(*n));
-        let mut out: Vec<_> = gone.map(|n| (n.clone(), None)).collect();
-        let new = now.iter().filter(|(n, a)| before.get(*n) != Some(*a));
-        out.extend(new.map(|(n, a)| (n.clone(), Some(a.clone()))));
-        self.told = now;
         out
     }
 
     /// Follows an event of an address.
     pub(crate) fn on_address(&mut self, address: &Address, there: bool) {
         let held = self.addresses.entry(address.link).or_default();
-        self.moved |= if there {
+        let changed = if there {
             held.insert(address.addr.addr)
         } else {
             held.remove(&address.addr.addr)
         };
+        if changed && let Some(name) = self.names.get(&address.link) {
+            self.moved.insert(name.clone());
+        }
+    }
+
+    /// The name of a link.
+    pub(crate) fn name_of(&self, index: u32) -> Option<&str> {
+        self.names.get(&index).map(String::as_str)
     }
 
     /// Follows an event; the names of links that came, went or changed between up and down.
     pub(crate) fn on_event(&mut self, event: &Event) -> Vec<String> {
         match event {
             Event::Link(link) => {
-                let old_name = self
-                    .links
-                    .values()
-                    .find(|l| l.index == link.index)
-                    .map(|l| l.name.clone());
+                let old_name = self.names.insert(link.index, link.name.clone());
                 let mut changed = Vec::new();
                 if let Some(old) = old_name.filter(|n| *n != link.name) {
                     self.links.remove(&old);
@@ -85,14 +92,15 @@ impl Interfaces {
                 if !same {
                     changed.push(link.name.clone());
                 }
-                self.moved |= !changed.is_empty();
+                self.moved.extend(changed.iter().cloned());
                 changed
             }
             Event::LinkGone(link) => match self.links.get(&link.name) {
                 Some(l) if l.index == link.index => {
                     self.links.remove(&link.name);
                     self.addresses.remove(&link.index);
-                    self.moved = true;
+                    self.names.remove(&link.index);
+                    self.moved.insert(link.name.clone());
                     vec![link.name.clone()]
                 }
                 _ => vec![],
@@ -109,12 +117,6 @@ impl Interfaces {
     /// The link of this name.
     pub(crate) fn link(&self, name: &str) -> Option<&Link> {
         self.links.get(name)
-    }
-
-    /// The name of the link with this number.
-    pub(crate) fn name_of(&self, index: u32) -> Option<&str> {
-        let mut links = self.links.values();
-        links.find(|l| l.index == index).map(|l| l.name.as_str())
     }
 
     /// Why a workload's interface cannot carry packets; `Ok` when it can.

@@ -361,7 +361,9 @@ impl Worker {
                     let there = matches!(event, caracal_link::Event::Address(_));
                     address_events += 1;
                     self.interfaces.on_address(a, there);
-                    self.network.uplink_may_have_changed();
+                    if !self.is_workloads(a.link) {
+                        self.network.uplink_may_have_changed();
+                    }
                 }
                 _ => changed.extend(self.interfaces.on_event(&event)),
             }
@@ -395,6 +397,13 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Whether a link has the name of a workload's; one that nobody knows any more has not.
+    fn is_workloads(&self, index: u32) -> bool {
+        let name = self.interfaces.name_of(index);
+        let mut prefixes = self.config.interface_prefixes.iter();
+        name.is_some_and(|n| prefixes.any(|p| n.starts_with(p.as_str())))
     }
 
     /// Host endpoints are found by the addresses of links too.

@@ -42,10 +42,26 @@ impl World {
     /// Serves with the steady clocks so many seconds ahead of this machine's.
     fn serve(&self, ahead: i64) -> Background {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
-        let plain = command(
-            &format!("serve --data {} --socket {}", at("data"), at("s.sock")),
-            "",
-        );
+        let line = format!("serve --data {} --socket {}", at("data"), at("s.sock"));
+        let reach = || std::os::unix::net::UnixStream::connect(at("s.sock")).map(drop);
+        // The one before it is not our child: it ends a moment after its parent.
+        eventually(LONG, || match reach() {
+            Ok(()) => Err("the old server is still there".to_owned()),
+            Err(_) => Ok(()),
+        });
+        let mut served: Option<Background> = None;
+        eventually(LONG, || {
+            let ended = |s: &mut Background| s.child().try_wait().is_ok_and(|end| end.is_some());
+            if served.as_mut().is_none_or(ended) {
+                served = Some(Self::spawn(&line, ahead));
+            }
+            reach().map_err(|e| e.to_string())
+        });
+        served.expect("it was reached")
+    }
+
+    fn spawn(line: &str, ahead: i64) -> Background {
+        let plain = command(line, "");
         let mut shifted = Command::new("unshare");
         shifted.args(["--time", "--fork", "--kill-child"]);
         shifted.args([format!("--monotonic={ahead}"), format!("--boottime={ahead}")]);
@@ -55,13 +71,7 @@ impl World {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let served = Background::spawn(&mut shifted);
-        eventually(LONG, || {
-            std::os::unix::net::UnixStream::connect(at("s.sock"))
-                .map(drop)
-                .map_err(|e| e.to_string())
-        });
-        served
+        Background::spawn(&mut shifted)
     }
 
     fn reports(&self) -> &dyn Reports {

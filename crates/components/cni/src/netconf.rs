@@ -230,6 +230,7 @@ impl NetConf {
         }
         let mut json: Value = serde_json::from_slice(stdin).map_err(|e| not_json(&e))?;
         drop_nulls(&mut json);
+        check_shapes(&json)?;
         serde_path_to_error::deserialize(json).map_err(|e| {
             let (field, inner) = (e.path().to_string(), e.into_inner());
             if field == "." {
@@ -314,6 +315,53 @@ fn drop_nulls(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(drop_nulls),
         _ => {}
     }
+}
+
+/// Parts that are objects, and lists of objects: a list in place of an object would be read by position.
+const OBJECTS: [&[&str]; 11] = [
+    &["ipam"],
+    &["policy"],
+    &["kubernetes"],
+    &["feature_control"],
+    &["container_settings"],
+    &["dataplane_options"],
+    &["dns"],
+    &["runtimeConfig"],
+    &["runtimeConfig", "dns"],
+    &["args"],
+    &["args", "cni"],
+];
+/// See [`OBJECTS`].
+const LISTS: [&[&str]; 3] = [
+    &["args", "cni", "labels"],
+    &["args", "cni", "ports"],
+    &["cni.dev/valid-attachments"],
+];
+
+fn check_shapes(json: &Value) -> Result<(), CniError> {
+    let at = |path: &[&str]| path.iter().try_fold(json, |v, key| v.get(key));
+    let refuse = |field: String, what: &str| Err(CniError::config(&field, format!("{what} is expected")));
+    for path in OBJECTS {
+        if at(path).is_some_and(|v| !v.is_object()) {
+            return refuse(path.join("."), "an object");
+        }
+    }
+    for path in LISTS {
+        let items = at(path).and_then(Value::as_array).into_iter().flatten();
+        if let Some(i) = items.into_iter().position(|v| !v.is_object()) {
+            return refuse(format!("{}[{i}]", path.join(".")), "an object");
+        }
+    }
+    if let Some(sets) = at(&["ipam", "ranges"]) {
+        let whole = |set: &Value| {
+            set.as_array()
+                .is_some_and(|ranges| ranges.iter().all(Value::is_object))
+        };
+        if !sets.as_array().is_some_and(|s| s.iter().all(whole)) {
+            return refuse("ipam.ranges".to_owned(), "a list of lists of objects");
+        }
+    }
+    Ok(())
 }
 
 fn not_json(error: &serde_json::Error) -> CniError {

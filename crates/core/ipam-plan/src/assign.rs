@@ -86,6 +86,10 @@ pub fn plan_group(observed: &Observed, asker: &Asker, wants: &[(usize, Want)]) -
         } else {
             tried.push("no block of another node has a free address to borrow".to_owned());
         }
+        tried.extend(crate::pool::passed_over(
+            &observed.pools,
+            &query(observed, m.want),
+        ));
         refused.push((
             m.index,
             PlanError::Exhausted {
@@ -102,13 +106,7 @@ fn admit<'a>(observed: &Observed, wants: &'a [(usize, Want)]) -> (Vec<Member<'a>
     let mut members = Vec::new();
     let mut refused = Vec::new();
     for (index, want) in wants {
-        let query = PoolQuery {
-            family: want.family,
-            usage: want.usage,
-            requested: &want.pools,
-            node_labels: &observed.node_labels,
-            namespace_labels: &want.namespace_labels,
-        };
+        let query = query(observed, want);
         match select_pools(&observed.pools, &query).and_then(|p| within_limit(observed, want).map(|()| p)) {
             Ok(pools) => members.push(Member {
                 index: *index,
@@ -119,6 +117,16 @@ fn admit<'a>(observed: &Observed, wants: &'a [(usize, Want)]) -> (Vec<Member<'a>
         }
     }
     (members, refused)
+}
+
+fn query<'a>(observed: &'a Observed, want: &'a Want) -> PoolQuery<'a> {
+    PoolQuery {
+        family: want.family,
+        usage: want.usage,
+        requested: &want.pools,
+        node_labels: &observed.node_labels,
+        namespace_labels: &want.namespace_labels,
+    }
 }
 
 /// A handle that may hold only so many addresses of a family.

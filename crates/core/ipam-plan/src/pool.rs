@@ -6,6 +6,8 @@ use caracal_selector::Selector;
 
 use crate::{PlanError, Stamp};
 
+const NOT_ASKED_FOR: &str = "it was not asked for";
+
 /// What a pool must fit.
 #[derive(Debug, Clone)]
 pub struct PoolQuery<'a> {
@@ -41,25 +43,7 @@ pub fn select_pools(
     pools: &[Object<IpPoolSpec>],
     query: &PoolQuery<'_>,
 ) -> Result<Vec<Candidate>, PlanError> {
-    let mut reasons = Vec::new();
-    let mut found = Vec::new();
-    for pool in pools {
-        let name = &pool.metadata.name;
-        let fit = match fits(pool, query) {
-            Ok(Some(c)) => match elder(pool, c.cidr, pools) {
-                Some((other, range)) => Err(format!(
-                    "its range overlaps with {range} of the older pool {other}"
-                )),
-                None => Ok(Some(c)),
-            },
-            other => other,
-        };
-        match fit {
-            Ok(Some(c)) => found.push(c),
-            Ok(None) => {}
-            Err(why) => reasons.push(format!("pool {name}: {why}")),
-        }
-    }
+    let (mut found, mut reasons) = sort_out(pools, query);
     let position = |c: &Candidate| {
         query
             .requested
@@ -87,6 +71,37 @@ pub fn select_pools(
     Ok(found)
 }
 
+/// The pools that fit, and for each other one of the family why it does not.
+fn sort_out(pools: &[Object<IpPoolSpec>], query: &PoolQuery<'_>) -> (Vec<Candidate>, Vec<String>) {
+    let mut reasons = Vec::new();
+    let mut found = Vec::new();
+    for pool in pools {
+        let name = &pool.metadata.name;
+        let fit = match fits(pool, query) {
+            Ok(Some(c)) => match elder(pool, c.cidr, pools) {
+                Some((other, range)) => Err(format!(
+                    "its range overlaps with {range} of the older pool {other}"
+                )),
+                None => Ok(Some(c)),
+            },
+            other => other,
+        };
+        match fit {
+            Ok(Some(c)) => found.push(c),
+            Ok(None) => {}
+            Err(why) => reasons.push(format!("pool {name}: {why}")),
+        }
+    }
+    (found, reasons)
+}
+
+/// Why pools that could have been meant are passed over: all but those that were not asked for.
+pub(crate) fn passed_over(pools: &[Object<IpPoolSpec>], query: &PoolQuery<'_>) -> Vec<String> {
+    let (_, mut reasons) = sort_out(pools, query);
+    reasons.retain(|r| !r.ends_with(NOT_ASKED_FOR));
+    reasons
+}
+
 /// `Ok(None)` for a pool of the other family, which needs no explanation.
 fn fits(pool: &Object<IpPoolSpec>, query: &PoolQuery<'_>) -> Result<Option<Candidate>, String> {
     let spec = &pool.spec;
@@ -103,7 +118,7 @@ fn fits(pool: &Object<IpPoolSpec>, query: &PoolQuery<'_>) -> Result<Option<Candi
             .iter()
             .any(|r| *r == pool.metadata.name || r.parse::<Cidr>().is_ok_and(|r| r == cidr))
         {
-            return Err("it was not asked for".into());
+            return Err(NOT_ASKED_FOR.into());
         }
     } else if spec.assignment_mode == Some(AssignmentMode::Manual) {
         return Err("its assignmentMode is Manual and it was not asked for".into());

@@ -34,9 +34,8 @@ fn told(error: &CniError) -> (u32, String) {
     (error.code, error.to_string())
 }
 
-#[test]
-fn every_field_of_calico_is_typed_and_others_are_accepted() {
-    let all = r#"{
+/// Every field of Calico's (`calico-components.md` §1.6), and some that nobody knows.
+const ALL: &str = r#"{
         "cniVersion": "0.3.1", "name": "k8s-pod-network", "type": "calico", "mode": "vxlan",
         "vxlan_mac_prefix": "0E-2A", "vxlan_vni": 4096,
         "ipam": {"type": "calico-ipam", "subnet": "", "assign_ipv4": "true", "assign_ipv6": true,
@@ -58,7 +57,10 @@ fn every_field_of_calico_is_typed_and_others_are_accepted() {
         "endpoint_status_dir": "/var/run/calico", "require_mtu_file": true, "calico_api_group": "projectcalico.org/v3",
         "capabilities": {"portMappings": true}, "somebody": {"else": ["s"]}
     }"#;
-    let c = NetConf::read(all.as_bytes()).unwrap();
+
+#[test]
+fn every_field_of_calico_is_typed_and_others_are_accepted() {
+    let c = NetConf::read(ALL.as_bytes()).unwrap();
     assert_eq!(
         (c.vxlan_vni, c.mtu, c.num_queues, c.qps),
         (4096, 1440, 2, Some(100.5))
@@ -69,6 +71,70 @@ fn every_field_of_calico_is_typed_and_others_are_accepted() {
     assert_eq!(c.include_default_routes, Some(false));
     assert!(c.container_settings.allow_ip_forwarding && c.require_mtu_file && c.feature_control.floating_ips);
     assert!(c.check().is_ok());
+}
+
+/// The places of a value's parts, with what is there.
+fn places(value: &Value, path: &mut Vec<String>, into: &mut Vec<(Vec<String>, Value)>) {
+    for (key, part) in value.as_object().into_iter().flatten() {
+        path.push(key.clone());
+        into.push((path.clone(), part.clone()));
+        places(part, path, into);
+        path.pop();
+    }
+}
+
+#[test]
+fn each_field_of_the_wrong_type_is_named() {
+    let mut all: Value = serde_json::from_str(ALL).unwrap();
+    all["args"] = json!({"cni": {"labels": [{"key": "a"}], "ports": [], "serviceAccount": "", "ips": [],
+        "annotations": {"a": "b"}}});
+    all["dns"] = json!({"nameservers": []});
+    all["cni.dev/valid-attachments"] = json!([{"containerID": "c", "ifname": "eth0"}]);
+    NetConf::read(all.to_string().as_bytes()).unwrap();
+    let mut fields = Vec::new();
+    places(&all, &mut Vec::new(), &mut fields);
+    // What nobody knows may be anything, and what is passed on is read by others.
+    let free = |name: &str| {
+        let tops = [
+            "somebody",
+            "capabilities",
+            "dataplane_options.",
+            "runtimeConfig.portMappings",
+            "dns.",
+            "runtimeConfig.dns.",
+        ];
+        tops.iter().any(|t| name.starts_with(t))
+    };
+    let mut tried = 0;
+    for (path, value) in fields {
+        let name = path.join(".");
+        let wrong = match &value {
+            _ if free(&name) => continue,
+            Value::String(text) if text == "true" => vec![json!("perhaps"), json!(["true"])],
+            Value::String(_) => vec![json!(7), json!({"a": 1}), json!(["a"])],
+            Value::Number(_) => vec![json!("1"), json!([1]), json!(true)],
+            Value::Bool(_) => vec![json!("perhaps"), json!(7), json!([true])],
+            Value::Array(_) => vec![json!("a"), json!({"a": 1}), json!([[7]])],
+            Value::Object(_) => vec![json!("a"), json!([]), json!(["a"]), json!(7)],
+            Value::Null => vec![],
+        };
+        for bad in wrong {
+            let mut changed = all.clone();
+            let mut at = &mut changed;
+            for key in &path {
+                at = &mut at[key.as_str()];
+            }
+            *at = bad.clone();
+            let e = match NetConf::read(changed.to_string().as_bytes()) {
+                Err(e) => e,
+                Ok(_) => panic!("{name}: {bad} is accepted"),
+            };
+            assert_eq!(e.code, Code::InvalidConfig as u32, "{name}: {bad}: {e}");
+            assert!(e.to_string().contains(&name), "{name}: {bad}: {e}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 200, "{tried}");
 }
 
 #[test]

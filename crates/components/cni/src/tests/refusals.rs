@@ -152,13 +152,24 @@ fn netns_an_exhausted_pool_says_what_was_tried() {
         json!({"cidr": "10.70.0.0/32", "blockSize": 32}),
     ));
     let add = |container: &str, pod: &str| {
-        lab.request("ADD", container, pod)
-            .env("CNI_ARGS", "")
-            .conf("ipam", json!({"type": "calico-ipam", "ipv4_pools": ["tiny"]}))
+        lab.request("ADD", container, pod).env("CNI_ARGS", "").conf(
+            "ipam",
+            json!({"type": "calico-ipam", "ipv4_pools": ["tiny", "shut"]}),
+        )
     };
+    lab.put(object::<IpPoolSpec>(
+        "shut",
+        json!({"cidr": "10.71.0.0/24", "disabled": true}),
+    ));
     lab.ok(add("c1-first-container", "a"));
     let (code, text) = lab.fails(add("c2-other-container", "b"));
-    assert!(code == 100 && text.contains("tiny"), "{text}");
+    for part in [
+        "pool tiny",
+        "pool shut: it is disabled",
+        "no block of another node",
+    ] {
+        assert!(code == 100 && text.contains(part), "{part}: {text}");
+    }
     assert_eq!(
         (lab.taken(), lab.endpoints().len(), lab.host_links().len()),
         (1, 1, 1)

@@ -1,8 +1,12 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{Error, ErrorKind},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
-use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{Router, http::StatusCode, response::IntoResponse, routing::get, serve::Listener};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{Health, Shutdown, process};
 
@@ -35,15 +39,72 @@ pub enum ServeError {
 /// which may be after the next one was started.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-async fn listen(host: &str, port: u16) -> std::io::Result<TcpListener> {
+async fn listen(host: &str, port: u16) -> std::io::Result<Listeners> {
     let started = tokio::time::Instant::now();
     loop {
-        match TcpListener::bind((host, port)).await {
-            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse && started.elapsed() < PATIENCE => {
+        let bound = match host {
+            "" => everywhere(port).await,
+            host => TcpListener::bind((host, port)).await.map(Listeners::one),
+        };
+        match bound {
+            Err(e) if e.kind() == ErrorKind::AddrInUse && started.elapsed() < PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             done => return done,
         }
+    }
+}
+
+/// All addresses, of both families where there are both. Whether a socket of IPv6 takes IPv4 as well is a setting of the
+/// machine; where it does, the second one is in use by the first.
+async fn everywhere(port: u16) -> std::io::Result<Listeners> {
+    let v6 = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Ok(v6) => v6,
+        Err(e) if e.kind() == ErrorKind::AddrInUse => return Err(e),
+        // A machine without IPv6.
+        Err(_) => {
+            return TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+                .await
+                .map(Listeners::one);
+        }
+    };
+    let port = v6.local_addr()?.port();
+    let v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await;
+    Ok(Listeners {
+        first: v6,
+        second: v4.ok(),
+    })
+}
+
+/// One socket or two.
+#[derive(Debug)]
+struct Listeners {
+    first: TcpListener,
+    second: Option<TcpListener>,
+}
+
+impl Listeners {
+    fn one(first: TcpListener) -> Self {
+        Self { first, second: None }
+    }
+}
+
+impl Listener for Listeners {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        match &mut self.second {
+            None => Listener::accept(&mut self.first).await,
+            Some(second) => tokio::select! {
+                accepted = Listener::accept(&mut self.first) => accepted,
+                accepted = Listener::accept(second) => accepted,
+            },
+        }
+    }
+
+    fn local_addr(&self) -> Result<SocketAddr, Error> {
+        self.first.local_addr()
     }
 }
 
@@ -54,10 +115,9 @@ async fn serve(
     router: Router,
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
-    let host = if host.is_empty() { "0.0.0.0" } else { host };
     let listener = listen(host, port).await.map_err(|source| ServeError::Listen {
         what,
-        host: host.to_owned(),
+        host: if host.is_empty() { "any" } else { host }.to_owned(),
         port,
         source,
     })?;
@@ -163,6 +223,26 @@ mod tests {
         tokio::task::yield_now().await;
         drop(before);
         assert_eq!(waiting.await.unwrap().unwrap().local_addr().unwrap().port(), port);
+    }
+
+    #[tokio::test]
+    async fn no_address_is_all_of_both_families() {
+        let mut all = listen("", 0).await.unwrap();
+        let port = all.local_addr().unwrap().port();
+        let accepting = tokio::spawn(async move {
+            let mut from = Vec::new();
+            for _ in 0..2 {
+                from.push(all.accept().await.1);
+            }
+            from
+        });
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        match TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await {
+            Ok(_) => assert_eq!(accepting.await.unwrap().len(), 2),
+            // A machine without IPv6 has no such address; then nobody can ask there.
+            Err(e) if e.kind() == ErrorKind::ConnectionRefused => panic!("{e}"),
+            Err(_) => accepting.abort(),
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -67,6 +67,15 @@ async fn gathered(changes: &mut watch::Receiver<u64>, delay: Duration) {
     }
 }
 
+fn in_short(state: &State) -> Value {
+    let word = match state {
+        State::Up => "up",
+        State::Down(_) => "down",
+        State::Error(_) => "error",
+    };
+    json!({ "status": word })
+}
+
 struct Reporter<'a> {
     node: String,
     settings: &'a Reporting,
@@ -192,19 +201,18 @@ impl<'a> Reporter<'a> {
         let endpoints = status.endpoints().into_iter();
         let known = endpoints.filter_map(|(id, endpoint)| {
             let name: WepName = id.name.parse().ok()?;
-            let state = match endpoint.state {
-                State::Up => "up",
-                State::Down(_) => "down",
-                State::Error(_) => "error",
-            };
             let subject = Subject::Workload {
                 orchestrator: name.orchestrator,
                 workload: format!("{}/{}", id.namespace, name.workload),
                 endpoint: name.endpoint,
             };
-            Some((self.key(subject), json!({ "status": state })))
+            Some((self.key(subject), in_short(&endpoint.state)))
         });
-        known.collect()
+        let hosts = status.hosts().into_iter().map(|(endpoint, state)| {
+            let subject = Subject::Host { endpoint };
+            (self.key(subject), in_short(&state))
+        });
+        known.chain(hosts).collect()
     }
 
     async fn tell_of_endpoints(&mut self, wanted: &BTreeMap<ReportKey, Value>) -> Result<(), StoreError> {

@@ -42,6 +42,8 @@ pub(crate) struct Applied {
 #[derive(Debug, Default)]
 struct Inner {
     endpoints: BTreeMap<WorkloadId, EndpointStatus>,
+    /// Host endpoints of this node, by name.
+    hosts: BTreeMap<String, State>,
     revisions: BTreeMap<Kind, u64>,
     config: String,
     invalid: BTreeMap<ResourceKey, String>,
@@ -101,6 +103,16 @@ impl Status {
             }
         }
         self.generation.send_modify(|g| *g += 1);
+    }
+
+    /// Takes the state of all host endpoints of this node, for those who look at the next change.
+    pub(crate) fn set_hosts(&self, hosts: BTreeMap<String, State>) {
+        self.lock().hosts = hosts;
+    }
+
+    /// The host endpoints.
+    pub(crate) fn hosts(&self) -> BTreeMap<String, State> {
+        self.lock().hosts.clone()
     }
 
     /// Notes that an object cannot be used, or can again.

@@ -40,6 +40,10 @@ impl Hosts {
         self.endpoints.get(name)
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<HostEndpoint>> {
+        self.endpoints.values()
+    }
+
     pub(crate) fn set_interface(&mut self, name: IfName, addresses: Option<BTreeSet<IpAddr>>) {
         let now = addresses.clone();
         let before = match addresses {

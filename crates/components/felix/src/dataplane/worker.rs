@@ -386,6 +386,12 @@ impl Worker {
                 .filter(|w| of(w))
                 .map(|w| w.id.clone());
             self.touched.extend(ids.collect::<Vec<_>>());
+            let of_host = |interfaces: &[&str], own: &str| {
+                changed.contains(own) || interfaces.iter().any(|name| changed.contains(*name))
+            };
+            // So that the state of host endpoints is told.
+            let mut hosts = self.compiler.host_endpoints();
+            self.applied.dirty |= hosts.any(|(h, interfaces)| of_host(&interfaces, &h.interface));
             let ours = |name: &String| {
                 self.config
                     .interface_prefixes

@@ -1,5 +1,6 @@
 //! What the agent says of itself and its endpoints in the datastore.
 
+use caracal_api::Kind;
 use caracal_store::Subject;
 use caracal_testkit::{eventually, needs, netns};
 use serde_json::{Value, json};
@@ -31,6 +32,12 @@ fn becomes(world: &World, subject: &Subject, want: Option<Value>) {
             Err(format!("{subject:?}: {now:?}"))
         }
     });
+}
+
+fn host(name: &str) -> Subject {
+    Subject::Host {
+        endpoint: name.into(),
+    }
 }
 
 fn state(text: &str) -> Option<Value> {
@@ -76,6 +83,45 @@ fn netns_reports_follow_the_endpoints_and_go_with_the_agent() {
     becomes(&world, &workload("a"), state("up"));
     b.withdraw(&world);
     becomes(&world, &workload("b"), None);
+
+    // Host endpoints: by name, by address, for all interfaces, on one that is not there, and those of other nodes.
+    for name in ["h0", "h1"] {
+        node.sh(&format!(
+            "ip link add {name} type veth peer name {name}p; ip link set {name} up; ip link set {name}p up"
+        ));
+    }
+    node.sh("ip address add 192.0.2.7/32 dev h1");
+    for (name, spec) in [
+        ("by-name", json!({ "node": "n1", "interfaceName": "h0" })),
+        (
+            "by-address",
+            json!({ "node": "n1", "expectedIPs": ["192.0.2.7"] }),
+        ),
+        ("all", json!({ "node": "n1", "interfaceName": "*" })),
+        ("missing", json!({ "node": "n1", "interfaceName": "h9" })),
+        ("elsewhere", json!({ "node": "n2", "interfaceName": "h0" })),
+    ] {
+        world.put(Kind::HostEndpoint, name, spec);
+    }
+    for (name, word) in [
+        ("by-name", "up"),
+        ("by-address", "up"),
+        ("all", "up"),
+        ("missing", "error"),
+    ] {
+        becomes(&world, &host(name), state(word));
+    }
+    assert_eq!(of(&world, &host("elsewhere")), None);
+    node.sh("ip link set h0 down");
+    becomes(&world, &host("by-name"), state("down"));
+    node.sh("ip link set h0 up; ip address delete 192.0.2.7/32 dev h1; ip link add h9 type veth peer name h9p; ip link set h9p up; ip link set h9 up");
+    becomes(&world, &host("by-name"), state("up"));
+    becomes(&world, &host("by-address"), state("error"));
+    becomes(&world, &host("missing"), state("up"));
+    for name in ["by-name", "by-address", "all", "missing"] {
+        world.delete(Kind::HostEndpoint, name);
+        becomes(&world, &host(name), None);
+    }
 
     // The datastore dies and comes back: reports do, too.
     world.kill_store();

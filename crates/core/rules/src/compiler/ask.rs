@@ -34,6 +34,17 @@ impl Compiler {
         self.host_endpoints.get(name)
     }
 
+    /// All host endpoints, each with the interfaces that it is as of the last flush: none for one that is no interface's,
+    /// `*` for one that is all interfaces without an endpoint of their own.
+    pub fn host_endpoints(&self) -> impl Iterator<Item = (&Arc<HostEndpoint>, Vec<&str>)> {
+        let bound = self.host_endpoints.bound();
+        self.host_endpoints.all().map(move |endpoint| {
+            let own = bound.iter().filter(|(_, of)| of.name == endpoint.name);
+            let names = own.map(|(interface, _)| interface.as_ref().map_or("*", IfName::text));
+            (endpoint, names.collect())
+        })
+    }
+
     /// The host endpoint that an interface is, as of the last flush.
     #[must_use]
     pub fn host_endpoint_at(&self, interface: &str) -> Option<&Arc<HostEndpoint>> {

@@ -1,9 +1,9 @@
 //! What an apply says about itself: the state of endpoints, failures, figures.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use caracal_agent_api::v1::dump_request::Table;
-use caracal_desired::WorkloadEndpoint;
+use caracal_desired::{HostEndpoint, WorkloadEndpoint};
 use caracal_ids::WorkloadId;
 use caracal_net::Family;
 use caracal_nft::Report;
@@ -144,6 +144,37 @@ impl Worker {
         }
     }
 
+    /// The state of all host endpoints: there are a few.
+    fn hosts(&self) -> BTreeMap<String, State> {
+        let hosts = self.compiler.host_endpoints();
+        hosts
+            .map(|(h, interfaces)| (h.name.to_string(), self.state_of_host(h, &interfaces)))
+            .collect()
+    }
+
+    fn state_of_host(&self, h: &HostEndpoint, interfaces: &[&str]) -> State {
+        if let Some(why) = &self.policy_error {
+            return State::Error(format!("policy is not in force: {why}"));
+        }
+        if interfaces.is_empty() {
+            return State::Error(match &*h.interface {
+                "" => "no interface without another endpoint has one of its addresses".to_owned(),
+                name => format!("interface {name} is another endpoint's"),
+            });
+        }
+        let real = || interfaces.iter().filter(|name| **name != "*");
+        if let Some(name) = real().find(|name| self.interfaces.link(name).is_none()) {
+            return State::Error(format!("interface {name} does not exist"));
+        }
+        if let Some(why) = real().find_map(|name| self.afflicted.get(*name)) {
+            return State::Error(why.clone());
+        }
+        match real().find_map(|name| self.interfaces.usable(name).err()) {
+            Some(why) => State::Down(why),
+            None => State::Up,
+        }
+    }
+
     /// Tells the state of the endpoints that changed. After a failure of policy, what changed with it is not up.
     pub(super) fn publish(&mut self) {
         if !self.nft_started {
@@ -173,6 +204,7 @@ impl Worker {
         gone.iter().for_each(|id| self.files.remove(id));
         self.files.sweep();
         self.applied.dirty = false;
+        self.status.set_hosts(self.hosts());
         let in_force = self.policy_error.is_none().then_some(&self.applied);
         self.status.applied(set, &gone, in_force);
     }

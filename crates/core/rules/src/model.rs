@@ -274,7 +274,10 @@ impl<'a> Run<'a> {
             Match::InSet { fields, not, set } => self.in_set(fields, set.as_str(), rule) != *not,
             Match::Counted { fields, map } => self.counted(fields, map.as_str(), rule),
             Match::CtState { any, not } => (seen.state.0 & any.0 != 0) != *not,
-            Match::CtStatus { any, not } => (seen.status.0 & any.0 != 0) != *not,
+            // As in the kernel: what has no connection has no facts about one either.
+            Match::CtStatus { any, not } => {
+                seen.state != CtState::UNTRACKED && (seen.status.0 & any.0 != 0) != *not
+            }
             Match::Mark { mask, value, not } => (self.mark & mask == *value) != *not,
             Match::NoReversePath(_) => seen.spoofed,
             Match::Local {

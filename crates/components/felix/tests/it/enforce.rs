@@ -1,12 +1,18 @@
 //! From the start of the agent to packets that pass or do not.
 
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv6Addr, UdpSocket},
+    time::Duration,
+};
+
 use caracal_api::Kind;
 use caracal_testkit::{eventually, needs, netns};
 use serde_json::json;
 
 use crate::{
     traffic::{Sink, blocked, echo, flood, reaches},
-    world::{LONG, World, wire},
+    world::{LONG, World, run, wire},
 };
 
 #[test]
@@ -200,4 +206,110 @@ fn netns_status_follows_the_interface_and_what_the_kernel_refuses() {
     is("up", "");
     node.sh("ip link del calia");
     is("down", "does not exist");
+}
+
+/// Sends an error of ICMP about nothing that anybody knows, in both families.
+const STRAY_ERRORS: &str = r#"
+import socket, struct, sys
+def checksum(data):
+    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+inner = bytes.fromhex("45000020000100004011") + b"\0\0" + socket.inet_aton(sys.argv[1]) + socket.inet_aton("192.0.2.9") + struct.pack("!4H", 7, 7, 12, 0) + b"none"
+body = struct.pack("!BBHI", 3, 3, 0, 0) + inner
+body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).sendto(body, (sys.argv[1], 0))
+inner = bytes.fromhex("60000000000c1140") + socket.inet_pton(socket.AF_INET6, sys.argv[2]) + socket.inet_pton(socket.AF_INET6, "2001:db8::9") + struct.pack("!4H", 7, 7, 12, 0) + b"none"
+body = struct.pack("!BBHI", 1, 4, 0, 0) + inner
+socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6).sendto(body, (sys.argv[2], 0))
+"#;
+
+#[test]
+fn netns_errors_of_icmp_belong_to_their_connections_and_those_about_nothing_are_dropped() {
+    netns!(180);
+    needs!("root", "ip", "nft", "sh", "python3");
+    let world = World::new();
+    let mut node = world.node("n1");
+    let (a, b) = (
+        node.pod("a", "10.65.0.1", "fd65::1"),
+        node.pod("b", "10.65.0.2", "fd65::2"),
+    );
+    a.announce(&world, json!({"app": "a"}));
+    b.announce(&world, json!({"app": "b"}));
+    world.put(
+        Kind::GlobalNetworkPolicy,
+        "closed",
+        json!({"order": 1, "selector": "app == 'a'", "types": ["Ingress"]}),
+    );
+    node.up();
+    node.programmed(&a);
+    // Nothing may come in to a, but that nobody listens at b's port is said in answer to a's own packet.
+    for to in b.both() {
+        let socket = a.ns.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)));
+        let socket = socket.unwrap().unwrap();
+        let to = match to {
+            IpAddr::V4(a) => a.to_ipv6_mapped(),
+            IpAddr::V6(a) => a,
+        };
+        socket.connect((to, 9)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        eventually(LONG, || {
+            let _ = socket.send(b"x");
+            match socket.recv(&mut [0; 8]) {
+                Err(e) if e.kind() == ErrorKind::ConnectionRefused => Ok(()),
+                other => Err(format!("{to}: {other:?}")),
+            }
+        });
+    }
+    // Policy lets everything in now. An error about nothing is of no connection, and no policy is asked.
+    world.put(
+        Kind::GlobalNetworkPolicy,
+        "closed",
+        json!({"order": 1, "selector": "app == 'a'", "types": ["Ingress"], "ingress": [{"action": "Allow"}]}),
+    );
+    std::fs::write(node.dir.join("stray.py"), STRAY_ERRORS).unwrap();
+    node.sh(
+        "ip netns exec a nft 'table inet seen { chain in { type filter hook input priority 0;
+         icmp type destination-unreachable counter; icmpv6 type destination-unreachable counter
+         }
+         }'",
+    );
+    let stray = format!(
+        "ip netns exec b python3 {} 10.65.0.1 fd65::1",
+        node.dir.join("stray.py").display()
+    );
+    let seen = || {
+        let rules = run("ip netns exec a nft list table inet seen");
+        rules.matches("packets 0 ").count()
+    };
+    let dropped = || -> u64 {
+        let counters = node.sh("nft list counters");
+        let mut lines = counters.lines();
+        let mut sum = 0;
+        while let Some(line) = lines.next() {
+            if line.contains("wall/invalid.") {
+                let packets = lines
+                    .next()
+                    .and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok());
+                sum += packets.unwrap_or_default();
+            }
+        }
+        sum
+    };
+    assert_eq!(dropped(), 0);
+    run(&stray);
+    eventually(LONG, || match dropped() {
+        2 => Ok(()),
+        n => Err(format!("{n} packets of no connection were dropped")),
+    });
+    assert_eq!(seen(), 2, "none arrived");
+    // Unless the operator does not want that.
+    world.configure(json!({"disableConntrackInvalidCheck": true}));
+    eventually(LONG, || {
+        run(&stray);
+        match seen() {
+            0 => Ok(()),
+            n => Err(format!("in {n} families none arrived")),
+        }
+    });
 }

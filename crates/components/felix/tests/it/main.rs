@@ -16,6 +16,7 @@ mod reports;
 mod semantics;
 mod traffic;
 mod trial;
+mod tunnels;
 mod upgrade;
 mod world;
 

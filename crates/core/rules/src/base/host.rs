@@ -188,12 +188,18 @@ impl Builder<'_> {
             any: CtState::ESTABLISHED.or(CtState::RELATED),
             not: false,
         };
+        // Such a packet has no connection that could be asked whether it is translated: no rule about that matches.
+        let untracked = Match::CtState {
+            any: CtState::UNTRACKED,
+            not: false,
+        };
         let translated = Match::CtStatus {
             any: CtStatus::DNAT,
             not: true,
         };
         let accept = [Statement::ACCEPT];
         let mut rules = vec![
+            Rule::new([untracked], accept.clone(), "not tracked, never translated"),
             Rule::new([translated], accept.clone(), "judged before"),
             Rule::new([known], accept.clone(), "known connections"),
             Rule::new([self.marked(false)], accept, "forwarded, or allowed before"),

@@ -15,10 +15,12 @@ use serde_json::{Map, Value, json};
 use crate::cli::{self, Output};
 use crate::client::{connect, named};
 
+/// Prints, and does not mind a reader that went away.
 fn print(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("writing the result")
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("writing the result"),
+        _ => Ok(()),
+    }
 }
 
 fn print_value(value: &Value, output: Output) -> Result<()> {

@@ -16,6 +16,14 @@ impl Fault {
             why: why.into(),
         }
     }
+
+    /// The same seen from further up.
+    pub(crate) fn within(self, place: &str) -> Self {
+        Self {
+            field: format!("{place}.{}", self.field),
+            ..self
+        }
+    }
 }
 
 impl fmt::Display for Fault {

@@ -49,8 +49,8 @@ impl<'a> Compiler<'a> {
         numbered
             .map(|(n, rule)| {
                 let named = self.sets.len();
-                self.rule(rule, &format!("{field}[{n}]")).unwrap_or_else(|fault| {
-                    self.faults.add(fault);
+                self.rule(rule).unwrap_or_else(|fault| {
+                    self.faults.add(fault.within(&format!("{field}[{n}]")));
                     self.sets.drain(named..).for_each(|set| self.table.forget(set));
                     Rule::new(Action::Deny)
                 })
@@ -58,13 +58,13 @@ impl<'a> Compiler<'a> {
             .collect()
     }
 
-    fn rule(&mut self, rule: &caracal_api::Rule, field: &str) -> Result<Rule, Fault> {
-        let at = |name: &str| format!("{field}.{name}");
-        let protocol = protocol(rule.protocol.as_ref(), &at("protocol"))?;
-        let not_protocol = self::protocol(rule.not_protocol.as_ref(), &at("notProtocol"))?;
-        let icmp = icmp(rule.icmp.as_ref(), protocol, &at("icmp"))?;
-        let not_icmp = self::icmp(rule.not_icmp.as_ref(), protocol, &at("notICMP"))?;
-        let family = family(rule.ip_version, protocol, &at("ipVersion"))?;
+    /// The fields of faults here and below begin at the rule: nearly no rule has one.
+    fn rule(&mut self, rule: &caracal_api::Rule) -> Result<Rule, Fault> {
+        let protocol = protocol(rule.protocol.as_ref(), "protocol")?;
+        let not_protocol = self::protocol(rule.not_protocol.as_ref(), "notProtocol")?;
+        let icmp = icmp(rule.icmp.as_ref(), protocol, "icmp")?;
+        let not_icmp = self::icmp(rule.not_icmp.as_ref(), protocol, "notICMP")?;
+        let family = family(rule.ip_version, protocol, "ipVersion")?;
         Ok(Rule {
             action: rule.action,
             family,
@@ -72,32 +72,29 @@ impl<'a> Compiler<'a> {
             not_protocol,
             icmp,
             not_icmp,
-            src: self.side(&rule.source, protocol, true, &at("source"))?,
-            dst: self.side(&rule.destination, protocol, false, &at("destination"))?,
+            src: self
+                .side(&rule.source, protocol, true)
+                .map_err(|f| f.within("source"))?,
+            dst: self
+                .side(&rule.destination, protocol, false)
+                .map_err(|f| f.within("destination"))?,
             origin: origin(rule),
         })
     }
 
-    fn side(
-        &mut self,
-        entity: &EntityRule,
-        proto: Option<Proto>,
-        is_source: bool,
-        field: &str,
-    ) -> Result<Side, Fault> {
-        let at = |name: &str| format!("{field}.{name}");
+    fn side(&mut self, entity: &EntityRule, proto: Option<Proto>, is_source: bool) -> Result<Side, Fault> {
         let service = match &entity.services {
-            Some(service) => Some(self.service(service, entity, is_source, field)?),
+            Some(service) => Some(self.service(service, entity, is_source)?),
             None => None,
         };
         let mut side = Side {
-            nets: nets(&entity.nets, &at("nets"))?.into(),
-            not_nets: nets(&entity.not_nets, &at("notNets"))?.into(),
+            nets: nets(&entity.nets, "nets")?.into(),
+            not_nets: nets(&entity.not_nets, "notNets")?.into(),
             ..Side::default()
         };
-        let scope = scope::of_entity(entity, self.namespace, field)?;
-        let (ports, named) = ports(&entity.ports, proto, &at("ports"))?;
-        let (not_ports, not_named) = self::ports(&entity.not_ports, proto, &at("notPorts"))?;
+        let scope = scope::of_entity(entity, self.namespace)?;
+        let (ports, named) = ports(&entity.ports, proto, "ports")?;
+        let (not_ports, not_named) = self::ports(&entity.not_ports, proto, "notPorts")?;
         // Named ports are those of what the positive selector selects, even when they are negated.
         let owners = scope.positive.clone().unwrap_or_else(Selector::all);
         side.named_ports = self.named_ports(&owners, proto, &named);
@@ -126,7 +123,6 @@ impl<'a> Compiler<'a> {
         service: &ServiceMatch,
         entity: &EntityRule,
         is_source: bool,
-        field: &str,
     ) -> Result<IpSetId, Fault> {
         let (ports, not_ports) = if is_source {
             (entity.ports.clone(), entity.not_ports.clone())
@@ -141,18 +137,15 @@ impl<'a> Compiler<'a> {
         };
         if *entity != alone {
             let why = "cannot be with any other criterion: the service says the endpoints already";
-            return Err(Fault::new(format!("{field}.services"), why));
+            return Err(Fault::new("services", why));
         }
         if service.name.is_empty() {
-            return Err(Fault::new(
-                format!("{field}.services.name"),
-                "a service needs a name",
-            ));
+            return Err(Fault::new("services.name", "a service needs a name"));
         }
         let namespace = match (service.namespace.as_str(), self.namespace) {
             ("", "") => {
                 let why = "a policy without namespace must say the service's";
-                return Err(Fault::new(format!("{field}.services.namespace"), why));
+                return Err(Fault::new("services.namespace", why));
             }
             ("", own) => own,
             (given, _) => given,

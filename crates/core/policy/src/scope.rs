@@ -117,8 +117,7 @@ pub(crate) struct EntityScope {
 }
 
 /// Which addresses one side of a rule is about. `namespace` is the policy's, empty for a global policy or a profile.
-pub(crate) fn of_entity(entity: &EntityRule, namespace: &str, field: &str) -> Result<EntityScope, Fault> {
-    let at = |name: &str| format!("{field}.{name}");
+pub(crate) fn of_entity(entity: &EntityRule, namespace: &str) -> Result<EntityScope, Fault> {
     let accounts = entity.service_accounts.as_ref();
     let scoped = !entity.selector.is_empty()
         || !entity.not_selector.is_empty()
@@ -126,22 +125,19 @@ pub(crate) fn of_entity(entity: &EntityRule, namespace: &str, field: &str) -> Re
         || accounts.is_some();
     let mut parts = Vec::new();
     if !entity.namespace_selector.is_empty() {
-        parts.push(of_namespaces(
-            &entity.namespace_selector,
-            &at("namespaceSelector"),
-        )?);
+        parts.push(of_namespaces(&entity.namespace_selector, "namespaceSelector")?);
     } else if scoped && !namespace.is_empty() {
         parts.push(in_namespace(namespace));
     }
     if let Some(accounts) = accounts {
-        of_accounts(accounts, &at("serviceAccounts"), &mut parts)?;
+        of_accounts(accounts, &mut parts)?;
     }
     if !entity.selector.is_empty() {
-        parts.push(plain(&entity.selector, &at("selector"))?);
+        parts.push(plain(&entity.selector, "selector")?);
     }
     let negative = match entity.not_selector.as_str() {
         "" => None,
-        text => Some(plain(text, &at("notSelector"))?),
+        text => Some(plain(text, "notSelector")?),
     };
     if parts.is_empty() {
         return Ok(EntityScope {
@@ -156,14 +152,14 @@ pub(crate) fn of_entity(entity: &EntityRule, namespace: &str, field: &str) -> Re
     })
 }
 
-fn of_accounts(accounts: &ServiceAccountMatch, field: &str, parts: &mut Vec<Selector>) -> Result<(), Fault> {
+fn of_accounts(accounts: &ServiceAccountMatch, parts: &mut Vec<Selector>) -> Result<(), Fault> {
     if !accounts.names.is_empty() {
         parts.push(Selector::in_set(SERVICE_ACCOUNT, &accounts.names));
     }
     if !accounts.selector.is_empty() {
         parts.push(of_service_accounts(
             &accounts.selector,
-            &format!("{field}.selector"),
+            "serviceAccounts.selector",
         )?);
     }
     Ok(())

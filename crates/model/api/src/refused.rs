@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::{
     Action, EncapMode, FieldError, GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec,
     IpPoolSpec, Kind, NetworkPolicySpec, NetworkSetSpec, Object, ObjectMeta, PolicyType, ProfileSpec,
-    Resource, Rule, Spec, Step, TierDefaultAction, TierSpec, default_resource, validate,
+    Resource, Rule, Spec, TierDefaultAction, TierSpec, default_resource, validate_spec,
 };
 
 /// What is in force of an object that breaks the rules of its kind.
@@ -49,19 +49,12 @@ pub fn refusals(resource: &Resource) -> Vec<FieldError> {
         _ => {}
     }
     // Nearly all are in order as they are; only the others are worth a copy to fill in defaults.
-    if mistakes(resource).is_empty() {
+    if validate_spec(resource).is_empty() {
         return Vec::new();
     }
     let mut whole = resource.clone();
     default_resource(&mut whole);
-    mistakes(&whole)
-}
-
-fn mistakes(resource: &Resource) -> Vec<FieldError> {
-    let spec = Step::Key("spec".to_owned());
-    let mut all = validate(resource);
-    all.retain(|e| e.path.0.first() == Some(&spec));
-    all
+    validate_spec(&whole)
 }
 
 /// A selector that selects nothing.

@@ -97,7 +97,7 @@ fn entity(
 }
 
 fn canonical(entity: &EntityRule, namespace: &str) -> (String, String) {
-    let scope = of_entity(entity, namespace, "source").unwrap();
+    let scope = of_entity(entity, namespace).unwrap();
     let text = |s: Option<Selector>| s.map_or(String::new(), |s| s.canonical().to_owned());
     (text(scope.positive), text(scope.negative))
 }
@@ -204,7 +204,7 @@ proptest! {
         ),
     ) {
         let rule = entity(selector, not_selector, namespaces, accounts.map(|names| (names, "")));
-        let scope = of_entity(&rule, namespace, "source").unwrap();
+        let scope = of_entity(&rule, namespace).unwrap();
         let expected = spliced(&rule, namespace);
         // Without a place to merge it into, the negative selector stands alone.
         if scope.negative.is_none() {

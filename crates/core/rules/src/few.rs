@@ -3,17 +3,13 @@
 use std::{collections::BTreeSet, mem};
 
 /// A set that needs no heap for its first value.
-#[derive(Debug)]
+#[derive(Debug, Default)]
+#[allow(clippy::box_collection, reason = "there are many of these, and few of the large ones")]
 pub(crate) enum Few<T> {
+    #[default]
     None,
     One(T),
     Many(Box<BTreeSet<T>>),
-}
-
-impl<T> Default for Few<T> {
-    fn default() -> Self {
-        Self::None
-    }
 }
 
 impl<T: Ord> Few<T> {

@@ -93,6 +93,7 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
             failsafe_in,
             failsafe_out,
             to_host,
+            bears_invalid: false,
         },
     )
 }

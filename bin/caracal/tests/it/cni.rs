@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caracal_testkit::{Background, NetNs, eventually, netns, private_dir};
+use caracal_testkit::{Background, NetNs, eventually, find_tool, needs, netns, private_dir};
 use serde_json::{Value, json};
 
 const SOCKET: &str = "/run/calico/store.sock";
@@ -294,6 +294,35 @@ fn netns_the_store_is_killed() {
     machine.ok("ADD", "other", &conf());
     assert_eq!((machine.pods(), pending()), (vec!["other".to_owned()], 0));
     machine.ok("DEL", "other", &conf());
+    assert_eq!(machine.pods(), Vec::<String>::new());
+}
+
+#[test]
+fn netns_a_disk_that_takes_no_writes() {
+    netns!(180);
+    needs!("root", "mount");
+    let mut machine = Machine::new();
+    NetNs::create("web").unwrap();
+    let mount = Command::new(find_tool("mount").unwrap())
+        .args(["-o", "remount,ro", "/var/lib"])
+        .status()
+        .unwrap();
+    assert!(mount.success() && fs::write("/var/lib/file", "").is_err());
+    // Logs and journal cannot be written; pods start and stop all the same.
+    let conf = with("log_file_path", json!("/var/lib/calico/log/cni.log"));
+    for _ in 0..2 {
+        machine.ok("ADD", "web", &conf);
+        machine.ok("DEL", "web", &conf);
+        assert_eq!((machine.pods(), links()), (vec![], vec![]));
+    }
+    machine.ok("ADD", "web", &conf);
+    machine.kill_store();
+    // What can be done neither now nor later is an error, and the runtime calls again.
+    let (code, text) = machine.fails("DEL", "web", &conf);
+    assert!(code == 11 && text.contains(PENDING), "{text}");
+    assert_eq!(links(), Vec::<String>::new());
+    machine.start_store();
+    machine.ok("DEL", "web", &conf);
     assert_eq!(machine.pods(), Vec::<String>::new());
 }
 

@@ -152,7 +152,11 @@ async fn in_time(
         Ok(()) => Ok(()),
         Err(unkept) => {
             tracing::error!(%error, %unkept, "cannot be left to a later call");
-            forget(call, plugin, unclear, left, begun + LAST_RESORT).await
+            let last = forget(call, plugin, unclear, left, begun + LAST_RESORT).await;
+            last.map_err(|mut e| {
+                e.details += &format!("; it cannot be left to a later call either: {unkept}");
+                e
+            })
         }
     }
 }

@@ -205,7 +205,7 @@ fn netns_a_storm_of_pods_and_deaths_leaves_nothing() {
     needs!("ip", "nft");
     let (pods, deaths) = match std::env::var_os("CARACAL_NIGHTLY") {
         Some(_) => (200, 12),
-        None => (16, 3),
+        None => (40, 3),
     };
     let seed = seed();
     println!("CARACAL_SIM_SEED={seed} {pods} pods, the agent dies {deaths} times");

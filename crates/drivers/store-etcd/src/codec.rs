@@ -312,7 +312,7 @@ mod tests {
             let mut r = from_stored(&key, &kv("", stored)).unwrap();
             r.metadata_mut().uid = None;
             assert_eq!(to_stored(&r), serde_json::from_str::<Value>(stored).unwrap());
-            assert!(from_stored(&key, &kv("", "[]")).is_err());
+            assert!(from_stored(&key, &kv("", "{")).is_err());
         }
     }
 

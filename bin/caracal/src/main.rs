@@ -118,8 +118,13 @@ fn hint(given: &str) -> String {
 
 /// Prints, and does not mind a reader that went away.
 fn say(text: &str) -> i32 {
-    let failed = std::io::stdout().write_all(text.as_bytes());
-    i32::from(failed.is_err_and(|e| e.kind() != std::io::ErrorKind::BrokenPipe))
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("caracal: cannot write the output: {e}");
+            1
+        }
+        _ => 0,
+    }
 }
 
 fn version() -> String {

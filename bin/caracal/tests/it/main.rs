@@ -1,4 +1,4 @@
 //! The whole program as its users start it.
 
 mod cni;
-mod outputs;
+mod commands;

@@ -28,6 +28,7 @@ const NEEDED: &[(&str, &str)] = &[
 pub(super) fn check(session: &mut Session, config: Option<&Path>) -> Result<(), Failure> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
+    let known = Known::read(config, release)?;
     let mut missing = Vec::new();
     session.print("Checking kernel version...\n")?;
     let new_enough = version(release).is_some_and(|v| v >= OLDEST);
@@ -39,7 +40,6 @@ pub(super) fn check(session: &mut Session, config: Option<&Path>) -> Result<(), 
     }
     session.print(&line(release, new_enough))?;
     session.print("Checking kernel modules...\n")?;
-    let known = Known::read(config, release)?;
     for (module, option) in NEEDED {
         let there = known.has(module, option);
         if !there {

@@ -40,8 +40,8 @@ pub(super) fn diags(session: &mut Session, logs: &Path) -> Result<(), Failure> {
     let refuse = |what: &Path, e: &dyn std::fmt::Display| {
         Failure::Input(format!("cannot write {}: {e}", what.display()))
     };
-    fs::create_dir_all(&dir).map_err(|e| refuse(&dir, &e))?;
     session.print("Collecting diagnostics\n")?;
+    fs::create_dir_all(&dir).map_err(|e| refuse(&dir, &e))?;
     let save = |file: &str, content: &[u8]| {
         let path = dir.join(file);
         fs::write(&path, content).map_err(|e| refuse(&path, &e))

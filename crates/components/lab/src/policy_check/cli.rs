@@ -16,7 +16,7 @@ use super::{kernel, model};
 const BAD_INPUT: i32 = 2;
 
 /// The exit code when the check itself could not be done.
-const NOT_DONE: i32 = 3;
+pub(super) const NOT_DONE: i32 = 3;
 
 /// Judges the cases of a truth table.
 #[derive(Debug, Parser)]

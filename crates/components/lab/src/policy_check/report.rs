@@ -206,7 +206,14 @@ impl Report {
     }
 }
 
-/// Prints a line; a reader that went away wants no more.
+/// Prints a line; a reader that went away wants no more. Verdicts that nobody can have read are none: any other failure is
+/// the end.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("caracal policy-check: writing the result: {e}");
+            std::process::exit(super::cli::NOT_DONE);
+        }
+        _ => {}
+    }
 }

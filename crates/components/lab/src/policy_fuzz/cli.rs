@@ -305,10 +305,17 @@ fn judge(case: &Case, dataplane: &mut dyn Dataplane, budget: usize) -> Result<us
     )))
 }
 
-/// Prints, and does not mind a reader that went away.
+/// Prints, and does not mind a reader that went away. What nobody can have read was not found out: any other failure is
+/// the end.
 fn print(text: &str) {
     let mut out = std::io::stdout();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("caracal policy-fuzz: writing the result: {e}");
+            std::process::exit(NOT_DONE);
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]

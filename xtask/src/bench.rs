@@ -36,7 +36,7 @@ Usage: cargo xtask bench [NAME] [--json FILE] [--runs N]
 
   NAME         only rows whose name begins so: engine, compiler, binary, cold, cold-100, cold-1000,
                cold-10000, cold-10000-100k, ipv6, nets, pods, flows, change, change-policy, change-label, change-endpoint,
-               restart, idle, cni, cli, store
+               restart, idle, cni, cli, cli-create, store
   --json FILE  the rows also as JSON
   --runs N     runs of each start, passes of each change (3)
 

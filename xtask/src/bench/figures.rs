@@ -159,18 +159,39 @@ const fn a_second(what: [&'static str; 2]) -> [Row; 2] {
     ]
 }
 
-/// A command line, its row, and Calico's words for what it does.
-pub(super) const COMMANDS: [(Row, &[&str]); 5] = [
+/// A command line, the row of its time and, for some, of its memory; what it is given.
+pub(super) const COMMANDS: [(Row, Option<Row>, &[&str]); 5] = [
     (
         Row::new("cli", "version --client: p50", "ms", "40–42", 3.0),
+        Some(Row::new(
+            "cli",
+            "version --client: peak memory",
+            "MiB",
+            "43–46",
+            12.0,
+        )),
         &["version", "--client"],
     ),
     (
         Row::new("cli", "get ippool -o wide: p50", "ms", "40–42", 5.0),
+        Some(Row::new(
+            "cli",
+            "get ippool -o wide: peak memory",
+            "MiB",
+            "43–46",
+            12.0,
+        )),
         &["get", "ippool", "-o", "wide"],
     ),
     (
         Row::new("cli", "get node X -o yaml: p50", "ms", "40–42", 5.0),
+        Some(Row::new(
+            "cli",
+            "get node X -o yaml: peak memory",
+            "MiB",
+            "43–46",
+            12.0,
+        )),
         &["get", "node", NODE, "-o", "yaml"],
     ),
     (
@@ -181,11 +202,35 @@ pub(super) const COMMANDS: [(Row, &[&str]); 5] = [
             "344",
             40.0,
         ),
+        Some(Row::plain(
+            "cli",
+            "get globalnetworkpolicy -o yaml, 1 000: peak memory",
+            "MiB",
+            "128",
+        )),
         &["get", "globalnetworkpolicy", "-o", "yaml"],
     ),
     (
         Row::new("cli", "get workloadendpoint -A, 10 100: p50", "ms", "585", 80.0),
+        Some(Row::plain(
+            "cli",
+            "get workloadendpoint -A, 10 100: peak memory",
+            "MiB",
+            "102",
+        )),
         &["get", "workloadendpoint", "-A"],
+    ),
+];
+
+/// `create -f` of a file of the workload.
+pub(super) const CREATES: [(Row, &str); 2] = [
+    (
+        Row::new("cli-create", "create -f, 10 000 policies", "s", "25.5", 2.0),
+        "20-policies.yaml",
+    ),
+    (
+        Row::new("cli-create", "create -f, 10 000 endpoints", "s", "9.3", 2.0),
+        "40-remote.yaml",
     ),
 ];
 

@@ -23,6 +23,7 @@ pub(super) const NAMES: &[&str] = &[
     "idle",
     "cni",
     "cli",
+    "cli-create",
     "store",
 ];
 

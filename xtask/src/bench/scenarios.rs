@@ -1,8 +1,12 @@
 //! The rows that need a node: cold start, restart, one change, idle, CNI, the command line.
 
-use std::time::Duration;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
+use caracal_testkit::find_tool;
 use serde_json::Value;
 
 use super::{
@@ -59,6 +63,9 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     if wanted(bench, &["cold-10000-100k"]) {
         let mut world = World::new(bench, 10_000, 100_000)?;
         start(bench, &mut world, &COLD_100K, Start::Cold);
+    }
+    if wanted(bench, &["cli-create"]) {
+        creates(bench)?;
     }
     if wanted(bench, &["ipv6"]) {
         let mut world = World::with(bench, 10_000, 10_000, 100, &["--v6"])?;
@@ -354,14 +361,73 @@ fn idle(bench: &Bench, world: &mut World) -> Result<Vec<Vec<f64>>> {
 }
 
 fn command_line(bench: &mut Bench) {
-    for (row, args) in COMMANDS {
+    for (row, peak, args) in COMMANDS {
         bench.step(&format!("cli: {}", args.join(" ")));
+        let rows: Vec<Row> = [row].into_iter().chain(peak).collect();
         let outcome = command(bench, args);
-        record(bench, &[row], outcome);
+        record(bench, &rows, outcome);
     }
 }
 
-/// The median time of one command over 20 starts.
+/// The most memory that a command held, in MiB, as a small parent sees it: what a large one holds when it starts a program
+/// counts for the program.
+fn memory(bench: &Bench, args: &[&str]) -> Result<Vec<f64>> {
+    ensure!(
+        find_tool("time").is_some(),
+        "time is not installed (Debian: apt-get install time)"
+    );
+    let mut command = on_node("time");
+    command
+        .args(["-f", "%M"])
+        .arg(bench.program())
+        .arg("ctl")
+        .args(args);
+    World::datastore(&mut command);
+    let text = harness::output(command, Duration::from_secs(60))?;
+    let kib = text
+        .lines()
+        .next_back()
+        .and_then(|l| l.trim().parse::<f64>().ok());
+    Ok(vec![kib.context("time printed no number")? / 1024.0])
+}
+
+/// Makes ten thousand objects of a file, and takes them away again.
+fn creates(bench: &mut Bench) -> Result<()> {
+    let _world = World::new(bench, 10, 50)?;
+    let folder = World::workload().with_extension("create");
+    let mut generate = harness::script(&bench.root, "gen_workload.py");
+    generate
+        .args(["--policies", "10000", "--remote", "10000", "--out"])
+        .arg(&folder);
+    harness::output(generate, Duration::from_secs(120))?;
+    for (row, file) in CREATES {
+        bench.step(&format!("cli-create: {file}"));
+        let outcome = create(bench, &folder.join(file));
+        record(bench, &[row], outcome);
+    }
+    std::fs::remove_dir_all(&folder).context("removing the files of objects")
+}
+
+fn create(bench: &Bench, file: &Path) -> Result<Vec<Vec<f64>>> {
+    let ctl = |verb: &[&str]| -> Result<f64> {
+        let mut command = on_node(bench.program());
+        command.arg("ctl").args(verb).arg("-f").arg(file);
+        World::datastore(&mut command);
+        let start = Instant::now();
+        harness::output(command, Duration::from_secs(240))?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let mut seconds = Vec::new();
+    // The workload that is there already has some of the names.
+    ctl(&["delete", "--skip-not-exists"])?;
+    for _ in 0..bench.options.runs {
+        seconds.push(ctl(&["create"])?);
+        ctl(&["delete"])?;
+    }
+    Ok(vec![seconds])
+}
+
+/// The median time of one command over 20 starts, and the most memory that one held.
 fn command(bench: &Bench, args: &[&str]) -> Result<Vec<Vec<f64>>> {
     let check = |mut c: std::process::Command| {
         c.arg("ctl").args(args);
@@ -380,5 +446,5 @@ fn command(bench: &Bench, args: &[&str]) -> Result<Vec<Vec<f64>>> {
     ensure!(text.contains(" rc 0 "), "{}", text.trim());
     let label = text.split_once(" n 20 ").context("no figures")?.0;
     let p50 = harness::percentiles(&text, label)?.get("p50").copied();
-    Ok(vec![p50.into_iter().collect()])
+    Ok(vec![p50.into_iter().collect(), memory(bench, args)?])
 }

@@ -53,7 +53,8 @@ fn first_seed() -> u64 {
 /// A case as `why` can be asked about it: the datastore has no endpoints of services, and a packet is judged as it
 /// arrives, so nothing is translated.
 fn askable(seed: u64, packets: usize) -> Case {
-    let mut case = Case::random(seed, packets);
+    // What is in force is what is asked about; that an agent refuses the rest is for others to show.
+    let mut case = Case::random(seed, packets).in_force().into_owned();
     case.slices.clear();
     case.trips.iter_mut().for_each(|t| t.original = None);
     case

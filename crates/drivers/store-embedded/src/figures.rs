@@ -15,7 +15,7 @@ const TIMES: [f64; 14] = [
 const NUMBERS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// What can be asked for, and whether it is answered once: streams have no time.
-const METHODS: [(&str, &str, bool); 14] = [
+const METHODS: [(&str, &str, bool); 16] = [
     ("KV", "Range", true),
     ("KV", "Put", true),
     ("KV", "DeleteRange", true),
@@ -30,6 +30,8 @@ const METHODS: [(&str, &str, bool); 14] = [
     ("Cluster", "MemberList", true),
     ("Maintenance", "Status", true),
     ("Maintenance", "Snapshot", false),
+    ("Maintenance", "Alarm", true),
+    ("Auth", "Authenticate", true),
 ];
 /// Codes of gRPC, from 0.
 const CODES: [&str; 17] = [
@@ -296,9 +298,14 @@ fn signed(count: &AtomicU64) -> i64 {
     i64::try_from(count.load(Relaxed)).unwrap_or(i64::MAX)
 }
 
-/// Which method a path of gRPC is.
+/// Which method a path of gRPC, or of the JSON gateway, is.
 fn place(path: &str) -> Option<(usize, bool)> {
-    let (service, name) = path.strip_prefix("/etcdserverpb.")?.split_once('/')?;
+    let (service, name) = match path {
+        "/v3/kv/range" => ("KV", "Range"),
+        "/v3/kv/put" => ("KV", "Put"),
+        "/v3/kv/deleterange" => ("KV", "DeleteRange"),
+        path => path.strip_prefix("/etcdserverpb.")?.split_once('/')?,
+    };
     let place = METHODS.iter().position(|(s, m, _)| (*s, *m) == (service, name))?;
     Some((place, METHODS[place].2))
 }
@@ -348,6 +355,7 @@ mod tests {
         figures.answered("/etcdserverpb.KV/Put", Code::Ok, second);
         figures.answered("/etcdserverpb.KV/Put", Code::ResourceExhausted, second);
         figures.answered("/etcdserverpb.Watch/Watch", Code::Ok, second);
+        figures.answered("/v3/kv/range", Code::Unknown, second);
         for n in 0..100 {
             figures.answered(&format!("/x{n}/y"), Code::Unimplemented, second);
         }
@@ -362,6 +370,7 @@ mod tests {
             2.0
         );
         assert!(!text.contains("caracal_store_request_seconds_count{service=\"Watch\""));
+        assert_eq!(requests("service=\"KV\",method=\"Range\",code=\"Unknown\""), 1.0);
         assert_eq!(value(&text, "caracal_store_unknown_requests_total"), 100.0);
         assert!(!text.contains("/x1"));
     }

@@ -178,11 +178,14 @@ async fn watched(
     let path = request.uri().path().to_owned();
     let begun = Instant::now();
     let mut response = next.run(request).await;
+    let ok = response.status().is_success();
     let headers = response.headers_mut();
-    // An answer has its code in its trailers; what was refused has it here.
-    let code = headers
-        .get(CODE)
-        .map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+    // An answer has its code in its trailers; what was refused has it here. The gateway has HTTP's.
+    let code = match headers.get(CODE) {
+        Some(code) => Code::from_bytes(code.as_bytes()),
+        None if ok => Code::Ok,
+        None => Code::Unknown,
+    };
     if code == Code::Unimplemented && !headers.contains_key(MESSAGE) {
         let method = path.trim_start_matches('/');
         let text = format!(

@@ -456,7 +456,8 @@ async fn status_members_and_what_is_not_spoken() {
     assert_eq!(refused.code(), Code::Unimplemented);
     let text = refused.message();
     assert!(
-        text.starts_with("etcdserverpb.Maintenance/Defragment is not spoken") && text.contains("docs/store.md"),
+        text.starts_with("etcdserverpb.Maintenance/Defragment is not spoken")
+            && text.contains("docs/store.md"),
         "{text}"
     );
     let path = "/v3lockpb.Lock/Lock".parse().unwrap();

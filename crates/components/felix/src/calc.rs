@@ -230,7 +230,10 @@ impl Calc {
 
     /// Gives the engines an object that nobody has looked at.
     fn put_lawful(&mut self, update: &Update) {
-        let refused = update.value.as_deref().is_some_and(|r| lawful::broken(r).is_some());
+        let refused = update
+            .value
+            .as_deref()
+            .is_some_and(|r| lawful::broken(r).is_some());
         if refused {
             self.put(&lawful::instead(update));
         } else {

@@ -1,5 +1,5 @@
 use caracal_analysis::{KINDS, State};
-use caracal_api::Kind;
+use caracal_api::{Kind, Resource, StandIn, Trial, refusals, stand_in};
 use caracal_store::{ListOptions, Store, StoreError};
 
 /// What a datastore holds of policy.
@@ -7,7 +7,7 @@ use caracal_store::{ListOptions, Store, StoreError};
 pub struct Live {
     /// The objects that can be read.
     pub state: State,
-    /// What is wrong with those that cannot; a line each.
+    /// What is wrong with those that cannot, or that agents refuse; a line each. What stands in for them is in the state.
     pub unreadable: Vec<String>,
 }
 
@@ -21,8 +21,8 @@ pub struct LiveError {
     pub why: StoreError,
 }
 
-/// Reads every kind that says something about policy. Nothing is made up: what is missing there is missing on the nodes
-/// too.
+/// Reads every kind that says something about policy, as agents do: what they refuse is refused. Nothing is made up: what
+/// is missing there is missing on the nodes too.
 ///
 /// # Errors
 /// When the datastore fails.
@@ -32,8 +32,17 @@ pub async fn live(store: &dyn Store) -> Result<Live, LiveError> {
     for kind in KINDS {
         match store.list_all(*kind, &ListOptions::default()).await {
             Ok(page) => {
-                page.items.into_iter().for_each(|object| state.insert(object));
-                unreadable.extend(page.malformed.iter().map(ToString::to_string));
+                for object in page.items {
+                    take(object, &mut state, &mut unreadable);
+                }
+                for bad in page.malformed {
+                    unreadable.push(bad.to_string());
+                    if let StoreError::Malformed { reason, .. } = bad
+                        && let Some(rest) = reason.stand_in
+                    {
+                        state.insert(Resource::clone(&rest));
+                    }
+                }
             }
             // A datastore without the kind has no objects of it.
             Err(StoreError::Unsupported { .. }) => {}
@@ -41,6 +50,22 @@ pub async fn live(store: &dyn Store) -> Result<Live, LiveError> {
         }
     }
     Ok(Live { state, unreadable })
+}
+
+/// Takes an object, or what is in force of it. One on trial is judged with what was before, by whoever asks.
+fn take(object: Resource, state: &mut State, refused: &mut Vec<String>) {
+    let wrong = refusals(&object);
+    let on_trial = !matches!(Trial::of(&object), Ok(None));
+    let Some(first) = wrong.first().filter(|_| !on_trial) else {
+        state.insert(object);
+        return;
+    };
+    refused.push(format!("{} is refused by the agents: {first}", object.key()));
+    match stand_in(&object) {
+        StandIn::Itself => state.insert(object),
+        StandIn::Other(other) => state.insert(*other),
+        StandIn::Nothing => {}
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +89,14 @@ mod tests {
                 live.unreadable.len() == 1 && live.unreadable[0].contains("Tier(broken)"),
                 "{live:?}"
             );
+            // What agents refuse is here what it is there.
+            let text = r#"{"metadata":{"name":"p"},"spec":{"types":["Ingress","Ingress"],"ingress":[{"action":"Deny","protocol":"TCP"}]}}"#;
+            let policy = Resource::from_slice(Kind::GlobalNetworkPolicy, text.as_bytes()).unwrap();
+            store.create(policy).await.unwrap();
+            let refusing = super::live(&store).await.unwrap();
+            assert!(refusing.unreadable.iter().any(|l| l.contains("GlobalNetworkPolicy(p) is refused")), "{refusing:?}");
+            let policy = refusing.state.objects().find(|o| o.kind() == Kind::GlobalNetworkPolicy).unwrap();
+            assert!(matches!(policy, Resource::GlobalNetworkPolicy(p) if p.spec.ingress[0].protocol.is_none()));
             store.fail_next(1, &StoreError::Unavailable("gone".into()));
             let e = super::live(&store).await.unwrap_err().to_string();
             assert!(e.contains("gone"), "{e}");

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, mem};
 
 /// A set that needs no heap for its first value.
 #[derive(Debug, Default)]
-#[allow(clippy::box_collection, reason = "there are many of these, and few of the large ones")]
+#[allow(
+    clippy::box_collection,
+    reason = "there are many of these, and few of the large ones"
+)]
 pub(crate) enum Few<T> {
     #[default]
     None,

@@ -1,6 +1,6 @@
 //! ClusterNetworkPolicy (§3.12) and EndpointSlice (§3.8).
 
-use caracal_api::value_to_yaml;
+use caracal_api::{KubernetesEndpointSliceSpec, Object, value_to_yaml};
 use caracal_convert::{ClusterNetworkPolicy, cluster_network_policy, endpoint_slice, foreign};
 use caracal_net::Proto;
 use serde_json::{Value, json};

@@ -91,12 +91,11 @@ fn cni_in_turn(bench: &Bench) -> Result<Vec<Vec<f64>>> {
             harness::percentiles(&text, "seq ADD")?,
             harness::percentiles(&text, "seq DEL")?,
         );
-        for (column, (figures, name)) in columns.iter_mut().zip([
-            (&add, "p50"),
-            (&add, "p99"),
-            (&del, "p50"),
-            (&del, "p99"),
-        ]) {
+        for (column, (figures, name)) in
+            columns
+                .iter_mut()
+                .zip([(&add, "p50"), (&add, "p99"), (&del, "p50"), (&del, "p99")])
+        {
             column.extend(figures.get(name));
         }
     }

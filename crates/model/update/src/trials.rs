@@ -123,7 +123,7 @@ mod tests {
             Ok(Some(Update::set(old.clone())))
         );
         assert!(trials.due(at(2), |_| true).is_empty());
-        assert_eq!(trials.due(at(3), never), [update.clone()]);
+        assert_eq!(trials.due(at(3), never), std::slice::from_ref(&update));
         // Held back again it goes back, and at its end nothing is left to do.
         assert_eq!(trials.due(at(4), |_| true), [Update::set(old)]);
         assert!(trials.due(at(60 + TRIAL_ALLOWANCE), |_| true).is_empty() && trials.is_empty());

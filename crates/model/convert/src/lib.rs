@@ -44,8 +44,8 @@ pub use name::{BadWepName, WepName, namespace_profile, service_account_profile, 
 pub use network_policy::{POLICY_PREFIX, network_policy, staged_network_policy};
 pub use pod::pod;
 pub use profile::{namespace, service_account};
-pub use service::{Behind, SLICES_MANAGED_BY, endpoint_slices, selects, service};
 pub use selector::{namespace_selector, pod_selector};
+pub use service::{Behind, SLICES_MANAGED_BY, endpoint_slices, selects, service};
 
 /// The label with an endpoint's namespace.
 pub const LABEL_NAMESPACE: &str = "projectcalico.org/namespace";

@@ -251,8 +251,8 @@ fn a_pod_without_an_account_cannot_claim_one() {
 
 #[test]
 fn kinds_without_a_counterpart() {
-    let mut service = object("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n");
-    service.kind = "Service".to_owned();
-    let e = foreign(&service).expect_err("refused").to_string();
-    assert!(e.contains("Service of v1 has no counterpart"), "{e}");
+    let mut other = object("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n");
+    other.kind = "ConfigMap".to_owned();
+    let e = foreign(&other).expect_err("refused").to_string();
+    assert!(e.contains("ConfigMap of v1 has no counterpart"), "{e}");
 }

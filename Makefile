@@ -22,10 +22,11 @@ help: ## this list
 lab: build ## build, bring up a network of three nodes, apply policies, probe it
 	@bash scripts/lab.sh $(BIN)
 
-# Static, because the CNI plugin is copied onto hosts with an older C library. Only the last link needs the flag, and
-# only there does it leave procedural macros alone.
+# Static, because the CNI plugin is copied onto hosts with an older C library. Only the last link needs the flags, and
+# only there does it leave procedural macros alone. At a fixed place, as Go programs are, because each of the many short runs
+# would relocate 1.5 MiB of pointers first.
 build: setup ## the release program, target/release/caracal
-	CARACAL_COMMIT=$(COMMIT) $(CARGO) rustc --release --locked --package caracal --bin caracal -- -C target-feature=+crt-static
+	CARACAL_COMMIT=$(COMMIT) $(CARGO) rustc --release --locked --package caracal --bin caracal -- -C target-feature=+crt-static -C relocation-model=static
 
 test: setup-test ## all tests (as root they include the kernel's)
 	$(CARGO) build --locked --workspace --bin caracal

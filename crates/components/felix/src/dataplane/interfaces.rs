@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
 };
 
+use caracal_desired::WorkloadEndpoint;
 use caracal_link::{Address, Event, Link, LinkError, Rtnl};
 use caracal_net::Family;
 use caracal_sys::{SysError, Sysctl};
@@ -146,15 +147,20 @@ pub(crate) fn prepare_host(ipv6: bool) -> Result<(), SysError> {
 ///
 /// # Errors
 /// When one cannot be written; also when the interface vanishes meanwhile.
-pub(crate) fn prepare_workload(name: &str, ipv6: bool) -> Result<(), SysError> {
+pub(crate) fn prepare_workload(workload: &WorkloadEndpoint, ipv6: bool) -> Result<(), SysError> {
+    let name = &*workload.interface;
     let v4 = [("route_localnet", "1"), ("proxy_arp", "1"), ("forwarding", "1")];
     for (setting, value) in v4 {
         Sysctl::conf(Family::V4, name, setting)?.ensure(value)?;
     }
     Sysctl::neigh(Family::V4, name, "proxy_delay")?.ensure("0")?;
     if ipv6 && Sysctl::conf(Family::V6, name, "forwarding")?.exists() {
-        for (setting, value) in [("accept_ra", "0"), ("proxy_ndp", "1"), ("forwarding", "1")] {
-            Sysctl::conf(Family::V6, name, setting)?.ensure(value)?;
+        Sysctl::conf(Family::V6, name, "accept_ra")?.ensure("0")?;
+        // Each of these takes the lock of all links, which pods that start side by side wait for.
+        if !workload.addresses.v6.is_empty() {
+            for setting in ["proxy_ndp", "forwarding"] {
+                Sysctl::conf(Family::V6, name, setting)?.ensure("1")?;
+            }
         }
     }
     Ok(())

@@ -454,7 +454,7 @@ impl Worker {
                 continue;
             };
             if self.interfaces.usable(&w.interface).is_ok()
-                && let Err(e) = prepare_workload(&w.interface, self.config.ipv6_support)
+                && let Err(e) = prepare_workload(w, self.config.ipv6_support)
             {
                 // The interface may have gone a moment ago; its event will tell.
                 tracing::debug!(interface = %w.interface, "settings: {e}");

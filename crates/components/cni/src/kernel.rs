@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use caracal_link::{AddressScope, AddressSpec, Link, LinkChange, LinkError, Rtnl, VethSpec};
 use caracal_net::{Cidr, Family, IfAddr, PerFamily};
 use caracal_route::{FoundRoute, PROTOCOL_BOOT, Route, RouteKey, Target, put_route, routes_to};
-use caracal_sys::{NetNs, SysError, Sysctl};
+use caracal_sys::{NetNs, SysError, Sysctl, SysctlDir};
 
 use crate::{
     error::CniError,
@@ -135,6 +135,13 @@ fn set(setting: Result<Sysctl, SysError>, value: &str) -> Result<(), SysError> {
     setting?.ensure(value).map(drop)
 }
 
+fn host_settings(family: Family, name: &str, settings: &[(&str, &str)]) -> Result<(), SysError> {
+    let dir = SysctlDir::conf(family, name)?;
+    settings
+        .iter()
+        .try_for_each(|(key, value)| dir.ensure(key, value).map(drop))
+}
+
 fn configure_host(
     rtnl: &mut Rtnl,
     name: &str,
@@ -144,14 +151,10 @@ fn configure_host(
     let settings = || -> Result<(), SysError> {
         if families.v4 {
             set(Sysctl::neigh(Family::V4, name, "proxy_delay"), "0")?;
-            for (key, value) in HOST_V4 {
-                set(Sysctl::conf(Family::V4, name, key), value)?;
-            }
+            host_settings(Family::V4, name, HOST_V4)?;
         }
         if families.v6 {
-            for (key, value) in HOST_V6 {
-                set(Sysctl::conf(Family::V6, name, key), value)?;
-            }
+            host_settings(Family::V6, name, HOST_V6)?;
         }
         Ok(())
     };

@@ -20,4 +20,4 @@ pub use mounts::{MountPlan, spawn_in};
 pub use mtu::{DEFAULT_MTU_FILE, read_mtu_file, write_mtu_file};
 pub use netns::{NETNS_DIR, NetNs, NetNsId};
 pub use process::{ProcessId, processes_in};
-pub use sysctl::Sysctl;
+pub use sysctl::{Sysctl, SysctlDir};

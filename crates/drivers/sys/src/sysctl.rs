@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use caracal_net::Family;
@@ -66,6 +67,58 @@ impl Sysctl {
     }
 }
 
+/// The settings of one interface, found once. Every network namespace has entries of the same names at the same places of
+/// `/proc/sys/net`, and the kernel looks through all of them for each path that begins there: with a thousand pods on a
+/// node that is a good part of what a pod costs.
+#[derive(Debug)]
+pub struct SysctlDir {
+    /// For messages.
+    path: PathBuf,
+    /// The same place by way of an open file.
+    place: Sysctl,
+    _open: fs::File,
+}
+
+impl SysctlDir {
+    /// `net.ipvN.conf.INTERFACE`.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn conf(family: Family, interface: &str) -> Result<Self, SysError> {
+        Self::open(&["net", segment(family), "conf", interface])
+    }
+
+    fn open(parts: &[&str]) -> Result<Self, SysError> {
+        let path = Sysctl::new(parts)?.path;
+        let open = fs::File::open(&path).map_err(|e| SysError::file("open", &path, e))?;
+        let place = Sysctl {
+            path: PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd())),
+        };
+        Ok(Self {
+            path,
+            place,
+            _open: open,
+        })
+    }
+
+    /// As [`Sysctl::ensure`], for the setting of that name.
+    ///
+    /// # Errors
+    /// As [`Sysctl::ensure`].
+    pub fn ensure(&self, name: &str, value: &str) -> Result<bool, SysError> {
+        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+            return Err(SysError::SysctlKey(name.to_owned()));
+        }
+        let setting = Sysctl {
+            path: self.place.path.join(name),
+        };
+        setting.ensure(value).map_err(|e| match e {
+            SysError::File { action, source, .. } => SysError::file(action, self.path.join(name), source),
+            other => other,
+        })
+    }
+}
+
 fn segment(family: Family) -> &'static str {
     match family {
         Family::V4 => "ipv4",
@@ -78,6 +131,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_directory_has_the_settings_of_its_interface_and_names_what_it_lacks() {
+        let dir = SysctlDir::conf(Family::V4, "lo").unwrap();
+        let now = Sysctl::conf(Family::V4, "lo", "route_localnet")
+            .unwrap()
+            .read()
+            .unwrap();
+        assert!(!dir.ensure("route_localnet", &now).unwrap());
+        let lacks = dir.ensure("no_such_setting", "1").unwrap_err().to_string();
+        assert!(
+            lacks.contains("/proc/sys/net/ipv4/conf/lo/no_such_setting"),
+            "{lacks}"
+        );
+        let missing = SysctlDir::conf(Family::V6, "none-of-these")
+            .unwrap_err()
+            .to_string();
+        assert!(missing.contains("none-of-these"), "{missing}");
+    }
+
+    #[test]
     fn keys_cannot_leave_the_tree() {
         for bad in ["", ".", "..", "a/b", "a\0"] {
             assert!(
@@ -85,6 +157,13 @@ mod tests {
                     Sysctl::conf(Family::V4, bad, "rp_filter"),
                     Err(SysError::SysctlKey(_))
                 ),
+                "{bad:?}"
+            );
+        }
+        let dir = SysctlDir::conf(Family::V4, "lo").unwrap();
+        for bad in ["", "..", "../default/rp_filter"] {
+            assert!(
+                matches!(dir.ensure(bad, "0"), Err(SysError::SysctlKey(_))),
                 "{bad:?}"
             );
         }

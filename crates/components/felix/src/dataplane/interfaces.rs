@@ -8,7 +8,7 @@ use std::{
 use caracal_desired::WorkloadEndpoint;
 use caracal_link::{Address, Event, Link, LinkError, Rtnl};
 use caracal_net::Family;
-use caracal_sys::{SysError, Sysctl};
+use caracal_sys::{SysError, Sysctl, SysctlDir};
 
 /// Links by name, and addresses by the number of their link.
 #[derive(Debug, Default)]
@@ -149,18 +149,21 @@ pub(crate) fn prepare_host(ipv6: bool) -> Result<(), SysError> {
 /// When one cannot be written; also when the interface vanishes meanwhile.
 pub(crate) fn prepare_workload(workload: &WorkloadEndpoint, ipv6: bool) -> Result<(), SysError> {
     let name = &*workload.interface;
-    let v4 = [("route_localnet", "1"), ("proxy_arp", "1"), ("forwarding", "1")];
-    for (setting, value) in v4 {
-        Sysctl::conf(Family::V4, name, setting)?.ensure(value)?;
+    let v4 = SysctlDir::conf(Family::V4, name)?;
+    for setting in ["route_localnet", "proxy_arp", "forwarding"] {
+        v4.ensure(setting, "1")?;
     }
     Sysctl::neigh(Family::V4, name, "proxy_delay")?.ensure("0")?;
-    if ipv6 && Sysctl::conf(Family::V6, name, "forwarding")?.exists() {
-        Sysctl::conf(Family::V6, name, "accept_ra")?.ensure("0")?;
+    if !ipv6 {
+        return Ok(());
+    }
+    // A kernel may be without IPv6.
+    if let Ok(v6) = SysctlDir::conf(Family::V6, name) {
+        v6.ensure("accept_ra", "0")?;
         // Each of these takes the lock of all links, which pods that start side by side wait for.
         if !workload.addresses.v6.is_empty() {
-            for setting in ["proxy_ndp", "forwarding"] {
-                Sysctl::conf(Family::V6, name, setting)?.ensure("1")?;
-            }
+            v6.ensure("proxy_ndp", "1")?;
+            v6.ensure("forwarding", "1")?;
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ use caracal_update::{Event, InSync, Update};
 use tokio::sync::mpsc;
 
 use crate::{
+    conditions::Conditions,
     dataplane,
     keepsake::Keepsake,
     metrics::{Resync, resync},
@@ -65,6 +66,7 @@ pub(crate) struct Calc {
     away: Option<String>,
     trials: OnTrial,
     keepsake: Keepsake,
+    conditions: Arc<Conditions>,
 }
 
 impl Calc {
@@ -75,6 +77,7 @@ impl Calc {
         health: Reporter,
         restart: Restart,
         keepsake: Keepsake,
+        conditions: Arc<Conditions>,
     ) -> Self {
         let census = settings.config().prometheus_metrics_enabled.then(Census::default);
         Self {
@@ -95,6 +98,7 @@ impl Calc {
             away: None,
             trials: OnTrial::default(),
             keepsake,
+            conditions,
         }
     }
 
@@ -190,13 +194,15 @@ impl Calc {
     /// An object that is there and has no meaning: what stands in for it is in force.
     fn cannot_read(&mut self, key: ResourceKey, why: Unreadable) {
         let Unreadable { reason, stand_in } = why;
-        tracing::warn!(object = %key, reason, "this object cannot be read from the datastore");
+        if self.status.set_invalid(key.clone(), Some(reason.clone())) {
+            tracing::warn!(object = %key, reason, "this object cannot be read from the datastore");
+        }
         self.unlawful.remove(&key);
+        self.conditions.note(&key, stand_in.as_ref(), Some(&reason));
         self.put(&Update {
             key: key.clone(),
             value: stand_in,
         });
-        self.status.set_invalid(key.clone(), Some(reason));
         let kind = key.kind;
         self.unreadable.insert(key);
         self.count_invalid(kind);
@@ -208,6 +214,8 @@ impl Calc {
             self.count_invalid(update.key.kind);
         }
         self.hold_to_schema(update);
+        let fault = self.unlawful.get(&update.key).map(String::as_str);
+        self.conditions.note(&update.key, update.value.as_ref(), fault);
         metrics::counter!("felix_calc_graph_updates_processed").increment(1);
         if let Some(census) = &mut self.census {
             census.object(update);

@@ -3,7 +3,8 @@
 //! ```text
 //! syncer ──Event──► calc (policy, routes; one task) ──Batch──► dataplane (nft, routes, links; one thread)
 //!                      │                                            │
-//!                      └── settings, invalid objects                └── status ► files, agent API, health, metrics
+//!                      ├── settings, invalid objects                └── status ► files, agent API, health, metrics
+//!                      └── conditions ► the datastore
 //! ```
 //!
 //! **Invariant:** nothing is written to the kernel before the first complete snapshot; what an agent before this one
@@ -13,6 +14,7 @@ mod addresses;
 mod agent;
 mod calc;
 mod cli;
+mod conditions;
 mod counters;
 mod dataplane;
 mod denied;

@@ -23,6 +23,7 @@ use crate::{
     addresses,
     agent::{self, Order, Orders},
     calc::Calc,
+    conditions::Conditions,
     counters::Counters,
     dataplane,
     keepsake::{self, Keepsake},
@@ -125,6 +126,7 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
         wanted: Arc::default(),
         shutdown,
     };
+    let cut_off = away.is_some();
     if let Some(store) = away {
         let restart = restart.clone();
         tasks.spawn("the way back to the datastore", async move {
@@ -134,7 +136,7 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
     wire(
         &mut tasks,
         settings,
-        store,
+        (store, cut_off),
         &health,
         &restart,
         (counters, orders, asked),
@@ -150,7 +152,7 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
 fn wire(
     tasks: &mut Supervisor,
     settings: Settings,
-    store: Arc<dyn Store>,
+    (store, cut_off): (Arc<dyn Store>, bool),
     health: &Health,
     restart: &Restart,
     (counters, orders, asked): (Counters, Orders, mpsc::Receiver<Order>),
@@ -182,6 +184,12 @@ fn wire(
         addresses::start(tasks, &store, &node, shutdown),
         pods::start(tasks, &store, &node, shutdown),
     );
+    let conditions = Arc::new(Conditions::default());
+    // Cut off, this agent works on a copy of its own.
+    if !cut_off {
+        let (conditions, store, stop) = (conditions.clone(), store.clone(), shutdown.clone());
+        tasks.spawn("conditions", async move { conditions.run(store, stop).await });
+    }
     let keepsake = Keepsake::new(store.clone(), node.clone());
     let (syncer, events) = Syncer::new(store, Stream::Felix.sources(None));
     let stop = shutdown.clone();
@@ -198,6 +206,7 @@ fn wire(
         health.register("CalculationGraph", None),
         restart.clone(),
         keepsake,
+        conditions,
     );
     let stop = shutdown.clone();
     tasks.spawn("calculation", calc.run(events, handle, stop));

@@ -115,13 +115,14 @@ impl Status {
         self.lock().hosts.clone()
     }
 
-    /// Notes that an object cannot be used, or can again.
-    pub(crate) fn set_invalid(&self, key: ResourceKey, reason: Option<String>) {
+    /// Notes that an object cannot be used, or can again; whether that is news.
+    pub(crate) fn set_invalid(&self, key: ResourceKey, reason: Option<String>) -> bool {
         let mut inner = self.lock();
-        match reason {
-            Some(r) => inner.invalid.insert(key, r),
+        let before = match &reason {
+            Some(r) => inner.invalid.insert(key, r.clone()),
             None => inner.invalid.remove(&key),
         };
+        before != reason
     }
 
     /// Whether the first complete apply has been done.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use caracal_api::{Kind, Resource, ResourceKey, Unreadable, read_stored};
-use caracal_store::derived_uid;
+use caracal_store::{derived_uid, has_status, unreadable};
 use caracal_wire::KeyValue;
 use serde_json::{Map, Value, json};
 
@@ -140,13 +140,36 @@ pub(crate) fn from_stored(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, 
     } else {
         read_stored(key.kind, &kv.value).map_err(|mut e| {
             if let Some(rest) = &mut e.stand_in {
-                identify(Arc::make_mut(rest), key, kv);
+                let rest = Arc::make_mut(rest);
+                keep_status(rest, kv);
+                identify(rest, key, kv);
             }
             e
         })?
     };
     identify(&mut resource, key, kv);
     Ok(resource)
+}
+
+/// What is left of an object that cannot be read when its status is to be written: all but its spec.
+pub(crate) fn without_spec(key: &ResourceKey, kv: &KeyValue) -> Option<Resource> {
+    let mut rest = unreadable(key)?;
+    keep_status(&mut rest, kv);
+    identify(&mut rest, key, kv);
+    Some(rest)
+}
+
+fn keep_status(resource: &mut Resource, kv: &KeyValue) {
+    let kind = resource.kind();
+    if !has_status(kind) {
+        return;
+    }
+    let stored: Option<Value> = serde_json::from_slice(&kv.value).ok();
+    let status = stored.and_then(|mut v| v.get_mut("status").map(Value::take));
+    let alone = status.and_then(|s| Resource::from_value(kind, json!({"metadata": {}, "status": s})).ok());
+    if let Some(alone) = alone {
+        resource.copy_status_from(&alone);
+    }
 }
 
 fn identify(resource: &mut Resource, key: &ResourceKey, kv: &KeyValue) {
@@ -325,6 +348,26 @@ mod tests {
         assert!(from_stored(&key, &kv("", r#"{"spec":{"order":"x"}}"#)).is_err());
         let block = ResourceKey::global(Kind::IpamBlock, "10-0-0-0-30");
         assert!(from_stored(&block, &kv("", "[]")).is_err());
+    }
+
+    #[test]
+    fn the_status_of_what_cannot_be_read_can() {
+        let key = ResourceKey::global(Kind::IpPool, "p");
+        let stored = kv(
+            "",
+            r#"{"spec":{"cidr":"10.0.0.0/16","vxlanMode":"always"},"status":{"conditions":[{"type":"T"}]}}"#,
+        );
+        let unreadable = from_stored(&key, &stored).unwrap_err();
+        for rest in [
+            unreadable.stand_in.as_deref(),
+            without_spec(&key, &stored).as_ref(),
+        ] {
+            let Some(Resource::IpPool(pool)) = rest else {
+                panic!("{rest:?}")
+            };
+            assert_eq!(pool.status.as_ref().unwrap().conditions[0].condition_type, "T");
+            assert_eq!(pool.metadata.resource_version.as_deref(), Some("9"));
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod keys;
 mod list;
 mod login;
 mod merge;
+mod part;
 mod recent;
 mod reports;
 mod status;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_store::{
     ListOptions, Page, Preconditions, Reports, Store, StoreError, WatchFrom, WatchStream, check_key,
-    check_preconditions, has_status, merge_for_status, merge_for_update, only_part, stamp, unreadable,
+    check_preconditions, has_status, merge_for_status, merge_for_update, only_part, stamp,
 };
 use caracal_wire::{
     Bytes, KeyValue,
@@ -20,6 +20,7 @@ use crate::{
     list::{self, Ahead},
     login::Wire,
     merge::keep_unknown,
+    part::{Part, decode_or_bare},
     recent::Recent,
     status::{About, explain},
     transport::{Failed, Repeat, Transport},
@@ -122,6 +123,7 @@ impl EtcdStore {
     async fn replace(
         &self,
         resource: &Resource,
+        part: Part,
         merge: impl Fn(&Resource) -> Resource + Send + Sync,
     ) -> Result<Resource, StoreError> {
         let key = resource.key();
@@ -137,7 +139,7 @@ impl EtcdStore {
             None => self.read(&key, &place).await?,
         };
         for _ in 0..ATTEMPTS {
-            let value = merged_value(&key, &stored, &expect, &merge)?;
+            let value = merged_value(&key, part.of(&key, &stored)?, &stored, &expect, &merge)?;
             let request = txn::when(
                 txn::unchanged(&place, stored.mod_revision),
                 txn::put(&place, value.clone()),
@@ -146,7 +148,8 @@ impl EtcdStore {
             let answer = self.txn(Repeat::IfNotSent, &request, About::Object(&key)).await?;
             if answer.succeeded {
                 let at = answer.header.map_or(0, |h| h.revision);
-                return self.written(&key, &place, value, stored.create_revision, at);
+                let kv = self.written(&place, value, stored.create_revision, at);
+                return part.written(&key, &kv);
             }
             self.inner.recent.forget(&place);
             let now = txn::pairs(answer.responses).next();
@@ -171,15 +174,8 @@ impl EtcdStore {
             .ok_or_else(|| StoreError::NotFound(key.clone()))
     }
 
-    /// What was written, as a read would give it back.
-    fn written(
-        &self,
-        key: &ResourceKey,
-        place: &Bytes,
-        value: Bytes,
-        created: i64,
-        revision: i64,
-    ) -> Result<Resource, StoreError> {
+    /// What was written, as it is stored.
+    fn written(&self, place: &Bytes, value: Bytes, created: i64, revision: i64) -> KeyValue {
         let kv = KeyValue {
             key: place.clone(),
             value,
@@ -188,7 +184,7 @@ impl EtcdStore {
             ..KeyValue::default()
         };
         self.inner.recent.put(&kv);
-        decode(key, &kv)
+        kv
     }
 }
 
@@ -210,15 +206,6 @@ pub(crate) fn decode(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, Store
     })
 }
 
-/// As `decode`, but a value that cannot be read is an object with a name only, so that it can be replaced or deleted.
-fn decode_or_bare(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, StoreError> {
-    decode(key, kv).or_else(|e| {
-        let mut bare = unreadable(key).ok_or(e)?;
-        bare.metadata_mut().resource_version = Some(kv.mod_revision.to_string());
-        Ok(bare)
-    })
-}
-
 fn revision(key: &ResourceKey, text: &str) -> Result<i64, StoreError> {
     text.parse().map_err(|_| StoreError::Conflict {
         key: key.clone(),
@@ -228,11 +215,11 @@ fn revision(key: &ResourceKey, text: &str) -> Result<i64, StoreError> {
 
 fn merged_value(
     key: &ResourceKey,
+    stored: Resource,
     kv: &KeyValue,
     expect: &Preconditions,
     merge: &(impl Fn(&Resource) -> Resource + Send + Sync),
 ) -> Result<Bytes, StoreError> {
-    let stored = decode_or_bare(key, kv)?;
     check_preconditions(key, stored.metadata(), expect)?;
     let mut merged = merge(&stored);
     if merged.metadata().uid.is_none() {
@@ -281,12 +268,14 @@ impl Store for EtcdStore {
             return Err(StoreError::AlreadyExists(key));
         }
         let at = answer.header.map_or(0, |h| h.revision);
-        self.written(&key, &place, value, at, at)
+        decode(&key, &self.written(&place, value, at, at))
     }
 
     async fn update(&self, resource: Resource) -> Result<Resource, StoreError> {
-        self.replace(&resource, |stored| merge_for_update(resource.clone(), stored))
-            .await
+        self.replace(&resource, Part::Spec, |stored| {
+            merge_for_update(resource.clone(), stored)
+        })
+        .await
     }
 
     async fn update_status(&self, resource: Resource) -> Result<Resource, StoreError> {
@@ -297,8 +286,10 @@ impl Store for EtcdStore {
                 why: "the kind has no status".into(),
             });
         }
-        self.replace(&resource, |stored| merge_for_status(&resource, stored))
-            .await
+        self.replace(&resource, Part::Status, |stored| {
+            merge_for_status(&resource, stored)
+        })
+        .await
     }
 
     async fn delete(&self, key: &ResourceKey, expect: &Preconditions) -> Result<Resource, StoreError> {

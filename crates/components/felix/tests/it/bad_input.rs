@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Writes what it likes under a key of the datastore.
-fn put_raw(world: &World, plural: &str, name: &str, value: &str) {
+pub(crate) fn put_raw(world: &World, plural: &str, name: &str, value: &str) {
     let socket = world.dir.path().join("store.sock");
     let request = PutRequest {
         key: format!("/calico/resources/v3/projectcalico.org/{plural}/{name}").into(),
@@ -53,7 +53,7 @@ fn invalid(node: &Node) -> Result<BTreeMap<String, String>, String> {
         .collect())
 }
 
-fn is_named(node: &Node, object: &str, part: &str) {
+pub(crate) fn is_named(node: &Node, object: &str, part: &str) {
     eventually(LONG, || match invalid(node)?.get(object) {
         Some(reason) if reason.contains(part) => Ok(()),
         other => Err(format!("{object}: {other:?} does not say {part:?}")),

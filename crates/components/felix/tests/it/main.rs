@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cleanup;
+mod conditions;
 mod config;
 mod crash;
 mod decide;

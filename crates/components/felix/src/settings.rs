@@ -77,7 +77,7 @@ impl Settings {
                 self.objects.set((**o).clone());
             }
             (Kind::FelixConfiguration, _) => {
-                self.objects.remove(&*update.key.name);
+                self.objects.remove(&update.key.name);
             }
             (Kind::Node, Some(r)) if *update.key.name == *self.node.as_str() => {
                 if self.node_labels == r.metadata().labels {

@@ -1,5 +1,6 @@
-use caracal_oracle::{Reading, Verdict, travel};
-use caracal_policy_fuzz::{Case, Mistake, Model, Reference, check, desired, shrink};
+use caracal_net::Proto;
+use caracal_oracle::{FailsafePort, Packet, Reading, Trip, Verdict, Way, travel};
+use caracal_policy_fuzz::{Case, Dataplane, Mistake, Model, Reference, check, desired, shrink};
 
 /// What a variable says; else the usual number, or that of the night.
 fn number(variable: &str, usual: u64, nightly: impl FnOnce() -> u64) -> u64 {
@@ -77,5 +78,58 @@ fn the_pending_verdict_is_that_of_staged_policies_enforced() {
     assert!(
         different > 50,
         "only {different} packets would be judged otherwise"
+    );
+}
+
+/// §3.9: whatever policy says, of any kind, a host's failsafe ports stay open, and those of others to it. With the same
+/// objects and no failsafe ports many of them are closed.
+#[test]
+fn no_policy_closes_a_failsafe_port() {
+    let (seed, cases) = (
+        number("FUZZ_SEED", 1, tonight),
+        number("FUZZ_CASES", 150, || 2500),
+    );
+    println!("-- FUZZ_SEED={seed} FUZZ_CASES={cases}");
+    let peers = ["198.51.100.9", "2001:db8:9::9"].map(|a| a.parse::<std::net::IpAddr>().unwrap());
+    let open = |proto, port| FailsafePort {
+        proto,
+        port,
+        net: None,
+    };
+    let mut closed_else = 0;
+    for seed in seed..seed + cases {
+        let mut case = Case::random(seed, 0);
+        for (name, addresses) in &case.host.interfaces {
+            for own in addresses {
+                for peer in peers.into_iter().filter(|p| p.is_ipv4() == own.is_ipv4()) {
+                    let coming = Packet::with_ports(peer, *own, Proto::TCP, 40_000, 22);
+                    let going = Packet::with_ports(*own, peer, Proto::UDP, 40_000, 53);
+                    for (packet, way) in [
+                        (coming, Way::In { from: name.clone() }),
+                        (going, Way::Out { to: name.clone() }),
+                    ] {
+                        case.trips.push(Trip {
+                            packet,
+                            original: None,
+                            way,
+                            spoofed: false,
+                        });
+                    }
+                }
+            }
+        }
+        (case.host.failsafe_in, case.host.failsafe_out) = (Vec::new(), Vec::new());
+        let through = Model::default().verdicts(&case).unwrap();
+        closed_else += through.iter().filter(|t| !**t).count();
+        case.host.failsafe_in = vec![open(Proto::TCP, 22)];
+        case.host.failsafe_out = vec![open(Proto::UDP, 53)];
+        let through = Model::default().verdicts(&case).unwrap();
+        for (trip, through) in case.trips.iter().zip(through) {
+            assert!(through, "seed {seed}: {trip:?}\n{}", case.to_yaml());
+        }
+    }
+    assert!(
+        closed_else as u64 > cases / 2,
+        "only {closed_else} are closed without"
     );
 }

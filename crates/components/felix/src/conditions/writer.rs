@@ -15,10 +15,21 @@ use super::{has_conditions, ledger::Ledger};
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 
 /// Writes the conditions of objects that are refused, and takes them away.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Conditions {
     ledger: Mutex<Ledger>,
     news: Notify,
+    chance: fn() -> f64,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self {
+            ledger: Mutex::default(),
+            news: Notify::new(),
+            chance,
+        }
+    }
 }
 
 impl Conditions {
@@ -33,7 +44,7 @@ impl Conditions {
             return;
         }
         match object {
-            Some(object) => self.ledger().note(Instant::now(), chance(), object, fault),
+            Some(object) => self.ledger().note(Instant::now(), (self.chance)(), object, fault),
             None => self.ledger().gone(key),
         }
         self.news.notify_one();
@@ -99,4 +110,93 @@ async fn until(next: Option<Instant>) {
 /// A number between 0 and 1: a hash under a key that is another each time.
 fn chance() -> f64 {
     f64::from(RandomState::new().hash_one(()) as u32) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use caracal_api::{Kind, Resource};
+    use caracal_store_memory::{MemoryStore, Op};
+    use serde_json::json;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn hasty() -> Conditions {
+        Conditions {
+            chance: || 0.0,
+            ..Conditions::default()
+        }
+    }
+
+    fn lawless(store: &MemoryStore) -> Arc<Resource> {
+        let tier = json!({"metadata": {"name": "default"}, "spec": {"order": 5}});
+        Arc::new(store.derive(Resource::from_value(Kind::Tier, tier).unwrap()))
+    }
+
+    /// Writes for as long as it takes until the store was asked so often and has the condition.
+    async fn writes(conditions: &Conditions, store: &MemoryStore, key: &ResourceKey, asked: usize) {
+        let said = async {
+            loop {
+                let now = store.get(key).await.unwrap().to_value();
+                if now["status"]["conditions"][0]["type"] == "Accepted" {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = conditions.write(store) => panic!("it gave up"),
+            said = tokio::time::timeout(LONG, said) => said.unwrap(),
+        }
+        assert_eq!(store.calls(Op::UpdateStatus), asked);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_written_later() {
+        let store = MemoryStore::etcd();
+        let tier = lawless(&store);
+        let conditions = hasty();
+        conditions.note(&tier.key(), Some(&tier), Some("f"));
+        store.fail_next_on(Op::UpdateStatus, 2, &StoreError::Unavailable("away".to_owned()));
+        writes(&conditions, &store, &tier.key(), 3).await;
+    }
+
+    #[tokio::test]
+    async fn an_object_that_changed_is_written_as_it_is_now() {
+        let store = MemoryStore::etcd();
+        let old = lawless(&store);
+        let new = lawless(&store);
+        let conditions = hasty();
+        conditions.note(&old.key(), Some(&old), Some("f"));
+        // The conflict: what was noted is older than what is stored.
+        let conflict = async {
+            while store.calls(Op::UpdateStatus) == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = conditions.write(&store) => panic!("it gave up"),
+            done = tokio::time::timeout(LONG, conflict) => done.unwrap(),
+        }
+        assert_eq!(*store.get(&old.key()).await.unwrap().metadata(), *new.metadata());
+        conditions.note(&new.key(), Some(&new), Some("f"));
+        writes(&conditions, &store, &new.key(), 2).await;
+    }
+
+    #[tokio::test]
+    async fn who_may_not_write_gives_up() {
+        let store = MemoryStore::etcd();
+        let tier = lawless(&store);
+        let conditions = hasty();
+        conditions.note(&tier.key(), Some(&tier), Some("f"));
+        store.fail_next_on(
+            Op::UpdateStatus,
+            1,
+            &StoreError::Unauthorised("read only".to_owned()),
+        );
+        let end = tokio::time::timeout(LONG, conditions.write(&store)).await;
+        assert!(end.is_ok());
+        assert_eq!(store.calls(Op::UpdateStatus), 1);
+    }
 }

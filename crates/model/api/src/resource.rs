@@ -6,9 +6,9 @@ use crate::{
     ClusterInformationSpec, FelixConfigurationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec,
     HostEndpointSpec, IpPoolSpec, IpReservationSpec, IpamBlockSpec, IpamConfigurationSpec, IpamHandleSpec,
     Kind, KubeControllersConfigurationSpec, KubernetesEndpointSliceSpec, KubernetesServiceSpec,
-    LiveMigrationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, Object, ObjectMeta,
-    ProfileSpec, ResourceKey, StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec,
-    StagedNetworkPolicySpec, TierSpec, WorkloadEndpointSpec,
+    LiveMigrationSpec, NetworkPolicySpec, NetworkSetSpec, NodeSpec, Object, ObjectMeta, ProfileSpec,
+    ResourceKey, StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec, StagedNetworkPolicySpec,
+    TierSpec, WorkloadEndpointSpec,
 };
 
 /// The API group and version of every kind here.

@@ -165,7 +165,7 @@ fn concerns(told: &Drop, pod: &str) -> bool {
 /// What becomes of an agent.
 enum News {
     /// It denied a packet.
-    Packet(String, DeniedPacket),
+    Packet(String, Box<DeniedPacket>),
     /// It ended, and why.
     Lost(String, String),
     /// It tells again.
@@ -197,7 +197,11 @@ async fn follow(mut agent: Agent, sender: mpsc::Sender<Told>, come_back: bool) {
                     match stream.message().await {
                         Ok(Some(packet)) => {
                             pause = AGAIN.0;
-                            if sender.send(Ok(News::Packet(node.clone(), packet))).await.is_err() {
+                            if sender
+                                .send(Ok(News::Packet(node.clone(), Box::new(packet))))
+                                .await
+                                .is_err()
+                            {
                                 return;
                             }
                         }

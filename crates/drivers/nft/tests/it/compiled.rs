@@ -109,8 +109,8 @@ fn netns_compiled_tables_load_and_change() {
     assert_eq!((report.batches, report.loads), (1, 0), "{report:?}");
     assert_eq!(report.problems, []);
     assert!(
-        report.messages <= 4,
-        "a rule and its fellow in the other family: {report:?}"
+        report.messages <= 6,
+        "a rule, its counter and the one before it, and their fellows in the other family: {report:?}"
     );
     assert_eq!(driver.desired(Family::V6), &compiler.full_state().v6);
     wrote(

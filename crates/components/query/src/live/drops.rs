@@ -119,7 +119,7 @@ pub(super) async fn drops(args: &Drops, io: &mut Io) -> Result<(), Failure> {
         if let Some(trouble) = names.trouble.take() {
             io.complain(&format!("note: {trouble}"));
         }
-        let told = told(&node, packet, sides, &names);
+        let told = told(&node, *packet, sides, &names);
         if !pods.is_empty() && !pods.iter().any(|p| concerns(&told, p)) {
             continue;
         }

@@ -99,7 +99,9 @@ fn services_that_cannot_be_asked_say_why() {
 /// A datastore with a client whose only way out is a service, and slices that some controller wrote.
 fn cluster(slices: &[(&str, Value)]) -> Arc<dyn Store> {
     let store = MemoryStore::etcd();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     let pod = |name: &str, app: &str, net: &str| {
         let spec = json!({"orchestrator": "k8s", "node": "n1", "pod": name, "endpoint": "eth0",
             "interfaceName": format!("cali{name}"), "ipNetworks": [net], "profiles": ["open"],
@@ -151,8 +153,11 @@ fn cluster(slices: &[(&str, Value)]) -> Arc<dyn Store> {
         if kind.namespaced() {
             meta["namespace"] = "shop".into();
         }
-        let object = Resource::from_value(kind, json!({"metadata": meta, "spec": spec})).unwrap();
-        runtime.block_on(store.create(object)).unwrap();
+        let object = Resource::from_value(kind, json!({"metadata": meta, "spec": spec}))
+            .expect("an object of its kind");
+        runtime
+            .block_on(store.create(object))
+            .expect("the store takes it");
     }
     Arc::new(store)
 }

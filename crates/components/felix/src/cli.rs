@@ -123,8 +123,9 @@ fn go(cli: &Cli, mut settings: Settings) -> i32 {
     if cli.cleanup_calico {
         return cleanup_calico(cli.dry_run);
     }
-    // One thread calculates and one writes to the kernel; what the one makes the other frees.
-    caracal_sys::limit_heaps(1);
+    // One thread reads, one calculates, one writes to the kernel; what the one makes the other frees. With fewer heaps than
+    // these they wait for each other, with more they keep more.
+    caracal_sys::limit_heaps(3);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(r) => r.block_on(start::agent(settings, cli.datastore_config.as_deref())),

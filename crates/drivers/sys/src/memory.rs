@@ -21,8 +21,6 @@ pub fn limit_heaps(heaps: u8) {
         // know.
         unsafe {
             libc::mallopt(libc::M_ARENA_MAX, heaps.into());
-            // Small pieces are joined when they are freed, and not all at once whenever a large one comes or goes.
-            libc::mallopt(libc::M_MXFAST, 0);
         }
     }
     #[cfg(not(target_env = "gnu"))]

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
+    io::Write as _,
     net::SocketAddr,
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -164,16 +165,20 @@ fn report(done: &Collected, output: &str) -> anyhow::Result<()> {
         .collect();
     let blocks: Vec<String> = done.blocks.iter().map(ToString::to_string).collect();
     let value = serde_json::json!({"released": done.released, "blocks": blocks, "failed": failed});
-    match output {
-        "json" => println!("{value}"),
-        "yaml" => print!("---\n{}", serde_saphyr::to_string(&value)?),
-        _ => println!(
-            "taken back: {} addresses {:?}, {} blocks {blocks:?}; not done: {} {failed:?}",
+    let text = match output {
+        "json" => format!("{value}\n"),
+        "yaml" => format!("---\n{}", serde_saphyr::to_string(&value)?),
+        _ => format!(
+            "taken back: {} addresses {:?}, {} blocks {blocks:?}; not done: {} {failed:?}\n",
             done.released.len(),
             done.released,
             blocks.len(),
             failed.len()
         ),
+    };
+    // What is told nobody waits for: a reader that left, or a full disk, ends no collector.
+    if let Err(e) = std::io::stdout().write_all(text.as_bytes()) {
+        tracing::warn!(error = %e, "what a round of garbage collection did cannot be written");
     }
     Ok(())
 }

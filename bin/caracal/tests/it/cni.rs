@@ -319,7 +319,10 @@ fn netns_a_disk_that_takes_no_writes() {
     machine.kill_store();
     // What can be done neither now nor later is an error, and the runtime calls again.
     let (code, text) = machine.fails("DEL", "web", &conf);
-    assert!(code == 11 && text.contains(PENDING), "{text}");
+    assert!(
+        code == 11 && text.contains(PENDING) && text.contains(SOCKET),
+        "{text}"
+    );
     assert_eq!(links(), Vec::<String>::new());
     machine.start_store();
     machine.ok("DEL", "web", &conf);

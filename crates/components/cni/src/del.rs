@@ -20,8 +20,8 @@ use crate::{
 /// How long DEL tries to reach the datastore before it leaves the rest to a later call.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long it tries when it cannot leave anything to a later call.
-const LAST_RESORT: Duration = Duration::from_secs(15);
+/// How long it tries even where others (the agent, another IPAM plugin) took all of that.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// What DEL still has to do itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,21 +144,23 @@ async fn in_time(
     left: Left,
     begun: Instant,
 ) -> Result<(), CniError> {
-    let error = match forget(call, plugin, unclear, left, begun + PATIENCE).await {
+    let deadline = (begun + PATIENCE).max(Instant::now() + LEAST);
+    let away = match forget(call, plugin, unclear, left, deadline).await {
         Err(e) if e.is(Code::TryAgain) => e,
         done => return done,
     };
-    match journal::record(call, plugin) {
-        Ok(()) => Ok(()),
-        Err(unkept) => {
-            tracing::error!(%error, %unkept, "cannot be left to a later call");
-            let last = forget(call, plugin, unclear, left, begun + LAST_RESORT).await;
-            last.map_err(|mut e| {
-                e.details += &format!("; it cannot be left to a later call either: {unkept}");
-                e
-            })
-        }
-    }
+    // Nothing is won by waiting on where nothing can be kept: the runtime calls again.
+    journal::record(call, plugin).map_err(|unkept| {
+        let store = call.store.describe();
+        let details = format!(
+            "datastore ({store}): {away}; journal: {unkept}; call DEL again when one of them is there"
+        );
+        CniError::new(
+            Code::TryAgain,
+            "DEL can neither be finished nor left to a later call",
+            details,
+        )
+    })
 }
 
 /// Does what an earlier DEL left.

@@ -119,8 +119,11 @@ fn netns_what_cannot_be_kept_is_an_error() {
     lab.store.fail_next(ALWAYS, &away());
     let begun = Instant::now();
     let (code, text) = lab.fails(lab.request("DEL", "c1", "pod"));
-    assert!(code == 11 && text.contains("connection refused"), "{text}");
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    let named = ["connection refused", "datastore (", "journal: ", JOURNAL];
+    let missing: Vec<_> = named.iter().filter(|n| !text.contains(**n)).collect();
+    assert!(code == 11 && missing.is_empty(), "{missing:?}: {text}");
+    // Patience for the datastore, and not a second one for the journal.
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     lab.store.clear_faults();
     lab.ok(lab.request("DEL", "c1", "pod"));
     lab.assert_empty("the runtime called again");

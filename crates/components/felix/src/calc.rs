@@ -150,6 +150,7 @@ impl Calc {
             Event::Slices(slices) => slices.iter().for_each(|s| self.policy.apply_slice(s)),
             Event::InSync(token) => {
                 tracing::info!("the whole datastore has been read");
+                self.status.stages.end("datastore");
                 self.in_sync = Some(token);
                 resync(Resync::Done);
                 if self.settings.complete() {
@@ -325,6 +326,7 @@ impl Calc {
         };
         if batch.in_sync.is_some() {
             self.started = true;
+            self.status.stages.end("calculation");
             self.tell_health();
         }
         let empty = batch.deltas.is_empty()

@@ -11,6 +11,7 @@ use clap::Parser;
 use crate::{
     dataplane,
     settings::{DEFAULT_FILE, Settings},
+    stages::Stages,
     start::{self, End},
 };
 
@@ -46,6 +47,7 @@ struct Cli {
 /// The component's command line; `args[0]` is the program's name. The result is the exit code.
 #[must_use]
 pub fn run(args: Vec<OsString>) -> i32 {
+    let stages = Stages::default();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {
@@ -59,7 +61,7 @@ pub fn run(args: Vec<OsString>) -> i32 {
         return 0;
     }
     match prepare(&cli) {
-        Ok(settings) => go(&cli, settings),
+        Ok(settings) => go(&cli, settings, stages),
         Err(e) => {
             eprintln!("caracal felix: {e:#}");
             BAD_CONFIG
@@ -104,7 +106,7 @@ fn node_name(env: &[(String, String)], file: Option<&str>) -> anyhow::Result<Nod
     NodeName::new(&name).context("the node's name (FELIX_FELIXHOSTNAME, NODENAME or the host's name)")
 }
 
-fn go(cli: &Cli, mut settings: Settings) -> i32 {
+fn go(cli: &Cli, mut settings: Settings, stages: Stages) -> i32 {
     let config = settings.config();
     start_logging(&config);
     settings.log_news();
@@ -126,9 +128,10 @@ fn go(cli: &Cli, mut settings: Settings) -> i32 {
     // One thread reads, one calculates, one writes to the kernel; what the one makes the other frees. With fewer heaps than
     // these they wait for each other, with more they keep more.
     caracal_sys::limit_heaps(3);
+    stages.end("parameters");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(r) => r.block_on(start::agent(settings, cli.datastore_config.as_deref())),
+        Ok(r) => r.block_on(start::agent(settings, cli.datastore_config.as_deref(), stages)),
         Err(e) => Err(e.into()),
     };
     match outcome {

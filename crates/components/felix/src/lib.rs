@@ -23,6 +23,7 @@ mod metrics;
 mod pods;
 mod reporting;
 mod settings;
+mod stages;
 mod start;
 mod status;
 

@@ -29,6 +29,7 @@ use crate::{
     keepsake::{self, Keepsake},
     pods, reporting,
     settings::Settings,
+    stages::Stages,
     status::Status,
 };
 
@@ -64,7 +65,11 @@ impl Restart {
 ///
 /// # Errors
 /// What broke.
-pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> anyhow::Result<End> {
+pub(crate) async fn agent(
+    mut settings: Settings,
+    datastore: Option<&Path>,
+    stages: Stages,
+) -> anyhow::Result<End> {
     let local = settings.config();
     anyhow::ensure!(
         !agent::is_running(Path::new(&local.agent_socket)),
@@ -100,6 +105,7 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
         away = Some(std::mem::replace(&mut store, kept));
     }
     waiting.report(true, "configuration read");
+    stages.end("configuration");
     let config = settings.config();
     if config.health_enabled && !early {
         spawn_health(&mut tasks, &config, &health, &shutdown);
@@ -140,6 +146,7 @@ pub(crate) async fn agent(mut settings: Settings, datastore: Option<&Path>) -> a
         &health,
         &restart,
         (counters, orders, asked),
+        Arc::new(Status::of_start(stages)),
     )?;
     finish(tasks).await?;
     Ok(if restart.wanted.load(Ordering::Relaxed) {
@@ -156,11 +163,11 @@ fn wire(
     health: &Health,
     restart: &Restart,
     (counters, orders, asked): (Counters, Orders, mpsc::Receiver<Order>),
+    status: Arc<Status>,
 ) -> anyhow::Result<()> {
     let shutdown = &restart.shutdown;
     let config = settings.config();
     let node = settings.node().clone();
-    let status = Arc::new(Status::default());
     status.set_config(settings.to_json().to_string());
     let parts = dataplane::Parts {
         node: node.clone(),

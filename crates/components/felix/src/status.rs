@@ -10,6 +10,8 @@ use caracal_api::{Kind, ResourceKey};
 use caracal_ids::WorkloadId;
 use tokio::sync::watch;
 
+use crate::stages::Stages;
+
 /// How an endpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
@@ -55,6 +57,8 @@ struct Inner {
 pub(crate) struct Status {
     inner: Mutex<Inner>,
     generation: watch::Sender<u64>,
+    /// Of the start.
+    pub(crate) stages: Stages,
 }
 
 impl Default for Status {
@@ -62,11 +66,20 @@ impl Default for Status {
         Self {
             inner: Mutex::default(),
             generation: watch::channel(0).0,
+            stages: Stages::default(),
         }
     }
 }
 
 impl Status {
+    /// The state of an agent that has begun its start already.
+    pub(crate) fn of_start(stages: Stages) -> Self {
+        Self {
+            stages,
+            ..Self::default()
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Plain data: a panic elsewhere leaves nothing half done that matters.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -15,7 +15,7 @@ mod sysctl;
 
 pub use error::SysError;
 pub use file::{read_optional, remove_optional, write_atomic};
-pub use memory::{give_back_from, limit_heaps, release_memory};
+pub use memory::{give_back_from, limit_heaps, release_memory, release_program};
 pub use mounts::{MountPlan, spawn_in};
 pub use mtu::{DEFAULT_MTU_FILE, read_mtu_file, write_mtu_file};
 pub use netns::{NETNS_DIR, NetNs, NetNsId};

@@ -45,6 +45,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// After so many changes memory is given back to the system.
 const MANY: usize = 10_000;
 
+/// So long after that, the other threads are done with it too: what they freed is given back, and what only such a job
+/// needs of the program itself.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// How often the loop shows that it is alive when nothing happens.
 const ALIVE: Duration = Duration::from_secs(30);
 
@@ -83,6 +87,8 @@ struct Worker {
     concluded: bool,
     /// Changes since memory was last given back.
     changes: usize,
+    /// When the start's own memory is given back, once.
+    settled: Option<Instant>,
     problems: Vec<caracal_nft::Problem>,
     /// The log group that is told of denied packets, where the kernel has such a log.
     denied_group: Option<u16>,
@@ -152,6 +158,7 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
         next_count: Instant::now(),
         concluded: false,
         changes: MANY,
+        settled: None,
         problems: Vec::new(),
         config,
         status,
@@ -238,6 +245,12 @@ impl Worker {
         if self.concluded && self.changes >= MANY {
             self.changes = 0;
             caracal_sys::release_memory();
+            self.settled = Some(Instant::now() + SETTLED);
+        }
+        if self.settled.is_some_and(|t| t <= Instant::now()) {
+            self.settled = None;
+            caracal_sys::release_memory();
+            caracal_sys::release_program();
         }
     }
 
@@ -247,6 +260,7 @@ impl Worker {
             self.retry.map(|(t, _)| t),
             self.next_audit,
             self.next_route_audit,
+            self.settled,
             self.nft.next_work(),
             self.network.departed.due(),
         ];
@@ -449,6 +463,7 @@ impl Worker {
         }
         let start = Instant::now();
         self.apply_policy(&token, retry_due);
+        self.ends("policy");
         for id in &self.touched {
             let Some(w) = self.network.workloads().get(id) else {
                 continue;
@@ -461,15 +476,25 @@ impl Worker {
             }
         }
         self.shape();
+        self.ends("interfaces");
         let errors = self.network.apply(&mut self.rtnl, &token);
         self.errors.extend(errors);
         self.touched.extend(self.network.take_reconsidered());
+        self.ends("routes");
         self.forget_connections();
         self.cut_connections();
         self.write_mtu();
         self.publish();
+        self.ends("status");
         metrics::histogram!("felix_int_dataplane_apply_time_seconds").record(start.elapsed().as_secs_f64());
         self.conclude();
+    }
+
+    /// A stage of the start ends.
+    fn ends(&self, stage: &'static str) {
+        if !self.concluded {
+            self.status.stages.end(stage);
+        }
     }
 
     fn apply_policy(&mut self, token: &InSync, retry_due: bool) {
@@ -483,6 +508,7 @@ impl Worker {
         } else {
             // What has been flushed since is part of the full state.
             let full = self.compiler.full_state();
+            self.status.stages.end("rules");
             self.nft.start(full, token)
         };
         match outcome {

@@ -220,6 +220,8 @@ impl Worker {
             self.plan_retry(&errors);
         }
         if self.nft_started && !std::mem::replace(&mut self.concluded, true) {
+            let (stages, all) = self.status.stages.tell();
+            tracing::info!(stages, milliseconds = all.as_millis() as u64, "started");
             self.on_first_apply();
         }
     }

@@ -1,8 +1,8 @@
 //! `get`.
 
-use caracal_api::{Kind, Resource, ResourceKey, TRIAL_KINDS, end_trial};
+use caracal_api::{Kind, Resource, ResourceKey, TRIAL_KINDS, YamlList, end_trial};
 use caracal_store::{ListOptions, Store, StoreError};
-use futures::{StreamExt, stream};
+use futures::StreamExt;
 
 use crate::{
     cli::Get,
@@ -23,8 +23,8 @@ pub(crate) async fn get(session: &mut Session, args: &Get) -> Result<(), Failure
         Some(word) => {
             let kind = target::kind(word)?;
             let store = session.store()?;
-            if let (Some(columns), true) = (streamed(kind, args, &format)?, args.names.is_empty()) {
-                return stream_table(session, store.as_ref(), kind, args, columns).await;
+            if let (Some(sheet), true) = (streamed(kind, args, &format)?, args.names.is_empty()) {
+                return stream(session, store.as_ref(), kind, args, sheet).await;
             }
             if args.names.is_empty() {
                 list(store.as_ref(), kind, args).await?
@@ -68,26 +68,48 @@ fn remark(resource: &Resource) -> Option<String> {
     may_be.then(|| trial::remark(resource)).flatten()
 }
 
-/// The columns, where a list is a table of its objects alone: each object is done with once its row is made.
-fn streamed(kind: Kind, args: &Get, format: &Format) -> Result<Option<Vec<Column>>, Failure> {
-    let columns = match format {
-        Format::Columns(_) | Format::Table { .. } => columns_of(kind, args, format)?,
-        Format::Yaml | Format::Json | Format::Template(_) => return Ok(None),
-    };
-    let alone = kind != Kind::Node || columns.iter().all(|c| c.heading() != "ASN");
-    Ok(alone.then_some(columns))
+/// What a list becomes that is made of its objects one after the other.
+enum Sheet {
+    Table(Table),
+    Yaml(YamlList),
 }
 
-/// Shows a list as a table, page by page.
-async fn stream_table(
+impl Sheet {
+    fn add(&mut self, resource: &Resource) {
+        match self {
+            Self::Table(table) => table.add(resource, &Surroundings::default()),
+            Self::Yaml(list) => list.add(resource),
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Table(table) => table.text(),
+            Self::Yaml(list) => list.finish(),
+        }
+    }
+}
+
+/// The empty sheet, where a list is made of its objects alone: each object is done with once it is added.
+fn streamed(kind: Kind, args: &Get, format: &Format) -> Result<Option<Sheet>, Failure> {
+    let columns = match format {
+        Format::Columns(_) | Format::Table { .. } => columns_of(kind, args, format)?,
+        Format::Yaml => return Ok(Some(Sheet::Yaml(YamlList::new(&format!("{kind}List"))))),
+        Format::Json | Format::Template(_) => return Ok(None),
+    };
+    let alone = kind != Kind::Node || columns.iter().all(|c| c.heading() != "ASN");
+    Ok(alone.then(|| Sheet::Table(Table::new(columns))))
+}
+
+/// Shows a list page by page.
+async fn stream(
     session: &mut Session,
     store: &dyn Store,
     kind: Kind,
     args: &Get,
-    columns: Vec<Column>,
+    mut sheet: Sheet,
 ) -> Result<(), Failure> {
     let mut options = list_options(kind, args);
-    let mut table = Table::new(columns);
     let (mut remarks, mut errors) = (Vec::new(), Vec::new());
     loop {
         let page = store.list(kind, &options).await?;
@@ -96,7 +118,7 @@ async fn stream_table(
             if args.export {
                 strip(&mut resource);
             }
-            table.add(&resource, &Surroundings::default());
+            sheet.add(&resource);
         }
         errors.extend(page.malformed.iter().map(ToString::to_string));
         match page.next {
@@ -107,7 +129,7 @@ async fn stream_table(
     for remark in remarks {
         session.io.complain(&remark);
     }
-    session.print(&table.text())?;
+    session.print(&sheet.text())?;
     refuse(&errors)
 }
 
@@ -141,7 +163,7 @@ async fn read(
     store: &dyn Store,
     keys: Vec<(ResourceKey, Option<String>)>,
 ) -> Result<(Found, Vec<String>), Failure> {
-    let answers: Vec<_> = stream::iter(keys)
+    let answers: Vec<_> = futures::stream::iter(keys)
         .map(|(key, origin)| async move { (store.get(&key).await, origin) })
         .buffered(IN_FLIGHT)
         .collect()

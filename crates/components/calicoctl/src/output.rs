@@ -6,7 +6,7 @@ mod path;
 mod table;
 mod template;
 
-use caracal_api::{API_VERSION, Kind, Resource, value_to_yaml};
+use caracal_api::{API_VERSION, Kind, Resource, YamlList, to_yaml};
 use serde::Serialize;
 
 pub(crate) use self::{
@@ -83,8 +83,12 @@ impl Found {
     /// As YAML: the object itself, or a list.
     pub(crate) fn yaml(&self) -> String {
         match self.single() {
-            Some(one) => value_to_yaml(one),
-            None => value_to_yaml(&self.list()),
+            Some(one) => to_yaml(one),
+            None => {
+                let mut list = YamlList::new(&self.list().kind);
+                self.resources.iter().for_each(|r| list.add(r));
+                list.finish()
+            }
         }
     }
 
@@ -172,6 +176,8 @@ mod tests {
             resources: texts.iter().map(|t| set("n", t)).collect(),
             list_of: Some(Kind::GlobalNetworkSet),
         };
+        // Item by item it is what it would be at once.
+        assert_eq!(found.yaml(), caracal_api::value_to_yaml(&found.list()));
         for text in [found.yaml(), found.json().unwrap()] {
             let read: Vec<Resource> = caracal_api::parse("t", &text)
                 .into_iter()

@@ -10,7 +10,7 @@ mod written;
 use std::sync::Arc;
 
 pub use error::{ManifestError, Origin, Problem};
-pub use output::{json_to_yaml, list_to_yaml, list_value, to_yaml, value_to_yaml};
+pub use output::{YamlList, json_to_yaml, list_to_yaml, to_yaml, value_to_yaml};
 use serde_json::Value;
 pub use strict::decode;
 pub use written::{Written, written};

@@ -45,6 +45,8 @@ runc runc tests
 /usr/lib/cni/portmap containernetworking-plugins tests
 iptables iptables tests
 ipset ipset tests
+zsh zsh tests
+fish fish tests
 LIST
   [ "$part" = test ] && ! has cnitool && ! go_is_new && echo /usr/share/doc/python3-venv python3-venv "building cnitool"
   return 0

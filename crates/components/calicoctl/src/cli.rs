@@ -215,7 +215,7 @@ pub(crate) struct Patch {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PatchType {
-    /// Fields to merge, with the directive `$patch`
+    /// Fields to merge; an object can say how
     Strategic,
     /// A list of operations (RFC 6902)
     Json,
@@ -249,9 +249,8 @@ pub(crate) enum Datastore {
         #[command(subcommand)]
         step: Migrate,
     },
-    /// Not in this version
-    #[command(hide = true)]
-    MigratePolicyNames(Absent),
+    /// Gives policies of the tier "default" that releases before 3.32 wrote the names that they have today
+    MigratePolicyNames,
 }
 
 #[derive(Debug, Subcommand)]

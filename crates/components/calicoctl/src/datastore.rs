@@ -10,7 +10,6 @@ use crate::{
     crud,
     failure::Failure,
     manifests::{self, Check, Loaded},
-    run::absent,
     session::Session,
 };
 
@@ -18,10 +17,7 @@ use crate::{
 pub(crate) async fn datastore(session: &mut Session, command: &Datastore) -> Result<(), Failure> {
     let step = match command {
         Datastore::Migrate { step } => step,
-        Datastore::MigratePolicyNames(_) => {
-            let instead = "policies keep the names that they have, with or without the tier's";
-            return Err(absent("datastore migrate-policy-names", instead));
-        }
+        Datastore::MigratePolicyNames => return migrate_policy_names(session).await,
     };
     match step {
         Migrate::Lock => {
@@ -45,6 +41,23 @@ pub(crate) async fn datastore(session: &mut Session, command: &Datastore) -> Res
         }
         Migrate::Copy(args) => copy::copy(session, args).await,
     }
+}
+
+/// Renames what old releases stored under another name than it has.
+async fn migrate_policy_names(session: &mut Session) -> Result<(), Failure> {
+    let (moved, taken) = session.client()?.migrate_policy_names().await?;
+    session.print(&format!(
+        "Policy name migration complete, migrated {moved} policies.\n"
+    ))?;
+    if taken.is_empty() {
+        return Ok(());
+    }
+    let taken = taken.iter().map(|key| {
+        format!(
+            "{key} keeps its name: there is a policy of the name without \"default.\"; delete one of them"
+        )
+    });
+    Err(Failure::Objects(manifests::listed(&taken.collect::<Vec<_>>())))
 }
 
 fn information() -> ResourceKey {

@@ -1,5 +1,6 @@
 use std::{path::PathBuf, sync::Arc};
 
+use caracal_datastore::EtcdStore;
 use caracal_store::{Checked, Store};
 
 use crate::{Io, failure::Failure};
@@ -45,6 +46,14 @@ impl Session {
         let (_, store) = caracal_datastore::from_process(self.config.as_deref())?;
         self.io.store = Some(store.clone());
         Ok(store)
+    }
+
+    /// The client of the configured datastore, for what is about keys.
+    ///
+    /// # Errors
+    /// When none is configured or the configuration cannot be used.
+    pub(crate) fn client(&self) -> Result<EtcdStore, Failure> {
+        Ok(caracal_datastore::client_from_process(self.config.as_deref())?)
     }
 
     /// Writes results.

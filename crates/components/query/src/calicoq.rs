@@ -10,7 +10,7 @@ mod show;
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::failure::Failure;
 use crate::{Io, input};
@@ -49,8 +49,14 @@ pub fn calicoq_with(args: Vec<OsString>, mut io: Io) -> i32 {
 }
 
 fn run(cli: &Cli, io: &mut Io) -> Result<(), Failure> {
-    if matches!(cli.command, Command::Version) {
-        return Ok(io.print(&show::version())?);
+    match &cli.command {
+        Command::Version => return Ok(io.print(&show::version())?),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "calicoq", &mut script);
+            return Ok(io.print(&String::from_utf8_lossy(&script))?);
+        }
+        _ => {}
     }
     // What cannot be read is said before the datastore is asked.
     let selector = match &cli.command {
@@ -69,7 +75,7 @@ fn run(cli: &Cli, io: &mut Io) -> Result<(), Failure> {
         Command::Policy { name } => model.policy(name)?,
         Command::Endpoint { substring } => model.endpoints_named(substring),
         Command::Host { hostname } => model.endpoints_on(hostname),
-        Command::Version => return Ok(()),
+        Command::Completion { .. } | Command::Version => return Ok(()),
     };
     let answer = answer.without(cli.hide_rule_matches, cli.hide_selectors);
     let text = match cli.output {

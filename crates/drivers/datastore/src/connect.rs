@@ -13,11 +13,14 @@ pub const DEFAULT_CONFIG: &str = "/etc/calico/calicoctl.cfg";
 /// # Errors
 /// [`DatastoreError`] when an endpoint cannot be used.
 pub fn connect(settings: &Settings) -> Result<Arc<dyn Store>, DatastoreError> {
-    let store = match settings {
-        Settings::Etcd(settings) => EtcdStore::new(settings),
-        Settings::Embedded { socket } => EtcdStore::new(&EtcdSettings::unix(socket)),
-    };
-    Ok(Arc::new(store?))
+    Ok(Arc::new(client(settings)?))
+}
+
+fn client(settings: &Settings) -> Result<EtcdStore, DatastoreError> {
+    Ok(match settings {
+        Settings::Etcd(settings) => EtcdStore::new(settings)?,
+        Settings::Embedded { socket } => EtcdStore::new(&EtcdSettings::unix(socket))?,
+    })
 }
 
 /// Makes the client of a datastore that is named for itself, as source or destination of a [`transfer`]: by a
@@ -32,11 +35,9 @@ pub fn named(text: &str) -> Result<EtcdStore, DatastoreError> {
         return Ok(EtcdStore::new(&EtcdSettings::new([text]))?);
     }
     let file = read_config(Some(Path::new(text)))?;
-    let settings = resolve(&BTreeMap::new(), file.as_ref(), |path| Path::new(path).exists())?;
-    match settings {
-        Settings::Etcd(settings) => Ok(EtcdStore::new(&settings)?),
-        Settings::Embedded { socket } => Ok(EtcdStore::new(&EtcdSettings::unix(&socket))?),
-    }
+    client(&resolve(&BTreeMap::new(), file.as_ref(), |path| {
+        Path::new(path).exists()
+    })?)
 }
 
 /// Decides with this process's environment and the file at `config` (or else [`DEFAULT_CONFIG`], if it is there), and
@@ -45,13 +46,25 @@ pub fn named(text: &str) -> Result<EtcdStore, DatastoreError> {
 /// # Errors
 /// [`DatastoreError`] saying what to set, or what is wrong with the file.
 pub fn from_process(config: Option<&Path>) -> Result<(Settings, Arc<dyn Store>), DatastoreError> {
+    let settings = settings(config)?;
+    let store = connect(&settings)?;
+    Ok((settings, store))
+}
+
+/// As [`from_process`], for what is about how objects are stored and not about objects.
+///
+/// # Errors
+/// As those of [`from_process`].
+pub fn client_from_process(config: Option<&Path>) -> Result<EtcdStore, DatastoreError> {
+    client(&settings(config)?)
+}
+
+fn settings(config: Option<&Path>) -> Result<Settings, DatastoreError> {
     let env: BTreeMap<_, _> = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
         .collect();
     let file = read_config(config)?;
-    let settings = resolve(&env, file.as_ref(), |path| Path::new(path).exists())?;
-    let store = connect(&settings)?;
-    Ok((settings, store))
+    resolve(&env, file.as_ref(), |path| Path::new(path).exists())
 }
 
 fn read_config(config: Option<&Path>) -> Result<Option<ApiConfig>, DatastoreError> {

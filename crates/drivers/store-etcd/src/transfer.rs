@@ -4,6 +4,7 @@
 //! what is missing; one that is done and compared takes the mark away.
 
 mod compare;
+mod names;
 mod outcome;
 
 use caracal_api::{Kind, Resource, ResourceKey};

@@ -108,6 +108,7 @@ const COMMANDS: &[&str] = &[
     "datastore migrate lock",
     "datastore migrate export",
     "datastore migrate unlock",
+    "datastore migrate-policy-names",
     "version",
     "confirm hep h",
     "delete gnetsets set",
@@ -207,6 +208,7 @@ fn options_that_there_are_not() {
         "datastore migrate lock",
         "datastore migrate export",
         "datastore migrate import",
+        "datastore migrate-policy-names",
         "node status",
         "node diags",
         "node checksystem",
@@ -217,11 +219,7 @@ fn options_that_there_are_not() {
         assert!(help.contains("Usage"), "{command}: {help}");
     }
     // What Calico has and this version has not.
-    for line in [
-        "node run --node-image=x",
-        "cluster diags --since 1h",
-        "datastore migrate-policy-names",
-    ] {
+    for line in ["node run --node-image=x", "cluster diags --since 1h"] {
         let ran = rig.run(line);
         assert!(
             ran.code == 64 && ran.err.contains("is not in this version"),

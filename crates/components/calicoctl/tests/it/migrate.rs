@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use caracal_testkit::{Authority, Background, EtcdCluster, eventually, needs};
+use caracal_testkit::{Authority, Background, Etcd, EtcdCluster, eventually, needs};
 use caracal_wire::etcdserverpb::{PutRequest, RangeRequest, kv_client::KvClient};
 use tonic::transport::{Channel, Endpoint};
 
@@ -327,4 +327,65 @@ fn what_may_not_be_copied_is_refused_with_what_to_do() {
         e.contains("/nonexistent/s") && e.contains("nothing is lost"),
         "{e}"
     );
+}
+
+const POLICIES: &str = "/calico/resources/v3/projectcalico.org/";
+
+/// A policy as releases before 3.32 wrote it.
+fn old_policy(plural: &str, key: &str, name: &str, namespace: &str, tier: &str) -> (String, String) {
+    let value = format!(
+        r#"{{"kind":"{plural}","metadata":{{"name":"{name}","namespace":"{namespace}","uid":"u-{name}","ofTheFuture":1}},"spec":{{"tier":"{tier}","selector":"all()"}}}}"#
+    );
+    (format!("{POLICIES}{plural}/{key}"), value)
+}
+
+#[test]
+fn policies_of_old_releases_get_the_names_that_they_have() {
+    needs!("etcd");
+    let embedded = Rig::new();
+    let etcd = Etcd::start();
+    let remote = Rig::over(&etcd.endpoint());
+    let before = [
+        old_policy("networkpolicies", "shop/default.web", "web", "shop", "default"),
+        old_policy("stagednetworkpolicies", "shop/default.web", "web", "shop", ""),
+        old_policy("globalnetworkpolicies", "default.all", "all", "", "default"),
+        old_policy("stagedglobalnetworkpolicies", "default.all", "all", "", "default"),
+        // These have the names that they have: one says so, one is of another tier, one is new.
+        old_policy("globalnetworkpolicies", "default.so", "default.so", "", "default"),
+        old_policy("globalnetworkpolicies", "platform.x", "x", "", "platform"),
+        old_policy("networkpolicies", "shop/new", "new", "shop", "default"),
+    ];
+    for (rig, raw) in [
+        (&embedded, Raw::of(&embedded)),
+        (&remote, Raw::at(&etcd.endpoint())),
+    ] {
+        for (key, value) in &before {
+            raw.put((key, value));
+        }
+        let migrated = rig.run("datastore migrate-policy-names").ok();
+        assert_eq!(migrated, "Policy name migration complete, migrated 4 policies.\n");
+        let moved = |(key, value): &(String, String)| {
+            let new = key.replace("default.web", "web").replace("default.all", "all");
+            (new, value.clone())
+        };
+        let wanted: BTreeMap<String, String> = before.iter().map(moved).collect();
+        assert_eq!(raw.all(), wanted, "all else is as it was, to the byte");
+        let listed = rig.run("get np -A").ok();
+        assert!(listed.contains("shop        web    default"), "{listed}");
+        // Again there is nothing to do.
+        let again = rig.run("datastore migrate-policy-names").ok();
+        assert!(again.contains("migrated 0 policies"), "{again}");
+        // Where both names are taken a person must decide.
+        let (key, value) = &before[0];
+        raw.put((key, value));
+        let ran = rig.run("datastore migrate-policy-names");
+        assert!(ran.out.contains("migrated 0 policies"), "{ran:?}");
+        assert!(
+            ran.failed()
+                .contains("NetworkPolicy(shop/default.web) keeps its name")
+        );
+        rig.run("delete np web -n shop").ok();
+        let done = rig.run("datastore migrate-policy-names").ok();
+        assert!(done.contains("migrated 1 policies"), "{done}");
+    }
 }

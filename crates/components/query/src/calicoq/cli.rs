@@ -57,6 +57,11 @@ pub(super) enum Command {
         /// The node's name
         hostname: String,
     },
+    /// Prints a script that completes commands in a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// The version of this program
     Version,
 }
@@ -81,7 +86,7 @@ mod tests {
                 .get_subcommands()
                 .map(|c| (c.get_name().to_owned(), Vec::new())),
         );
-        assert!(all.len() == 6 && all[0].1.len() == 6, "{all:?}");
+        assert!(all.len() == 7 && all[0].1.len() == 6, "{all:?}");
         let page = include_str!("../../../../../docs/calicoq.md");
         let problems = problems_of_table(page, &all, Path::new(env!("CARGO_MANIFEST_DIR")));
         assert!(problems.is_empty(), "{problems:#?}");

@@ -1,6 +1,6 @@
 //! Policies and profiles with what they and their rules select.
 
-use caracal_api::{Kind, Object, Resource, ResourceKey, Rule, Spec};
+use caracal_api::{Object, Resource, Rule, Spec};
 use caracal_ids::{PolicyId, PolicyKind};
 use caracal_selector::Selector;
 
@@ -25,92 +25,68 @@ pub(super) struct RuleSelector {
     pub(super) parsed: Option<Selector>,
 }
 
-/// The policy or profile that an object is, if it is one.
-pub(super) fn policy(object: &Resource) -> Option<Policy> {
-    match object {
-        Resource::NetworkPolicy(p) => {
-            let s = &p.spec;
-            Some(made(
-                p,
-                PolicyKind::NetworkPolicy,
-                s.order,
-                (&s.selector, "", &s.service_account_selector),
-                (&s.ingress, &s.egress),
-            ))
-        }
-        Resource::StagedNetworkPolicy(p) => {
-            let s = &p.spec;
-            Some(made(
-                p,
-                PolicyKind::StagedNetworkPolicy,
-                s.order,
-                (&s.selector, "", &s.service_account_selector),
-                (&s.ingress, &s.egress),
-            ))
-        }
-        Resource::GlobalNetworkPolicy(p) => {
-            let s = &p.spec;
-            let scope = (
-                s.selector.as_str(),
-                s.namespace_selector.as_str(),
-                s.service_account_selector.as_str(),
-            );
-            Some(made(
-                p,
-                PolicyKind::GlobalNetworkPolicy,
-                s.order,
-                scope,
-                (&s.ingress, &s.egress),
-            ))
-        }
-        Resource::StagedGlobalNetworkPolicy(p) => {
-            let s = &p.spec;
-            let scope = (
-                s.selector.as_str(),
-                s.namespace_selector.as_str(),
-                s.service_account_selector.as_str(),
-            );
-            Some(made(
-                p,
-                PolicyKind::StagedGlobalNetworkPolicy,
-                s.order,
-                scope,
-                (&s.ingress, &s.egress),
-            ))
-        }
-        Resource::StagedKubernetesNetworkPolicy(p) => {
-            let s = caracal_convert::staged_network_policy(p).ok()?.object;
-            Some(made(
-                p,
-                PolicyKind::StagedKubernetesNetworkPolicy,
-                s.order,
-                (&s.selector, "", ""),
-                (&s.ingress, &s.egress),
-            ))
-        }
-        Resource::Profile(p) => {
-            let key = ResourceKey::global(Kind::Profile, &p.metadata.name);
-            Some(Policy {
-                name: key.name.to_string(),
-                id: None,
-                order: None,
-                selector: String::new(),
-                rules: rules("", &p.spec.ingress, &p.spec.egress),
-            })
-        }
-        _ => None,
-    }
+/// What a policy of any kind says of whom it is about, and its rules.
+struct Parts<'a> {
+    order: Option<f64>,
+    selector: &'a str,
+    of_namespaces: &'a str,
+    of_accounts: &'a str,
+    ingress: &'a [Rule],
+    egress: &'a [Rule],
 }
 
-fn made<S: Spec>(
-    object: &Object<S>,
-    kind: PolicyKind,
-    order: Option<f64>,
-    (selector, of_namespaces, of_accounts): (&str, &str, &str),
-    (ingress, egress): (&[Rule], &[Rule]),
-) -> Policy {
+/// The parts of a spec; of those kinds that select namespaces with the selector for them.
+macro_rules! parts {
+    ($spec:expr, $of_namespaces:expr) => {
+        Parts {
+            order: $spec.order,
+            selector: &$spec.selector,
+            of_namespaces: $of_namespaces,
+            of_accounts: &$spec.service_account_selector,
+            ingress: &$spec.ingress,
+            egress: &$spec.egress,
+        }
+    };
+}
+
+/// The policy or profile that an object is, if it is one.
+pub(super) fn policy(object: &Resource) -> Option<Policy> {
+    use PolicyKind as K;
+    Some(match object {
+        Resource::NetworkPolicy(p) => made(p, K::NetworkPolicy, &parts!(p.spec, "")),
+        Resource::StagedNetworkPolicy(p) => made(p, K::StagedNetworkPolicy, &parts!(p.spec, "")),
+        Resource::GlobalNetworkPolicy(p) => {
+            let parts = parts!(p.spec, &p.spec.namespace_selector);
+            made(p, K::GlobalNetworkPolicy, &parts)
+        }
+        Resource::StagedGlobalNetworkPolicy(p) => {
+            let parts = parts!(p.spec, &p.spec.namespace_selector);
+            made(p, K::StagedGlobalNetworkPolicy, &parts)
+        }
+        Resource::StagedKubernetesNetworkPolicy(p) => {
+            let spec = caracal_convert::staged_network_policy(p).ok()?.object;
+            made(p, K::StagedKubernetesNetworkPolicy, &parts!(spec, ""))
+        }
+        Resource::Profile(p) => Policy {
+            name: p.metadata.name.clone(),
+            id: None,
+            order: None,
+            selector: String::new(),
+            rules: rules("", &p.spec.ingress, &p.spec.egress),
+        },
+        _ => return None,
+    })
+}
+
+fn made<S: Spec>(object: &Object<S>, kind: PolicyKind, parts: &Parts<'_>) -> Policy {
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let name = &object.metadata.name;
+    let Parts {
+        selector,
+        of_namespaces,
+        of_accounts,
+        ..
+    } = parts;
     Policy {
         name: if namespace.is_empty() {
             name.clone()
@@ -118,9 +94,9 @@ fn made<S: Spec>(
             format!("{namespace}/{name}")
         },
         id: Some(PolicyId::namespaced(kind, namespace, name)),
-        order,
+        order: parts.order,
         selector: scope::of_policy(namespace, selector, of_namespaces, of_accounts),
-        rules: rules(namespace, ingress, egress),
+        rules: rules(namespace, parts.ingress, parts.egress),
     }
 }
 

@@ -170,6 +170,11 @@ impl Compiler {
         deltas
     }
 
+    /// Puts things in order that no change waits for. To be called when what [`Compiler::flush`] gave is written.
+    pub fn tidy(&mut self) {
+        self.sources.tidy();
+    }
+
     /// The whole content of the tables. Flushes first: the state holds everything that was applied, and takes the
     /// place of all deltas until now.
     pub fn full_state(&mut self) -> PerFamily<TableState> {

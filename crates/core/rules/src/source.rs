@@ -46,11 +46,19 @@ type Made = PerFamily<[Option<Arc<[Atom]>>; 2]>;
 /// policies for it would take a quarter of the compiler's memory.
 const KEPT: usize = 8_192;
 
+/// Sources whose atoms one call of [`Sources::tidy`] frees at most: more than a change makes, so that they become fewer.
+const FREED: usize = 256;
+
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     sources: Map<SourceId, Rules>,
+    /// What was needed of late.
     cache: Map<SourceId, Made>,
-    // atoms made since all were dropped, those that are gone meanwhile included
+    /// What was needed before that: kept if it is needed again, else the next to go.
+    older: Map<SourceId, Made>,
+    /// What goes, piece by piece: to free all of it at once takes longer than a change may.
+    going: Vec<Made>,
+    // atoms made since the cache began, those that are gone meanwhile included
     made: usize,
     set_users: Map<IpSetId, HashSet<SourceId>>,
 }
@@ -73,7 +81,7 @@ impl Sources {
         let Some(old) = self.sources.remove(id) else {
             return;
         };
-        self.cache.remove(id);
+        self.forget(id);
         for set in old.sets() {
             if let Some(users) = self.set_users.get_mut(set) {
                 users.remove(id);
@@ -88,7 +96,7 @@ impl Sources {
     pub(crate) fn set_changed(&mut self, set: &IpSetId) -> Vec<SourceId> {
         let users: Vec<SourceId> = self.set_users.get(set).into_iter().flatten().cloned().collect();
         for id in &users {
-            self.cache.remove(id);
+            self.forget(id);
         }
         users
     }
@@ -101,7 +109,13 @@ impl Sources {
         sets: &IpSets,
     ) -> Atoms {
         let rules = self.sources.get(id)?.of(direction);
-        let slot = &mut self.cache.entry_ref(id).or_default().get_mut(family)[direction as usize];
+        let older = &mut self.older;
+        let kept = self.cache.entry_ref(id).or_insert_with(|| {
+            let kept = older.remove(id).unwrap_or_default();
+            self.made += atoms_in(&kept);
+            kept
+        });
+        let slot = &mut kept.get_mut(family)[direction as usize];
         let made = slot.get_or_insert_with(|| {
             let made = atoms(id, direction, rules, family, sets);
             self.made += made.len();
@@ -110,11 +124,83 @@ impl Sources {
         Some(Arc::clone(made))
     }
 
-    /// Drops all atoms when there are too many. They are made anew from the rules when they are needed.
+    fn forget(&mut self, id: &SourceId) {
+        self.cache.remove(id);
+        self.older.remove(id);
+    }
+
+    /// Drops all atoms when there are far too many, as after a first snapshot. They are made anew from the rules when they
+    /// are needed.
     pub(crate) fn forget_atoms(&mut self) {
         if self.made > KEPT {
             self.made = 0;
             self.cache = Map::default();
+            self.older = Map::default();
+            self.going = Vec::new();
         }
+    }
+
+    /// Drops what was not needed for long, a little of it at a time.
+    pub(crate) fn tidy(&mut self) {
+        if self.made > KEPT / 2 {
+            self.made = 0;
+            let older = std::mem::replace(&mut self.older, std::mem::take(&mut self.cache));
+            self.going.extend(older.into_values());
+        }
+        let left = self.going.len().saturating_sub(FREED);
+        self.going.truncate(left);
+        if left == 0 {
+            self.going = Vec::new();
+        }
+    }
+}
+
+fn atoms_in(made: &Made) -> usize {
+    let of =
+        |(_, made): (_, &[Option<Arc<[Atom]>>; 2])| made.iter().flatten().map(|a| a.len()).sum::<usize>();
+    made.iter().map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use caracal_api::Action;
+    use caracal_ids::ProfileName;
+
+    use super::*;
+
+    fn profile(n: usize) -> (SourceId, Rules) {
+        let name = ProfileName::new(format!("p{n}")).unwrap();
+        let rules = Rules::Profile(Arc::new(Profile {
+            name: name.clone(),
+            ingress: vec![Rule::new(Action::Log); 32],
+            egress: Vec::new(),
+        }));
+        (SourceId::Profile(name), rules)
+    }
+
+    fn held(sources: &Sources) -> usize {
+        let maps = sources.cache.values().chain(sources.older.values());
+        maps.chain(&sources.going).map(atoms_in).sum()
+    }
+
+    #[test]
+    fn what_is_kept_stays_small_and_what_is_used_stays() {
+        let (mut sources, sets) = (Sources::default(), IpSets::default());
+        for n in 0..1000 {
+            let (id, rules) = profile(n);
+            sources.put(&id, rules);
+        }
+        let atoms = |s: &mut Sources, n| s.atoms(&profile(n).0, Family::V4, Direction::To, &sets);
+        let favourite = atoms(&mut sources, 0).unwrap();
+        for n in 0..3000 {
+            assert_eq!(atoms(&mut sources, n % 1000).unwrap().len(), 32);
+            assert!(Arc::ptr_eq(&atoms(&mut sources, 0).unwrap(), &favourite));
+            sources.tidy();
+            assert!(held(&sources) <= KEPT + 64, "{} after {n}", held(&sources));
+        }
+        // What changed is not told from what was kept.
+        let (id, _) = profile(0);
+        sources.put(&id, profile(1).1);
+        assert!(!Arc::ptr_eq(&atoms(&mut sources, 0).unwrap(), &favourite));
     }
 }

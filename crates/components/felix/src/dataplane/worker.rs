@@ -240,8 +240,10 @@ impl Worker {
         }
     }
 
-    /// After many changes, the first snapshot above all, gives back the memory that they took on their way.
+    /// What no change waits for. After many changes, the first snapshot above all, gives back the memory that they took on
+    /// their way.
     fn tidy(&mut self) {
+        self.compiler.tidy();
         if self.concluded && self.changes >= MANY {
             self.changes = 0;
             caracal_sys::release_memory();

@@ -109,16 +109,11 @@ impl Agent for Service {
     ) -> Result<Response<AwaitEndpointReply>, Code> {
         let r = request.into_inner();
         let id = WorkloadId::new(&r.namespace, &r.name);
-        let wait = Duration::from_millis(r.timeout_ms.into()).min(MAX_WAIT);
-        let begun = Instant::now();
+        let wait = Duration::from_millis(r.timeout_ms.into());
         let outcome = tokio::select! {
-            outcome = self.status.await_endpoint(&id, &r.container_id, wait) => outcome,
+            outcome = in_force(&self.status, &id, &r.container_id, wait) => outcome,
             () = self.shutdown.wait() => return Err(Code::unavailable("the agent is ending")),
         };
-        metrics::histogram!("caracal_cni_await_seconds").record(begun.elapsed());
-        if outcome.is_err() {
-            metrics::counter!("caracal_cni_await_timeouts").increment(1);
-        }
         Ok(Response::new(AwaitEndpointReply {
             in_force: outcome.is_ok(),
             reason: outcome.err().unwrap_or_default(),
@@ -248,6 +243,22 @@ impl Agent for Service {
         let reply = answer.await.map_err(|_| ending())?;
         reply.map(Response::new).map_err(Code::invalid_argument)
     }
+}
+
+/// Waits until policy and routes of a container's endpoint are in force, at most so long.
+pub(crate) async fn in_force(
+    status: &Status,
+    id: &WorkloadId,
+    container: &str,
+    wait: Duration,
+) -> Result<(), String> {
+    let begun = Instant::now();
+    let outcome = status.await_endpoint(id, container, wait.min(MAX_WAIT)).await;
+    metrics::histogram!("caracal_cni_await_seconds").record(begun.elapsed());
+    if outcome.is_err() {
+        metrics::counter!("caracal_cni_await_timeouts").increment(1);
+    }
+    outcome
 }
 
 /// Whether an agent answers on the socket.

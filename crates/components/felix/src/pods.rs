@@ -1,29 +1,42 @@
-//! What the agent does at the end of a container, for the CNI plugin that is told of it: the link, the endpoint, the
-//! addresses. Those who ask at one moment are served together.
+//! What the agent does at the beginning and at the end of a container, for the CNI plugin: the addresses, the endpoint, the
+//! link. Those who ask at one moment are served together.
 //!
 //! **Invariant:** nobody depends on it. What is not done here, for whatever reason, is named in the answer, and the plugin
 //! does it itself.
 //! **Invariant:** addresses are given back only when the link is gone.
 
+mod attach;
 mod links;
+mod part;
 mod together;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use caracal_agent_api::v1::{
-    DetachReply, DetachRequest,
+    AttachReply, AttachRequest, DetachReply, DetachRequest,
     pods_server::{Pods, PodsServer},
 };
-use caracal_api::{Kind, Object, ResourceKey, WorkloadEndpointSpec};
+use caracal_api::{Kind, ResourceKey};
 use caracal_ids::NodeName;
 use caracal_ipam::Ipam;
 use caracal_runtime::{Shutdown, Supervisor};
-use caracal_store::{Store, retire};
-use metrics::histogram;
-use tokio::time::{Instant, timeout};
+use caracal_store::Store;
+use metrics::{counter, histogram};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status as Code};
 
+use crate::{agent, status::Status};
+use attach::{Comer, Desk, Given};
 use links::Doomed;
+use part::{Goer, Parted};
 use together::Together;
 
 /// How long the datastore may take; what is not done then is left to the plugin, which has its own patience.
@@ -33,9 +46,15 @@ type Done = Result<(), String>;
 
 pub(crate) struct Service {
     node: NodeName,
-    store: Arc<dyn Store>,
+    datastore: String,
+    ipam: Ipam,
+    status: Arc<Status>,
+    shutdown: Shutdown,
     links: Together<Doomed, Done>,
-    releases: Together<Vec<String>, Done>,
+    goers: Together<Goer, Parted>,
+    comers: Together<Comer, Given>,
+    /// How many are leaving at this moment.
+    leaving: AtomicUsize,
 }
 
 /// Starts the tasks; the service that the agent's API serves.
@@ -43,6 +62,7 @@ pub(crate) fn start(
     tasks: &mut Supervisor,
     store: &Arc<dyn Store>,
     node: &NodeName,
+    status: &Arc<Status>,
     shutdown: &Shutdown,
 ) -> PodsServer<Service> {
     let (links, serve_links) = Together::new(async |batch: Vec<Doomed>| {
@@ -50,49 +70,43 @@ pub(crate) fn start(
         links::delete(batch).await
     });
     let ipam = Ipam::new(store.clone());
-    let (releases, serve_releases) = Together::new(async move |batch: Vec<Vec<String>>| {
+    let desk = Arc::new(Desk::default());
+    let (own, of, at) = (ipam.clone(), store.clone(), desk.clone());
+    let (goers, serve_goers) = Together::new(async move |batch: Vec<Goer>| {
         histogram!("caracal_cni_releases_at_once").record(batch.len() as f64);
-        release(&ipam, &batch).await
+        let parted = part::serve(&own, &of, batch).await;
+        at.freed();
+        parted
     });
-    let stop = shutdown.clone();
-    tasks.spawn("links of pods", async move {
-        tokio::select! {
-            () = serve_links => stop.wait().await,
-            () = stop.wait() => {}
-        }
-        Ok::<(), String>(())
+    let (own, name) = (ipam.clone(), node.clone());
+    let (comers, serve_comers) = Together::of_those_who_wait(async move |batch: Vec<Comer>| {
+        histogram!("caracal_cni_attaches_at_once").record(batch.len() as f64);
+        attach::serve(&own, &name, &desk, batch).await
     });
-    let stop = shutdown.clone();
-    tasks.spawn("addresses of pods", async move {
-        tokio::select! {
-            () = serve_releases => stop.wait().await,
-            () = stop.wait() => {}
-        }
-        Ok::<(), String>(())
-    });
+    let mut spawn = |name: &'static str, work: Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let stop = shutdown.clone();
+        tasks.spawn(name, async move {
+            tokio::select! {
+                () = work => stop.wait().await,
+                () = stop.wait() => {}
+            }
+            Ok::<(), String>(())
+        });
+    };
+    spawn("links of pods", Box::pin(serve_links));
+    spawn("ends of pods", Box::pin(serve_goers));
+    spawn("new pods", Box::pin(serve_comers));
     PodsServer::new(Service {
         node: node.clone(),
-        store: store.clone(),
+        datastore: store.describe(),
+        ipam,
+        status: status.clone(),
+        shutdown: shutdown.clone(),
         links,
-        releases,
+        goers,
+        comers,
+        leaving: AtomicUsize::new(0),
     })
-}
-
-/// Gives back the addresses of all who wait.
-async fn release(ipam: &Ipam, batch: &[Vec<String>]) -> Vec<Done> {
-    let handles = batch.concat();
-    let Ok(results) = timeout(PATIENCE, ipam.release_handles(&handles)).await else {
-        let late = || Err(format!("the datastore took more than {PATIENCE:?}"));
-        return batch.iter().map(|_| late()).collect();
-    };
-    let mut results = results.into_iter();
-    let of_one = |handles: &Vec<String>| {
-        let own: Vec<_> = results.by_ref().take(handles.len()).collect();
-        own.into_iter()
-            .collect::<Result<(), _>>()
-            .map_err(|e| e.to_string())
-    };
-    batch.iter().map(of_one).collect()
 }
 
 impl Service {
@@ -110,56 +124,110 @@ impl Service {
     }
 
     /// Whether what the client wants to have done in the datastore can be done here.
-    fn same_store(&self, r: &DetachRequest) -> Done {
-        if r.node != self.node.as_str() {
+    fn same_store(&self, node: &str, datastore: &str) -> Done {
+        if node != self.node.as_str() {
             return Err(format!("this is node {}", self.node));
         }
-        let own = self.store.describe();
-        if r.datastore == own {
+        if datastore == self.datastore {
             Ok(())
         } else {
-            Err(format!("this agent uses {own}"))
+            Err(format!("this agent uses {}", self.datastore))
         }
     }
 
-    async fn endpoint(&self, r: &DetachRequest) -> Done {
-        if r.name.is_empty() {
-            return Ok(());
+    /// The link, then endpoint and addresses.
+    async fn part(&self, r: &DetachRequest) -> (Done, Done, Done) {
+        if let Err(why) = self.same_store(&r.node, &r.datastore) {
+            let of = |there: bool| if there { Err(why.clone()) } else { Ok(()) };
+            let link = self.link(r).await;
+            return (link, of(!r.name.is_empty()), of(!r.handles.is_empty()));
         }
-        self.same_store(r)?;
-        let key = ResourceKey::namespaced(Kind::WorkloadEndpoint, &r.namespace, &r.name);
-        let own = |found: &caracal_api::Resource| {
-            let owner = Object::<WorkloadEndpointSpec>::try_from(found.clone()).map(|e| e.spec.container_id);
-            // One that names no container was not made by a CNI plugin of today: the pod's is the only claim.
-            owner.is_ok_and(|o| o.is_empty() || o == r.container_id)
+        let endpoint = (!r.name.is_empty())
+            .then(|| ResourceKey::namespaced(Kind::WorkloadEndpoint, &r.namespace, &r.name));
+        let mut goer = Goer {
+            endpoint,
+            container: r.container_id.clone(),
+            handles: r.handles.clone(),
+            seen: None,
         };
-        match timeout(PATIENCE, retire(self.store.as_ref(), &key, own)).await {
-            Err(_) => Err(format!("the datastore took more than {PATIENCE:?}")),
-            Ok(done) => done.map(drop).map_err(|e| e.to_string()),
+        // One alone is looked at while the link goes; of several what was seen would be old at once.
+        let alone = self.leaving.load(Ordering::Relaxed) <= 1 && self.ipam.writes_together() > 0;
+        let look = async {
+            match alone {
+                true => goer.look(&self.ipam).await,
+                false => None,
+            }
+        };
+        let (link, seen) = tokio::join!(self.link(r), look);
+        goer.seen = seen;
+        if link.is_err() {
+            goer.handles.clear();
+            goer.seen = None;
         }
-    }
-
-    async fn addresses(&self, r: &DetachRequest) -> Done {
-        if r.handles.is_empty() {
-            return Ok(());
+        let (endpoint, mut addresses) = match self.goers.ask(goer).await {
+            Ok(parted) => parted,
+            Err(why) => (Err(why.clone()), Err(why)),
+        };
+        if link.is_err() && !r.handles.is_empty() {
+            addresses = Err("the link is still there".to_owned());
         }
-        self.same_store(r)?;
-        self.releases.ask(r.handles.clone()).await?
+        (link, endpoint, addresses)
     }
 }
 
 #[tonic::async_trait]
 impl Pods for Service {
+    type AttachStream = ReceiverStream<Result<AttachReply, Code>>;
+
+    async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Code> {
+        let begun = Instant::now();
+        let r = request.into_inner();
+        self.same_store(&r.node, &r.datastore)
+            .map_err(Code::failed_precondition)?;
+        if self.ipam.writes_together() == 0 {
+            return Err(Code::unimplemented("this datastore has no transactions"));
+        }
+        let wait = Duration::from_millis(r.timeout_ms.into());
+        let comer = Comer::read(r, &self.node).map_err(Code::invalid_argument)?;
+        let (id, container) = (comer.id.clone(), comer.container.clone());
+        let given = self.comers.ask(comer).await.and_then(|given| given);
+        histogram!("caracal_cni_attach_seconds").record(begun.elapsed());
+        let given = given.map_err(|why| {
+            tracing::debug!(container, why, "left to the CNI plugin");
+            counter!("caracal_cni_attach_errors").increment(1);
+            Code::unavailable(why)
+        })?;
+        let first = AttachReply {
+            addresses: given.iter().map(ToString::to_string).collect(),
+            ..AttachReply::default()
+        };
+        let (sender, stream) = mpsc::channel(2);
+        // The channel is as long as the answers are many.
+        let _ = sender.try_send(Ok(first));
+        if !wait.is_zero() {
+            let (status, shutdown) = (self.status.clone(), self.shutdown.clone());
+            tokio::spawn(async move {
+                let outcome = tokio::select! {
+                    outcome = agent::in_force(&status, &id, &container, wait) => outcome,
+                    () = shutdown.wait() => Err("the agent is ending".to_owned()),
+                    () = sender.closed() => return,
+                };
+                let second = AttachReply {
+                    in_force: outcome.is_ok(),
+                    reason: outcome.err().unwrap_or_default(),
+                    ..AttachReply::default()
+                };
+                let _ = sender.try_send(Ok(second));
+            });
+        }
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
     async fn detach(&self, request: Request<DetachRequest>) -> Result<Response<DetachReply>, Code> {
         let begun = Instant::now();
         let r = request.into_inner();
-        let link_then_addresses = async {
-            match self.link(&r).await {
-                Ok(()) => (Ok(()), self.addresses(&r).await),
-                Err(why) => (Err(why), Err("the link is still there".to_owned())),
-            }
-        };
-        let (endpoint, (link, addresses)) = tokio::join!(self.endpoint(&r), link_then_addresses);
+        let _counted = Counted::new(&self.leaving);
+        let (link, endpoint, addresses) = self.part(&r).await;
         histogram!("caracal_cni_detach_seconds").record(begun.elapsed());
         let told = |part: Done| part.err().unwrap_or_default();
         let reply = DetachReply {
@@ -173,5 +241,21 @@ impl Pods for Service {
             }
         }
         Ok(Response::new(reply))
+    }
+}
+
+/// Counts those who are being served, however they end.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

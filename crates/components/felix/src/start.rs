@@ -189,7 +189,7 @@ fn wire(
     }
     let for_plugins = (
         addresses::start(tasks, &store, &node, shutdown),
-        pods::start(tasks, &store, &node, shutdown),
+        pods::start(tasks, &store, &node, &status, shutdown),
     );
     let conditions = Arc::new(Conditions::default());
     // Cut off, this agent works on a copy of its own.

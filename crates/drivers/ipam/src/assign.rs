@@ -338,7 +338,7 @@ fn holder_of(node: &NodeName, options: &AssignOptions) -> Holder {
     options.holder.clone().unwrap_or_else(own)
 }
 
-fn to_want(want: &Assign, options: &AssignOptions) -> Want {
+pub(crate) fn to_want(want: &Assign, options: &AssignOptions) -> Want {
     Want {
         family: want.family,
         count: want.count,

@@ -5,6 +5,8 @@
 //!
 //! - [`Ipam`]: assign and release, blocks' affinities, attributes of owners, utilisation.
 //! - [`Grouped`]: requests that wait at one moment share one compare-and-swap per block.
+//! - [`Ipam::look`], [`Ipam::draw`] and [`Ipam::write_together`]: the same in one transaction with what else is written,
+//!   where the datastore has such and blocks are there; [`Ipam::look_back`] and [`Ipam::give_back`] for releases.
 //! - [`Ipam::load`] reads the whole database for checks; [`Ipam::collect`] is one round of the garbage collector and
 //!   [`Ipam::repair`] one repair.
 //!
@@ -23,6 +25,7 @@ mod owner;
 mod release;
 mod release_group;
 mod repair;
+mod together;
 
 pub use assign::{Assign, AssignOptions};
 pub use collect::Collected;
@@ -31,3 +34,4 @@ pub use group::Grouped;
 pub use ipam::Ipam;
 pub use owner::OwnerChange;
 pub use release::Released;
+pub use together::{Drawn, Memory, Parting, Sight};

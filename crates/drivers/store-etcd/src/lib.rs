@@ -2,7 +2,7 @@
 //!
 //! - `keys`: which key an object has, and which object a key is. - `codec`: an object as JSON and back.
 //! - `transport`: endpoints, failover, time limits; `connect`: TLS; `login`: user and password. - `status`: answers of etcd as errors a user can act on.
-//! - `store`, `txn`, `watch`: the contract of `caracal-store` on top; `reports`: what nodes say of themselves;
+//! - `store`, `txn`, `watch`, `together` (many objects in one request): the contract of `caracal-store` on top; `reports`: what nodes say of themselves;
 //!   `transfer`: all of it into another datastore.
 //!
 //! The embedded store speaks the same API: its endpoint is `unix:///path/of/its.sock`.
@@ -22,6 +22,7 @@ mod recent;
 mod reports;
 mod status;
 mod store;
+mod together;
 mod transfer;
 mod transport;
 mod txn;

@@ -182,7 +182,7 @@ async fn read(kind: Kind, options: &ListOptions, kvs: Vec<KeyValue>) -> Result<D
     Ok(decoded.unwrap_or_default())
 }
 
-fn read_now(kind: Kind, options: &ListOptions, kvs: &[KeyValue]) -> Decoded {
+pub(crate) fn read_now(kind: Kind, options: &ListOptions, kvs: &[KeyValue]) -> Decoded {
     let mut items = Vec::with_capacity(kvs.len());
     let mut malformed = Vec::new();
     for kv in kvs {

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_store::{
-    ListOptions, Page, Preconditions, Reports, Store, StoreError, WatchFrom, WatchStream, check_key,
-    check_preconditions, has_status, merge_for_status, merge_for_update, only_part, stamp,
+    Found, ListOptions, Page, Preconditions, Reads, Reports, Store, StoreError, WatchFrom, WatchStream,
+    Write, check_key, check_preconditions, has_status, merge_for_status, merge_for_update, only_part, stamp,
 };
 use caracal_wire::{
     Bytes, KeyValue,
@@ -23,6 +23,7 @@ use crate::{
     part::{Part, decode_or_bare},
     recent::Recent,
     status::{About, explain},
+    together,
     transport::{Failed, Repeat, Transport},
     txn, watch,
 };
@@ -69,6 +70,11 @@ impl EtcdStore {
         &self.inner.transport
     }
 
+    /// Values that were read or written last.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.inner.recent
+    }
+
     pub(crate) async fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Failed> {
         self.inner
             .transport
@@ -79,7 +85,7 @@ impl EtcdStore {
             .await
     }
 
-    async fn txn(
+    pub(crate) async fn txn(
         &self,
         repeat: Repeat,
         request: &TxnRequest,
@@ -93,7 +99,7 @@ impl EtcdStore {
     }
 
     /// Reads the pair of an object, wherever it may be.
-    async fn find(&self, key: &ResourceKey) -> Result<KeyValue, StoreError> {
+    pub(crate) async fn find(&self, key: &ResourceKey) -> Result<KeyValue, StoreError> {
         let about = About::Object(key);
         let mut places = keys::candidates(key);
         let found = if places.len() <= 1 {
@@ -158,7 +164,7 @@ impl EtcdStore {
         Err(busy(&key))
     }
 
-    async fn read(&self, key: &ResourceKey, place: &Bytes) -> Result<KeyValue, StoreError> {
+    pub(crate) async fn read(&self, key: &ResourceKey, place: &Bytes) -> Result<KeyValue, StoreError> {
         let request = RangeRequest {
             key: place.clone(),
             ..RangeRequest::default()
@@ -206,14 +212,14 @@ pub(crate) fn decode(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, Store
     })
 }
 
-fn revision(key: &ResourceKey, text: &str) -> Result<i64, StoreError> {
+pub(crate) fn revision(key: &ResourceKey, text: &str) -> Result<i64, StoreError> {
     text.parse().map_err(|_| StoreError::Conflict {
         key: key.clone(),
         why: format!("resourceVersion {text:?} is not one of this datastore"),
     })
 }
 
-fn merged_value(
+pub(crate) fn merged_value(
     key: &ResourceKey,
     stored: Resource,
     kv: &KeyValue,
@@ -367,5 +373,17 @@ impl Store for EtcdStore {
 
     fn reports(&self) -> Option<&dyn Reports> {
         Some(self)
+    }
+
+    async fn read_together(&self, reads: &Reads) -> Result<Found, StoreError> {
+        together::read(self, reads).await
+    }
+
+    fn writes_together(&self) -> usize {
+        together::WRITES
+    }
+
+    async fn write_together(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        together::write(self, writes).await
     }
 }

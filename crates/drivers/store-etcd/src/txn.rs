@@ -47,6 +47,28 @@ pub(crate) fn get(key: &Bytes) -> RequestOp {
     }
 }
 
+/// At most `limit` pairs from `start` up to `end`.
+pub(crate) fn range(start: &Bytes, end: &Bytes, limit: i64) -> RequestOp {
+    RequestOp {
+        request: Some(Request::RequestRange(RangeRequest {
+            key: start.clone(),
+            range_end: end.clone(),
+            limit,
+            ..RangeRequest::default()
+        })),
+    }
+}
+
+/// Deletes without saying what was there.
+pub(crate) fn remove(key: &Bytes) -> RequestOp {
+    RequestOp {
+        request: Some(Request::RequestDeleteRange(DeleteRangeRequest {
+            key: key.clone(),
+            ..DeleteRangeRequest::default()
+        })),
+    }
+}
+
 pub(crate) fn delete(key: &Bytes) -> RequestOp {
     RequestOp {
         request: Some(Request::RequestDeleteRange(DeleteRangeRequest {

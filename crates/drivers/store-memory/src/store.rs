@@ -3,7 +3,7 @@ use std::{ops::Bound, sync::Arc};
 use async_trait::async_trait;
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_store::{
-    ListOptions, Page, Preconditions, Store, StoreError, WatchFrom, WatchStream, check_key,
+    ListOptions, Page, Preconditions, Store, StoreError, WatchFrom, WatchStream, Write, check_key,
     check_preconditions, has_status, merge_for_status, merge_for_update, stamp, unreadable,
 };
 
@@ -16,6 +16,8 @@ use crate::{
 /// How many events of a kind are kept, and objects in a page, when nothing else is said.
 const ETCD: (usize, usize) = (1_000_000, 2_000);
 const KUBERNETES: (usize, usize) = (1_000, 500);
+/// How many writes one transaction takes, where it plays etcd.
+const TOGETHER: usize = 100;
 
 /// A store in memory. Clones share the same objects.
 #[derive(Debug, Clone)]
@@ -171,6 +173,38 @@ impl MemoryStore {
         resource.metadata_mut().resource_version = Some(self.revision(s.rev + 1));
         self.put(s, &resource.key(), Slot::Set(Arc::new(resource.clone())));
         resource
+    }
+
+    /// What is to be stored by one of several writes; an error when it finds its object not as it expects.
+    fn prepare(s: &mut State, write: Write) -> Result<(ResourceKey, Option<Resource>), StoreError> {
+        let key = write.key();
+        check_key(&key)?;
+        match write {
+            Write::Create(mut resource) => {
+                s.faults.enter(Op::Create)?;
+                if !matches!(s.table(key.kind).current(&key), Slot::Gone) {
+                    return Err(StoreError::AlreadyExists(key));
+                }
+                stamp(&mut resource);
+                Ok((key, Some(resource)))
+            }
+            Write::Update(resource) => {
+                s.faults.enter(Op::Update)?;
+                let stored = Self::read_or_bare(s, &key)?;
+                check_preconditions(&key, stored.metadata(), &Preconditions::of(&resource))?;
+                Ok((key, Some(merge_for_update(resource, &stored))))
+            }
+            Write::Delete(_, at) => {
+                s.faults.enter(Op::Delete)?;
+                let stored = Self::read_or_bare(s, &key)?;
+                let expect = Preconditions {
+                    resource_version: Some(at),
+                    uid: None,
+                };
+                check_preconditions(&key, stored.metadata(), &expect)?;
+                Ok((key, None))
+            }
+        }
     }
 
     /// An object's revision as text; on Kubernetes in an order that means nothing.
@@ -375,6 +409,35 @@ impl Store for MemoryStore {
             check_preconditions(key, stored.metadata(), expect)?;
             self.put(s, key, Slot::Gone);
             Ok((*stored).clone())
+        })
+    }
+
+    fn writes_together(&self) -> usize {
+        if self.kubernetes { 0 } else { TOGETHER }
+    }
+
+    async fn write_together(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        self.shared.change(|s| {
+            for write in &writes {
+                self.writable(write.key().kind, "write with others")?;
+            }
+            let mut prepared = Vec::with_capacity(writes.len());
+            for write in writes {
+                match Self::prepare(s, write) {
+                    Ok(one) => prepared.push(one),
+                    Err(
+                        StoreError::Conflict { .. } | StoreError::AlreadyExists(_) | StoreError::NotFound(_),
+                    ) => return Ok(false),
+                    Err(e) => return Err(e),
+                }
+            }
+            for (key, resource) in prepared {
+                match resource {
+                    Some(resource) => drop(self.set(s, resource)),
+                    None => self.put(s, &key, Slot::Gone),
+                }
+            }
+            Ok(true)
         })
     }
 

@@ -2,7 +2,9 @@
 //!
 //! - A revision is an opaque string per object; [`WatchFrom`] is opaque too and belongs to one kind.
 //! - A watch is per kind, without order across kinds; it may expire ([`StoreError::Expired`]): list again.
-//! - Lists come in pages. No transaction spans objects. A delete names the object it saw.
+//! - Lists come in pages. A delete names the object it saw.
+//! - Nothing needs a transaction over several objects. Some backends have one ([`Store::write_together`]), which saves
+//!   requests; what is written with it is right without it, too.
 //! - A write that failed with [`StoreError::Unavailable`] may have been done: read again before repeating it.
 //! - A part of a kind (by namespace, name's beginning, labels) can be listed and watched; the backend filters where it can.
 //! - Some kinds are derived and read-only on Kubernetes ([`StoreError::Unsupported`]).
@@ -21,6 +23,7 @@ mod error;
 mod meta;
 mod reports;
 mod retire;
+mod together;
 mod traits;
 
 pub use apply::{Applied, apply, ensure, modify};
@@ -33,4 +36,5 @@ pub use meta::{
 };
 pub use reports::{Lease, ReportKey, Reports, Subject};
 pub use retire::{Retired, retire};
+pub use together::{Found, Reads, Write};
 pub use traits::{ListOptions, Page, Preconditions, Store, WatchEvent, WatchFrom, WatchStream, only_part};

@@ -5,7 +5,7 @@ use caracal_api::{Kind, Resource, ResourceKey, Unreadable};
 use caracal_selector::Selector;
 use futures::{StreamExt, stream::BoxStream};
 
-use crate::{Reports, StoreError};
+use crate::{Found, Reads, Reports, StoreError, Write, together::read_each};
 
 /// Where a watch continues: opaque, of one kind, from a list's page or a watch event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -148,6 +148,30 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Where nodes report on themselves and their endpoints, if this datastore has such a place.
     fn reports(&self) -> Option<&dyn Reports> {
         None
+    }
+
+    /// Reads several objects and lists, in one request where the backend can. Only there they are of one moment.
+    ///
+    /// # Errors
+    /// When the request or a list fails; an object's own error is its answer.
+    async fn read_together(&self, reads: &Reads) -> Result<Found, StoreError> {
+        read_each(self, reads).await
+    }
+
+    /// How many writes [`Store::write_together`] takes; 0 where there is no such thing. Who uses it must be able to do
+    /// without.
+    fn writes_together(&self) -> usize {
+        0
+    }
+
+    /// Does all of the writes, each about another object, or none: false when one finds its object not as it expects.
+    async fn write_together(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        let first = writes.first().map_or(Kind::WorkloadEndpoint, |w| w.key().kind);
+        Err(StoreError::Unsupported {
+            operation: "writing several objects together",
+            kind: first,
+            why: "it has no transactions".to_owned(),
+        })
     }
 
     /// All pages of a list.

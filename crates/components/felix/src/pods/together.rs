@@ -17,10 +17,29 @@ impl<T: Send, A: Send> Together<T, A> {
     where
         F: AsyncFn(Vec<T>) -> Vec<A>,
     {
+        Self::with(serve, false)
+    }
+
+    /// The same; one who has gone before its turn gets nothing.
+    pub(super) fn of_those_who_wait<F>(serve: F) -> (Self, impl Future<Output = ()>)
+    where
+        F: AsyncFn(Vec<T>) -> Vec<A>,
+    {
+        Self::with(serve, true)
+    }
+
+    fn with<F>(serve: F, only_who_waits: bool) -> (Self, impl Future<Output = ()>)
+    where
+        F: AsyncFn(Vec<T>) -> Vec<A>,
+    {
         let (sender, mut receiver) = mpsc::channel(4 * AT_ONCE);
         let task = async move {
             let mut waiting: Vec<(T, oneshot::Sender<A>)> = Vec::new();
             while receiver.recv_many(&mut waiting, AT_ONCE).await > 0 {
+                waiting.retain(|(_, who)| !(only_who_waits && who.is_closed()));
+                if waiting.is_empty() {
+                    continue;
+                }
                 let (wishes, who): (Vec<T>, Vec<_>) = waiting.drain(..).unzip();
                 for (who, answer) in who.into_iter().zip(serve(wishes).await) {
                     // One who has gone meanwhile asks again or finds it done.

@@ -35,6 +35,55 @@ pub struct AssignReply {
     #[prost(string, tag = "1")]
     pub address: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AttachRequest {
+    /// The datastore and the node as the client sees them; the agent refuses when its own are others.
+    #[prost(string, tag = "1")]
+    pub datastore: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// The WorkloadEndpoint as JSON, without its addresses when some are to be assigned.
+    #[prost(bytes = "vec", tag = "3")]
+    pub endpoint: ::prost::alloc::vec::Vec<u8>,
+    /// Who takes addresses, and what is kept beside them.
+    #[prost(string, tag = "4")]
+    pub handle: ::prost::alloc::string::String,
+    #[prost(map = "string, string", tag = "5")]
+    pub attributes: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// The families of which an address is to be assigned.
+    #[prost(bool, tag = "6")]
+    pub ipv4: bool,
+    #[prost(bool, tag = "7")]
+    pub ipv6: bool,
+    /// Pools by name or CIDR; empty means any.
+    #[prost(string, repeated, tag = "8")]
+    pub ipv4_pools: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "9")]
+    pub ipv6_pools: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The profile that has the namespace's labels, for pools that select by them.
+    #[prost(string, tag = "10")]
+    pub profile: ::prost::alloc::string::String,
+    /// The profile as JSON, to be made where there is none; empty: nothing is made.
+    #[prost(bytes = "vec", tag = "11")]
+    pub new_profile: ::prost::alloc::vec::Vec<u8>,
+    /// How long to wait until policy is in force, milliseconds. 0: not at all, and there is no second answer.
+    #[prost(uint32, tag = "12")]
+    pub timeout_ms: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AttachReply {
+    /// Of the first answer: the addresses with their blocks' prefix lengths.
+    #[prost(string, repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of the second: whether policy and routes are in force, and what is missing.
+    #[prost(bool, tag = "2")]
+    pub in_force: bool,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DetachRequest {
     /// The datastore and the node as the client sees them; the agent does nothing there when its own are others.
@@ -1666,6 +1715,33 @@ pub mod pods_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
+        /// Gives a new container its addresses and writes its endpoint, together with those of others. The first answer comes when
+        /// both are in the datastore, the second when policy and routes are in force or the time is up. The client makes the link
+        /// meanwhile. Whoever gets an error does it itself; what may have been done is under the container's handle and name.
+        pub async fn attach(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AttachRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AttachReply>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/caracal.agent.v1.Pods/Attach",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("caracal.agent.v1.Pods", "Attach"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Takes away what belongs to a container, and nothing of another one. What the agent cannot do it leaves to the client.
         pub async fn detach(
             &mut self,
@@ -1703,6 +1779,19 @@ pub mod pods_server {
     /// Generated trait containing gRPC methods that should be implemented for use with PodsServer.
     #[async_trait]
     pub trait Pods: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Attach method.
+        type AttachStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AttachReply, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Gives a new container its addresses and writes its endpoint, together with those of others. The first answer comes when
+        /// both are in the datastore, the second when policy and routes are in force or the time is up. The client makes the link
+        /// meanwhile. Whoever gets an error does it itself; what may have been done is under the container's handle and name.
+        async fn attach(
+            &self,
+            request: tonic::Request<super::AttachRequest>,
+        ) -> std::result::Result<tonic::Response<Self::AttachStream>, tonic::Status>;
         /// Takes away what belongs to a container, and nothing of another one. What the agent cannot do it leaves to the client.
         async fn detach(
             &self,
@@ -1787,6 +1876,52 @@ pub mod pods_server {
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
+                "/caracal.agent.v1.Pods/Attach" => {
+                    #[allow(non_camel_case_types)]
+                    struct AttachSvc<T: Pods>(pub Arc<T>);
+                    impl<
+                        T: Pods,
+                    > tonic::server::ServerStreamingService<super::AttachRequest>
+                    for AttachSvc<T> {
+                        type Response = super::AttachReply;
+                        type ResponseStream = T::AttachStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AttachRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Pods>::attach(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AttachSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/caracal.agent.v1.Pods/Detach" => {
                     #[allow(non_camel_case_types)]
                     struct DetachSvc<T: Pods>(pub Arc<T>);

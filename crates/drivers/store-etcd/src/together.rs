@@ -1,0 +1,243 @@
+//! Several objects in one transaction of etcd.
+
+use caracal_api::{Kind, Resource, ResourceKey};
+use caracal_store::{
+    Found, Page, Preconditions, Reads, Store, StoreError, WatchFrom, Write, check_key, merge_for_update,
+    stamp,
+};
+use caracal_wire::{
+    Bytes, KeyValue,
+    etcdserverpb::{Compare, RequestOp, ResponseOp, TxnRequest, response_op::Response},
+};
+use futures::future::try_join_all;
+
+use crate::{
+    EtcdStore,
+    codec::to_stored,
+    keys, list,
+    part::decode_or_bare,
+    status::About,
+    store::{decode, merged_value, revision},
+    transport::Repeat,
+    txn,
+};
+
+/// Operations in a transaction: etcd takes 128 unless it is told otherwise.
+const AT_ONCE: usize = 100;
+
+/// Objects of a list that is read in a transaction. A longer one is read by itself.
+const SHORT: i64 = 500;
+
+/// Whose answer an operation brings.
+#[derive(Debug, Clone, Copy)]
+enum For {
+    Object(usize),
+    List(usize),
+}
+
+/// Reads all of it, in as few requests as can be.
+pub(crate) async fn read(store: &EtcdStore, reads: &Reads) -> Result<Found, StoreError> {
+    let mut wanted: Vec<(For, RequestOp)> = Vec::new();
+    for (i, key) in reads.objects.iter().enumerate() {
+        if check_key(key).is_ok() {
+            let places = keys::candidates(key).into_iter();
+            wanted.extend(places.map(|p| (For::Object(i), txn::get(&p.into()))));
+        }
+    }
+    for (i, (kind, options)) in reads.lists.iter().enumerate() {
+        let span = keys::span(*kind, options);
+        let (start, end) = (span.start.into(), span.end.into());
+        wanted.push((For::List(i), txn::range(&start, &end, SHORT)));
+    }
+    let parts = wanted.chunks(AT_ONCE).map(|part| async move {
+        let request = TxnRequest {
+            success: part.iter().map(|(_, op)| op.clone()).collect(),
+            ..TxnRequest::default()
+        };
+        let answer = store.txn(Repeat::Safe, &request, about(reads)).await?;
+        let at = answer.header.map_or(0, |h| h.revision);
+        let whose = part.iter().map(|(whose, _)| *whose);
+        Ok::<_, StoreError>((at, whose.zip(answer.responses).collect::<Vec<_>>()))
+    });
+    let mut objects: Vec<Option<KeyValue>> = vec![None; reads.objects.len()];
+    let mut lists: Vec<Option<Page>> = vec![None; reads.lists.len()];
+    for (at, answers) in try_join_all(parts).await? {
+        for (whose, response) in answers {
+            let Some((kvs, more)) = range_of(response) else {
+                continue;
+            };
+            match whose {
+                For::Object(i) => objects[i] = objects[i].take().or_else(|| kvs.into_iter().next()),
+                For::List(_) if more => {}
+                For::List(i) => {
+                    let (kind, options) = &reads.lists[i];
+                    let (items, malformed) = list::read_now(*kind, options, &kvs);
+                    lists[i] = Some(Page {
+                        items,
+                        malformed,
+                        next: None,
+                        watch_from: WatchFrom(at.to_string()),
+                    });
+                }
+            }
+        }
+    }
+    let mut found = Found {
+        objects: Vec::with_capacity(objects.len()),
+        lists: Vec::with_capacity(lists.len()),
+    };
+    for (key, kv) in reads.objects.iter().zip(objects) {
+        found.objects.push(match kv {
+            Some(kv) => {
+                remember(store, key.kind, &kv);
+                decode(key, &kv)
+            }
+            None => Err(check_key(key)
+                .err()
+                .unwrap_or_else(|| StoreError::NotFound(key.clone()))),
+        });
+    }
+    for ((kind, options), page) in reads.lists.iter().zip(lists) {
+        found.lists.push(match page {
+            Some(page) => page,
+            None => store.list_all(*kind, options).await?,
+        });
+    }
+    Ok(found)
+}
+
+/// Blocks are changed soon after they are read or written, again and again; other objects would only push them out.
+fn remember(store: &EtcdStore, kind: Kind, kv: &KeyValue) {
+    if kind == Kind::IpamBlock {
+        store.recent().put(kv);
+    }
+}
+
+fn about(reads: &Reads) -> About<'_> {
+    match reads.objects.first() {
+        Some(key) => About::Object(key),
+        None => reads
+            .lists
+            .first()
+            .map_or(About::Report, |(kind, _)| About::Kind(*kind)),
+    }
+}
+
+fn range_of(response: ResponseOp) -> Option<(Vec<KeyValue>, bool)> {
+    match response.response {
+        Some(Response::ResponseRange(r)) => Some((r.kvs, r.more)),
+        _ => None,
+    }
+}
+
+/// How many writes a transaction takes.
+pub(crate) const WRITES: usize = AT_ONCE;
+
+/// A write as etcd is asked for it; what is stored afterwards, with the kind and the revision at which it was created.
+type Made = (Compare, RequestOp, Option<(Kind, KeyValue)>);
+
+/// Does all of the writes or none.
+pub(crate) async fn write(store: &EtcdStore, writes: Vec<Write>) -> Result<bool, StoreError> {
+    let Some(first) = writes.first().map(Write::key) else {
+        return Ok(true);
+    };
+    let mut request = TxnRequest::default();
+    let mut stored = Vec::new();
+    for write in writes {
+        let made = match write {
+            Write::Create(resource) => created(resource)?,
+            Write::Update(resource) => match updated(store, &resource).await? {
+                Some(made) => made,
+                None => return Ok(false),
+            },
+            Write::Delete(key, at) => deleted(store, &key, &at).await?,
+        };
+        let (compare, op, kv) = made;
+        request.compare.push(compare);
+        request.success.push(op);
+        stored.extend(kv);
+    }
+    let answer = store
+        .txn(Repeat::IfNotSent, &request, About::Object(&first))
+        .await?;
+    for (kind, mut kv) in stored {
+        if !answer.succeeded {
+            store.recent().forget(&kv.key);
+            continue;
+        }
+        kv.mod_revision = answer.header.as_ref().map_or(0, |h| h.revision);
+        if kv.create_revision == 0 {
+            kv.create_revision = kv.mod_revision;
+        }
+        remember(store, kind, &kv);
+    }
+    Ok(answer.succeeded)
+}
+
+fn created(mut resource: Resource) -> Result<Made, StoreError> {
+    let key = resource.key();
+    check_key(&key)?;
+    let place: Bytes = keys::key_of(&resource)?.into();
+    stamp(&mut resource);
+    let value: Bytes = to_stored(&resource).to_string().into();
+    let kv = KeyValue {
+        key: place.clone(),
+        value: value.clone(),
+        ..KeyValue::default()
+    };
+    Ok((txn::absent(&place), txn::put(&place, value), Some((key.kind, kv))))
+}
+
+/// Nothing when the object is not what was expected.
+async fn updated(store: &EtcdStore, resource: &Resource) -> Result<Option<Made>, StoreError> {
+    let key = resource.key();
+    check_key(&key)?;
+    let place: Bytes = keys::key_of(resource)?.into();
+    let expect = Preconditions::of(resource);
+    let Some(text) = &expect.resource_version else {
+        return Err(StoreError::Invalid {
+            key,
+            reason: "a write together with others needs metadata.resourceVersion".to_owned(),
+        });
+    };
+    let known = store.recent().get(&place, revision(&key, text)?);
+    let stored = match known {
+        Some(kv) => kv,
+        None => match store.read(&key, &place).await {
+            Ok(kv) => kv,
+            Err(StoreError::NotFound(_)) => return Ok(None),
+            Err(e) => return Err(e),
+        },
+    };
+    let merge = |old: &Resource| merge_for_update(resource.clone(), old);
+    let value = match merged_value(&key, decode_or_bare(&key, &stored)?, &stored, &expect, &merge) {
+        Ok(value) => value,
+        Err(StoreError::Conflict { .. }) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let kv = KeyValue {
+        value: value.clone(),
+        ..stored.clone()
+    };
+    Ok(Some((
+        txn::unchanged(&place, stored.mod_revision),
+        txn::put(&place, value),
+        Some((key.kind, kv)),
+    )))
+}
+
+async fn deleted(store: &EtcdStore, key: &ResourceKey, at: &str) -> Result<Made, StoreError> {
+    check_key(key)?;
+    let mut places = keys::candidates(key);
+    let place: Bytes = match places.len() {
+        1 => places.remove(0).into(),
+        // Only a claim's name leaves a doubt.
+        _ => store.find(key).await?.key,
+    };
+    store.recent().forget(&place);
+    Ok((
+        txn::unchanged(&place, revision(key, at)?),
+        txn::remove(&place),
+        None,
+    ))
+}

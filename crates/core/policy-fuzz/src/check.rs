@@ -2,7 +2,7 @@ use std::{borrow::Cow, fmt};
 
 use caracal_oracle::{Journey, Reading, Trip, Verdict, travel};
 
-use crate::{Case, Dataplane, Reference, dataplane::desired};
+use crate::{Case, Dataplane, Mistake, Reference, dataplane::desired};
 
 /// A packet on which the opinions differ.
 #[derive(Debug, Clone)]
@@ -45,11 +45,23 @@ impl fmt::Display for Difference {
 /// # Errors
 /// When the dataplane cannot say.
 pub fn check(case: &Case, dataplane: &mut dyn Dataplane) -> Result<(usize, Option<Box<Difference>>), String> {
+    check_believing(case, dataplane, None)
+}
+
+/// As [`check`], with a reference that makes a deliberate mistake: what is found shows what a real difference looks like.
+///
+/// # Errors
+/// When the dataplane cannot say.
+pub fn check_believing(
+    case: &Case,
+    dataplane: &mut dyn Dataplane,
+    mistake: Option<Mistake>,
+) -> Result<(usize, Option<Box<Difference>>), String> {
     let meant = match dataplane.refuses() {
         true => case.in_force(),
         false => Cow::Borrowed(case),
     };
-    let reference = Reference::new(&meant, None);
+    let reference = Reference::new(&meant, mistake);
     let (desired, _) = desired(&meant);
     if let Some((key, reason)) = desired.invalid.iter().next() {
         return Err(format!("{key} cannot be used: {reason}"));

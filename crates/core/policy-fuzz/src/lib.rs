@@ -20,7 +20,7 @@ mod selector;
 mod shrink;
 
 pub use case::{Case, NODE};
-pub use check::{Difference, check};
+pub use check::{Difference, check, check_believing};
 pub use dataplane::{Dataplane, Model, desired, rules_config};
 pub use mistake::Mistake;
 pub use reference::Reference;

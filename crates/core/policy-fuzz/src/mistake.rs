@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 macro_rules! mistakes {
     ($($name:ident: $text:literal,)*) => {
@@ -11,6 +11,20 @@ macro_rules! mistakes {
         impl Mistake {
             /// Every mistake.
             pub const ALL: &'static [Mistake] = &[$(Mistake::$name),*];
+        }
+
+        impl FromStr for Mistake {
+            type Err = String;
+            /// By name; the error lists them all.
+            fn from_str(name: &str) -> Result<Self, String> {
+                match name {
+                    $(stringify!($name) => Ok(Mistake::$name),)*
+                    _ => {
+                        let all: Vec<String> = Self::ALL.iter().map(|m| format!("  {m:?}: {m}")).collect();
+                        Err(format!("there is no mistake of this name; there are\n{}", all.join("\n")))
+                    }
+                }
+            }
         }
 
         impl fmt::Display for Mistake {
@@ -55,6 +69,7 @@ mistakes! {
     GlobalIsAll: "namespaceSelector global() selects everything",
     AccountNamesIgnored: "names of service accounts are not looked at",
     AccountNamesOrSelector: "names or selector of service accounts are enough",
+    NotSelectorForgetsAccounts: "notSelector beside service accounts in a global policy matches strangers",
     NamedPortAnded: "a named port and a number must both match",
     NamedPortOfAnyone: "a named port may be of an endpoint that the selector does not select",
     NumberForgetsSelector: "a number beside a named port makes the selector forgotten",

@@ -80,7 +80,13 @@ fn entity(rng: &mut Rng, with_ports: bool) -> EntityRule {
             } else {
                 String::new()
             };
-            e.service_accounts = Some(ServiceAccountMatch { names, selector });
+            e.service_accounts = Some(match rng.percent(10) {
+                true => ServiceAccountMatch::default(),
+                false => ServiceAccountMatch { names, selector },
+            });
+            if rng.percent(30) {
+                e.not_selector = self::selector(rng);
+            }
         }
         7 => {
             e.selector = selector(rng);
@@ -324,6 +330,31 @@ fn by_name(rng: &mut Rng) -> Resource {
     Object::new("by-name", spec).into()
 }
 
+/// A policy that lets everything through but one sort of ICMP messages.
+fn by_icmp(rng: &mut Rng) -> Resource {
+    let but = |name: &str, icmp_type| {
+        let mut rule = Rule::new(Action::Allow);
+        rule.protocol = Some(Protocol::Name(name.into()));
+        rule.not_icmp = Some(Icmp {
+            icmp_type: Some(icmp_type),
+            code: None,
+        });
+        rule
+    };
+    let mut others = Rule::new(Action::Allow);
+    others.protocol = Some(Protocol::Name(rng.pick(&["TCP", "UDP"]).to_owned()));
+    let rules = vec![but("ICMP", 8), but("ICMPv6", 128), others];
+    let spec = GlobalNetworkPolicySpec {
+        tier: "default".into(),
+        order: Some(-90.0),
+        ingress: rules.clone(),
+        egress: rules,
+        types: rng.one(&[vec![PolicyType::Ingress], vec![PolicyType::Egress]]),
+        ..GlobalNetworkPolicySpec::default()
+    };
+    Object::new("by-icmp", spec).into()
+}
+
 /// Staged by way of JSON: the fields are the same.
 fn stage<A: serde::Serialize, B: serde::de::DeserializeOwned>(
     spec: &A,
@@ -363,6 +394,9 @@ pub(super) fn policies(rng: &mut Rng, hosts: bool, out: &mut Vec<Resource>) {
     }
     if rng.percent(10) {
         made.push(by_name(rng));
+    }
+    if rng.percent(8) {
+        made.push(by_icmp(rng));
     }
     if rng.percent(10) {
         let spec = StagedGlobalNetworkPolicySpec {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use caracal_api::{EntityRule, Icmp, Port, Rule, ServiceMatch};
+use caracal_api::{EntityRule, Icmp, Port, Rule, ServiceAccountMatch, ServiceMatch};
 use caracal_net::{Cidr, Family, PortRange, Proto};
 use caracal_oracle::Packet;
 
@@ -105,9 +105,15 @@ impl Reference<'_> {
 
     /// Whether one side of a rule says positively whom it is about.
     fn asks_whom(&self, e: &EntityRule, namespace: &str) -> bool {
-        let selects =
-            !e.selector.is_empty() || !e.namespace_selector.is_empty() || e.service_accounts.is_some();
-        let scoped = !e.not_selector.is_empty() && !self.wrong(Mistake::NotSelectorUnscoped);
+        let of_accounts = |a: &ServiceAccountMatch| !a.names.is_empty() || !a.selector.is_empty();
+        let accounts = e.service_accounts.as_ref();
+        let forgotten = self.wrong(Mistake::NotSelectorForgetsAccounts);
+        let selects = !e.selector.is_empty()
+            || !e.namespace_selector.is_empty()
+            || accounts.is_some_and(|a| of_accounts(a) && (e.not_selector.is_empty() || !forgotten));
+        // One that names no account says nothing, but that is enough to be about the own namespace.
+        let scoped =
+            accounts.is_some() || (!e.not_selector.is_empty() && !self.wrong(Mistake::NotSelectorUnscoped));
         let always = self.wrong(Mistake::UnscopedRuleScoped) && e.services.is_none();
         selects || (!namespace.is_empty() && (scoped || always))
     }

@@ -150,43 +150,50 @@ fn outside_a_namespace_a_negative_selector_alone_stays_negative() {
     );
 }
 
-/// How Calico does it: with text. The expression must mean the same.
-fn spliced(e: &EntityRule, namespace: &str) -> Option<Selector> {
+/// The law (§3.6) sentence by sentence, with text: what one side says positively, and what it excludes.
+fn spliced(e: &EntityRule, namespace: &str) -> (Option<Selector>, Option<Selector>) {
     let prefix = |text: &str, prefix: &str| Selector::parse(text).unwrap().map_labels(prefix).to_string();
-    let mut text = String::new();
-    let mut join = |part: String| {
-        text = if text.is_empty() {
-            part
-        } else {
-            format!("({text}) && ({part})")
-        };
-    };
-    if !e.selector.is_empty() {
-        join(e.selector.clone());
+    let mut positive: Vec<String> = Vec::new();
+    // "Scoped to own namespace when ANY of selector, notSelector, serviceAccounts, namespaceSelector set".
+    let any = !e.selector.is_empty()
+        || !e.not_selector.is_empty()
+        || !e.namespace_selector.is_empty()
+        || e.service_accounts.is_some();
+    match e.namespace_selector.as_str() {
+        "global()" => positive.push("!has(projectcalico.org/namespace)".into()),
+        "" if any && !namespace.is_empty() => {
+            positive.push(format!("projectcalico.org/namespace == '{namespace}'"));
+        }
+        "" => {}
+        text => positive.push(prefix(text, "pcns.").replace("all()", "has(projectcalico.org/namespace)")),
     }
-    if !e.not_selector.is_empty()
-        && (!namespace.is_empty()
-            || !e.selector.is_empty()
-            || !e.namespace_selector.is_empty()
-            || e.service_accounts.is_some())
-    {
-        join(format!("!({})", e.not_selector));
-    }
-    if e.namespace_selector == "global()" {
-        join("!has(projectcalico.org/namespace)".into());
-    } else if !e.namespace_selector.is_empty() {
-        join(prefix(&e.namespace_selector, "pcns.").replace("all()", "has(projectcalico.org/namespace)"));
-    } else if !namespace.is_empty() && !e.is_empty() {
-        join(format!("projectcalico.org/namespace == '{namespace}'"));
-    }
+    // "Names OR-ed; selector prefixed `pcsa.`; names AND selector": of neither there is no criterion.
     if let Some(accounts) = &e.service_accounts {
-        let names: Vec<String> = accounts.names.iter().map(|n| format!("'{n}'")).collect();
-        join(format!(
-            "projectcalico.org/serviceaccount in {{{}}}",
-            names.join(", ")
-        ));
+        if !accounts.names.is_empty() {
+            let names: Vec<String> = accounts.names.iter().map(|n| format!("'{n}'")).collect();
+            positive.push(format!(
+                "projectcalico.org/serviceaccount in {{{}}}",
+                names.join(", ")
+            ));
+        }
+        if !accounts.selector.is_empty() {
+            positive.push(prefix(&accounts.selector, "pcsa."));
+        }
     }
-    (!text.is_empty()).then(|| Selector::parse(&text).unwrap())
+    if !e.selector.is_empty() {
+        positive.push(e.selector.clone());
+    }
+    // "Positive + notSelector on same entity merged: `(pos) && (!(neg))`; otherwise neg only".
+    let mut negative = (!e.not_selector.is_empty()).then(|| e.not_selector.clone());
+    if !positive.is_empty() {
+        positive.extend(negative.take().map(|n| format!("!({n})")));
+    }
+    let parse = |text: &str| Selector::parse(text).unwrap();
+    let joined: Vec<String> = positive.iter().map(|p| format!("({p})")).collect();
+    (
+        (!joined.is_empty()).then(|| parse(&joined.join(" && "))),
+        negative.map(|n| parse(&n)),
+    )
 }
 
 proptest! {
@@ -195,25 +202,25 @@ proptest! {
         selector in prop::sample::select(vec!["", "all()", "app == 'web'", "!has(app)", "app != 'web' || all()"]),
         not_selector in prop::sample::select(vec!["", "app == 'db'", "has(app)"]),
         namespaces in prop::sample::select(vec!["", "all()", "global()", "env == 'prod'", "env != 'prod' || all()"]),
-        accounts in prop::option::of(Just(&["robot"][..])),
+        accounts in prop::option::of(prop::sample::select(vec![
+            (&["robot"][..], ""),
+            (&["robot", "web"], "has(role)"),
+            (&[], "role == 'prod'"),
+            (&[], ""),
+        ])),
         namespace in prop::sample::select(vec!["", "ns"]),
         labels in prop::collection::btree_map(
-            prop::sample::select(vec!["app", NAMESPACE, SERVICE_ACCOUNT, "pcns.env"]).prop_map(str::to_owned),
+            prop::sample::select(vec!["app", NAMESPACE, SERVICE_ACCOUNT, "pcns.env", "pcsa.role"])
+                .prop_map(str::to_owned),
             prop::sample::select(vec!["web", "db", "ns", "other", "robot", "prod"]).prop_map(str::to_owned),
-            0..5,
+            0..6,
         ),
     ) {
-        let rule = entity(selector, not_selector, namespaces, accounts.map(|names| (names, "")));
+        let rule = entity(selector, not_selector, namespaces, accounts);
         let scope = of_entity(&rule, namespace).unwrap();
-        let expected = spliced(&rule, namespace);
-        // Without a place to merge it into, the negative selector stands alone.
-        if scope.negative.is_none() {
-            prop_assert_eq!(
-                scope.positive.map(|s| s.matches_map(&labels)),
-                expected.map(|s| s.matches_map(&labels))
-            );
-        } else {
-            prop_assert!(scope.positive.is_none() && namespace.is_empty());
-        }
+        let (positive, negative) = spliced(&rule, namespace);
+        let holds = |s: Option<Selector>| s.map(|s| s.matches_map(&labels));
+        prop_assert_eq!(holds(scope.positive), holds(positive));
+        prop_assert_eq!(holds(scope.negative), holds(negative));
     }
 }

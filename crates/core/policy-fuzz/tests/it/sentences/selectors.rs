@@ -182,6 +182,46 @@ pub(super) fn service_accounts_are_matched_by_name_and_by_label(w: &mut World<'_
     );
 }
 
+pub(super) fn service_accounts_and_a_negated_selector_must_both_hold_and_no_account_is_no_criterion(
+    w: &mut World<'_>,
+) {
+    neighbours(w);
+    let but = |accounts: Value, not: &str| json!({"serviceAccounts": accounts, "notSelector": not});
+    let (both, blue) = (
+        json!({"names": ["robot", "human"]}),
+        "projectcalico.org/namespace == 'blue'",
+    );
+    assert_eq!(
+        gets_in(w, "p", but(both.clone(), blue)),
+        [true, false, false, false],
+        "one set of both: neither the global set nor a stranger is in it"
+    );
+    assert_eq!(
+        gets_in(w, "red/p", but(both.clone(), blue)),
+        [true, false, false, false]
+    );
+    assert_eq!(
+        gets_in(w, "blue/p2", json!({"serviceAccounts": both})),
+        [true; 4],
+        "it is of another namespace"
+    );
+    let building = json!({"selector": "job == 'build'"});
+    assert_eq!(gets_in(w, "p", but(building.clone(), "has(app)")), [false; 4]);
+    assert_eq!(gets_in(w, "p", but(building, blue)), [true, false, false, false]);
+    let none = json!({});
+    assert_eq!(gets_in(w, "p", json!({"serviceAccounts": none})), [true; 4]);
+    assert_eq!(
+        gets_in(w, "p", but(none.clone(), blue)),
+        [true, false, true, true],
+        "notSelector alone: strangers, too"
+    );
+    assert_eq!(
+        gets_in(w, "red/p", json!({"serviceAccounts": none})),
+        [true, false, false, false],
+        "it is scoped all the same"
+    );
+}
+
 pub(super) fn endpoints_have_the_labels_of_their_profiles_unless_their_own_say_otherwise(w: &mut World<'_>) {
     w.put(
         "Profile",

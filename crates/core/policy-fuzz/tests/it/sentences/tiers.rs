@@ -1,7 +1,7 @@
 //! §3.1 to §3.5: the order of tiers and policies, their ends, actions, types, staged policies.
 
 use caracal_api::Kind;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{World, allow, deny};
 
@@ -57,6 +57,66 @@ pub(super) fn ties_are_broken_by_name_namespace_and_kind_as_one_text(w: &mut Wor
         !w.reached("192.0.2.9", 80),
         "the global one has no namespace, and sorts first"
     );
+}
+
+/// The bytes of `-` and `.` are less than that of the slash behind a name, those of digits and letters are more.
+pub(super) fn in_a_tie_bytes_decide_and_behind_a_name_comes_a_slash(w: &mut World<'_>) {
+    for (first, second) in [
+        ("default.closed-too", "default.closed"),
+        ("default.closed.too", "default.closed"),
+        ("default.closed", "default.closed0"),
+        ("default.closed", "default.closedtoo"),
+        ("a-b", "a.b"),
+        ("a-b", "a"),
+        ("a.b", "a0"),
+        ("a--", "a-"),
+        ("a-9", "a-a"),
+        ("a10", "a9"),
+        ("10", "9"),
+        ("9", "a"),
+        ("Z", "a"),
+        ("B-", "B"),
+        ("A", "a"),
+        ("a_b", "ab"),
+    ] {
+        for (order, kind) in [(json!(5), "GlobalNetworkPolicy"), (Value::Null, "NetworkPolicy")] {
+            w.clear();
+            let name = |name: &str| match kind {
+                "NetworkPolicy" => format!("red/{name}"),
+                _ => name.to_owned(),
+            };
+            w.rules(&name(second), json!({"order": order, "ingress": deny(80)}));
+            w.rules(&name(first), json!({"order": order, "ingress": allow(80)}));
+            assert!(w.reached("192.0.2.9", 80), "{kind} {first} comes before {second}");
+            w.rules(&name(second), json!({"order": order, "ingress": allow(80)}));
+            w.rules(&name(first), json!({"order": order, "ingress": deny(80)}));
+            assert!(
+                !w.reached("192.0.2.9", 80),
+                "{kind} {first} comes before {second}"
+            );
+        }
+    }
+    // Names of different scope: what follows the shorter one is a slash, whatever the longer one's namespace.
+    for (first, second) in [
+        ("a-b", "red/a"),
+        ("red/a-b", "a"),
+        ("a", "red/a"),
+        ("red/a", "a0"),
+    ] {
+        w.clear();
+        w.rules(second, json!({"order": 5, "ingress": deny(80)}));
+        w.rules(first, json!({"order": 5, "ingress": allow(80)}));
+        assert!(w.reached("192.0.2.9", 80), "{first} comes before {second}");
+    }
+    // Tiers have no slash behind their names.
+    for (first, second) in [("t", "t-b"), ("t-b", "t0"), ("9", "t"), ("t10", "t9")] {
+        w.clear();
+        w.put("Tier", second, json!({"order": 5, "defaultAction": "Pass"}));
+        w.put("Tier", first, json!({"order": 5, "defaultAction": "Pass"}));
+        w.rules("a", json!({"tier": second, "ingress": deny(80)}));
+        w.rules("b", json!({"tier": first, "ingress": allow(80)}));
+        assert!(w.reached("192.0.2.9", 80), "tier {first} comes before {second}");
+    }
 }
 
 pub(super) fn kinds_and_namespaces_keep_policies_of_one_name_apart(w: &mut World<'_>) {

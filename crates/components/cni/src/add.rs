@@ -2,11 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
-use caracal_api::{Object, ProfileSpec, Resource, WorkloadEndpointSpec};
+use caracal_agent_api::v1::AttachReply;
+use caracal_api::{Object, Resource, WorkloadEndpointSpec};
 use caracal_link::Rtnl;
 use caracal_net::IfAddr;
 use caracal_store::{Store, StoreError};
 use caracal_sys::NetNs;
+use tonic::Streaming;
 
 use crate::{
     addresses::{self, Assigner},
@@ -31,25 +33,27 @@ const WRITE_TRIES: usize = 10;
 
 /// What has to be undone when a later step fails, in the order in which it was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Undo {
+pub(crate) enum Undo {
     Addresses,
     Delegated,
     Link,
     Endpoint,
 }
 
-struct Run<'a> {
-    call: &'a Call<'a>,
-    netns: &'a NetNs,
-    rtnl: Rtnl,
-    assigner: Assigner,
-    kept: Vec<IfAddr>,
-    addresses: Vec<IfAddr>,
-    asked_routes: Vec<ResultRoute>,
-    dns: Option<serde_json::Value>,
-    mtu: u32,
-    in_force: bool,
-    undo: Vec<Undo>,
+pub(crate) struct Run<'a> {
+    pub(crate) call: &'a Call<'a>,
+    pub(crate) netns: &'a NetNs,
+    pub(crate) rtnl: Rtnl,
+    pub(crate) assigner: Assigner,
+    pub(crate) kept: Vec<IfAddr>,
+    pub(crate) addresses: Vec<IfAddr>,
+    pub(crate) asked_routes: Vec<ResultRoute>,
+    pub(crate) dns: Option<serde_json::Value>,
+    pub(crate) mtu: u32,
+    /// Where the agent that wrote the endpoint says that policy is in force.
+    pub(crate) answers: Option<Streaming<AttachReply>>,
+    pub(crate) in_force: bool,
+    pub(crate) undo: Vec<Undo>,
 }
 
 /// Attaches the container, and returns what was made.
@@ -79,9 +83,38 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     let host_link = kernel::look_up(&mut rtnl, &call.id.host_interface())?;
 
     let unlabelled = Assigner::new(call, Default::default())?;
+    let mut run = Run {
+        call,
+        netns: &netns,
+        rtnl,
+        assigner: unlabelled,
+        kept: Vec::new(),
+        addresses: Vec::new(),
+        asked_routes: Vec::new(),
+        dns: None,
+        mtu: wanted.mtu,
+        answers: None,
+        in_force: false,
+        undo: Vec::new(),
+    };
+    let local = Observed {
+        host_link,
+        inner_link,
+        ..Observed::default()
+    };
+    // What there is under the container's name after the agent was asked is of this call.
+    let mut begun = false;
+    if let Some(families) = run.can_ask_agent(&local, &wanted)? {
+        begun = true;
+        match run.with_agent(&local, &wanted, families).await {
+            Ok(true) => return Ok(run.result()),
+            Ok(false) => {}
+            Err(e) => return Err(run.failed(e, true).await),
+        }
+    }
     let held = async {
         match wanted.addresses {
-            AddressSource::Calico { .. } => unlabelled.held().await,
+            AddressSource::Calico { .. } => run.assigner.held().await,
             AddressSource::Delegate(_) | AddressSource::Given(_) => Ok(Vec::new()),
         }
     };
@@ -91,38 +124,35 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         held,
         addresses::profile(call.store.as_ref(), &call.id),
     );
-    ready?;
-    let profile: Option<Object<ProfileSpec>> = profile?;
-    let observed = Observed {
-        endpoint: endpoint?,
-        profile: profile.is_some(),
-        held: held?,
-        host_link,
-        inner_link,
+    let host_link = kernel::look_up(&mut run.rtnl, &call.id.host_interface())?;
+    let read = || -> Result<Observed, CniError> {
+        ready?;
+        Ok(Observed {
+            endpoint: endpoint?,
+            profile: profile.as_ref().is_ok_and(Option::is_some),
+            held: held?,
+            host_link,
+            inner_link: kernel::look_up_in(&netns, &call.id.ifname)?,
+        })
     };
-    let labels = addresses::namespace_labels(profile.as_ref());
-    let mut run = Run {
-        call,
-        netns: &netns,
-        rtnl,
-        assigner: Assigner::new(call, labels)?,
-        kept: Vec::new(),
-        addresses: Vec::new(),
-        asked_routes: Vec::new(),
-        dns: None,
-        mtu: wanted.mtu,
-        in_force: false,
-        undo: Vec::new(),
+    let observed = match read().and_then(|o| profile.map(|p| (o, p))) {
+        Ok((observed, profile)) => {
+            let labels = addresses::namespace_labels(profile.as_ref());
+            run.assigner = Assigner::new(call, labels)?;
+            observed
+        }
+        Err(e) => return Err(run.failed(e, begun).await),
     };
     match run.all(&observed, &wanted).await {
         Ok(()) => Ok(run.result()),
         Err(e) => {
-            tracing::error!(error = %e, "ADD failed; undoing it");
+            if begun {
+                run.kept.clear();
+            }
             // What of an attachment that was whole before is kept must not go with a release that is done later.
             let another = |e: Object<WorkloadEndpointSpec>| e.spec.container_id != call.id.container_id;
-            let fresh = run.kept.is_empty() && observed.endpoint.is_none_or(another);
-            run.undo(fresh).await;
-            Err(e)
+            let fresh = begun || run.kept.is_empty() && observed.endpoint.is_none_or(another);
+            Err(run.failed(e, fresh).await)
         }
     }
 }
@@ -155,6 +185,13 @@ pub(crate) fn mtu(call: &Call<'_>) -> Result<u32, CniError> {
 }
 
 impl Run<'_> {
+    /// Undoes what was done, and passes on why.
+    async fn failed(&mut self, e: CniError, fresh: bool) -> CniError {
+        tracing::error!(error = %e, "ADD failed; undoing it");
+        self.undo(fresh).await;
+        e
+    }
+
     async fn all(&mut self, observed: &Observed, wanted: &Wanted<'_>) -> Result<(), CniError> {
         let (kept, steps) = plan_addresses(observed, wanted);
         self.addresses.clone_from(&kept);
@@ -166,7 +203,7 @@ impl Run<'_> {
         self.steps(&steps).await
     }
 
-    async fn steps(&mut self, steps: &[Step]) -> Result<(), CniError> {
+    pub(crate) async fn steps(&mut self, steps: &[Step]) -> Result<(), CniError> {
         for step in steps {
             self.step(step).await?;
             self.call.given.after(step)?;
@@ -201,7 +238,10 @@ impl Run<'_> {
                 write_endpoint(self.call.store.as_ref(), endpoint).await?;
             }
             Step::AwaitPolicy(wait) => {
-                self.in_force = policy::await_policy(&self.call.agent, &self.call.id, *wait).await?;
+                self.in_force = match self.told(*wait).await {
+                    Some(told) => policy::settle(told, &self.call.agent, &self.call.id, *wait)?,
+                    None => policy::await_policy(&self.call.agent, &self.call.id, *wait).await?,
+                };
             }
             // The agent has made the routes then, and may be told to make them otherwise.
             Step::HostRoutes { .. } if self.in_force => {}
@@ -213,6 +253,8 @@ impl Run<'_> {
             | Step::ConfigureHost { .. }
             | Step::ConfigureInner(_)
             | Step::HostRoutes { .. } => kernel::execute(&mut self.rtnl, self.netns, step)?,
+            // It is not one step of a plan that is done one after another.
+            Step::Attach => {}
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+use caracal_agent_api::v1::AttachRequest;
 use caracal_api::{IpPoolAllowedUse, Kind, Object, ProfileSpec, ResourceKey};
 use caracal_convert::{NAMESPACE_LABEL_PREFIX, namespace_profile};
 use caracal_ipam::{Assign, Ipam};
@@ -60,6 +61,15 @@ impl Assigner {
             base,
             pools,
         })
+    }
+
+    /// What the agent is told of the addresses that are wanted.
+    pub(crate) fn fill(&self, request: &mut AttachRequest, families: &PerFamily<bool>) {
+        request.handle.clone_from(&self.base.owner.handle);
+        request.attributes = self.base.owner.attributes.clone().into_iter().collect();
+        (request.ipv4, request.ipv6) = (families.v4, families.v6);
+        request.ipv4_pools.clone_from(&self.pools.v4);
+        request.ipv6_pools.clone_from(&self.pools.v6);
     }
 
     fn want(&self, family: Family) -> Assign {
@@ -190,16 +200,23 @@ pub(crate) fn source(conf: &NetConf, env: &Env) -> Result<AddressSource, CniErro
     Ok(AddressSource::Calico { families, requested })
 }
 
+/// The name of the workload's first profile.
+pub(crate) fn profile_name(id: &Identity) -> String {
+    match &id.pod {
+        Some((namespace, _)) => namespace_profile(namespace),
+        None => id.network.clone(),
+    }
+}
+
 /// The workload's first profile: the namespace's, or the network's.
 pub(crate) async fn profile(
     store: &dyn Store,
     id: &Identity,
 ) -> Result<Option<Object<ProfileSpec>>, CniError> {
-    let name = match &id.pod {
-        Some((namespace, _)) => namespace_profile(namespace),
-        None => id.network.clone(),
-    };
-    match store.get(&ResourceKey::global(Kind::Profile, &name)).await {
+    match store
+        .get(&ResourceKey::global(Kind::Profile, &profile_name(id)))
+        .await
+    {
         Ok(r) => Ok(Object::try_from(r).ok()),
         Err(StoreError::NotFound(_)) => Ok(None),
         Err(e) => Err(CniError::store("reading the profile", &e)),

@@ -5,14 +5,17 @@ use std::{path::Path, time::Duration};
 use caracal_agent_api::{
     DEFAULT_SOCKET, SOCKET_ENV,
     v1::{
-        AssignRequest, AwaitEndpointReply, AwaitEndpointRequest, DetachReply, DetachRequest,
-        addresses_client::AddressesClient, agent_client::AgentClient, pods_client::PodsClient,
+        AssignRequest, AttachReply, AttachRequest, AwaitEndpointReply, AwaitEndpointRequest, DetachReply,
+        DetachRequest, addresses_client::AddressesClient, agent_client::AgentClient, pods_client::PodsClient,
     },
 };
 use caracal_ipam::Assign;
-use caracal_net::{Family, IfAddr};
+use caracal_net::{Family, IfAddr, PerFamily};
 use tokio::sync::Mutex;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
 
 use crate::env::Env;
 
@@ -113,6 +116,39 @@ impl Agent {
             Ok(address)
         } else {
             Err(format!("{address} is not of the family asked for"))
+        }
+    }
+
+    /// Lets the agent assign addresses and write the endpoint: the addresses, when both are in the datastore, and the stream
+    /// whose next message says whether policy is in force. None when there is no agent, or it cannot.
+    pub(crate) async fn attach(
+        &self,
+        request: AttachRequest,
+        families: PerFamily<bool>,
+    ) -> Option<(Vec<IfAddr>, Streaming<AttachReply>)> {
+        let ask = async {
+            let reply = PodsClient::new(self.channel().await?).attach(request).await;
+            let mut stream = self.answer(reply).await?;
+            let first = stream.message().await.map_err(|e| e.message().to_owned())?;
+            let first = first.ok_or("the agent ended without an answer")?;
+            let parse = |a: &String| a.parse::<IfAddr>().map_err(|e| format!("{a}: {e}"));
+            let addresses: Vec<IfAddr> = first.addresses.iter().map(parse).collect::<Result<_, _>>()?;
+            let has = |family| addresses.iter().any(|a| Family::of(a.addr) == family);
+            if families.iter().any(|(family, wanted)| *wanted != has(family)) {
+                return Err(format!("{addresses:?} are not of the families asked for"));
+            }
+            Ok::<_, String>((addresses, stream))
+        };
+        match tokio::time::timeout(PATIENCE, ask).await {
+            Ok(Ok(done)) => Some(done),
+            Ok(Err(why)) => {
+                tracing::debug!(why, "the agent attaches nothing; doing it here");
+                None
+            }
+            Err(_) => {
+                tracing::warn!(?PATIENCE, "the agent did not answer; attaching without it");
+                None
+            }
         }
     }
 

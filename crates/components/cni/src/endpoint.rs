@@ -65,6 +65,12 @@ pub(crate) fn endpoint(
     Ok(object)
 }
 
+/// Whether something in the endpoint beside its addresses follows from them.
+pub(crate) fn needs_addresses(conf: &NetConf) -> Result<bool, CniError> {
+    let some = [IpAddr::from([0, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
+    Ok(!Annotations::of(conf).extras(conf, &some)?.ip_nats.is_empty())
+}
+
 /// The profile of containers that are no pods: members of the network reach each other, and everything from inside.
 pub(crate) fn network_profile(network: &str) -> Object<ProfileSpec> {
     let mut from_members = Rule::new(Action::Allow);

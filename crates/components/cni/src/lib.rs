@@ -1,7 +1,8 @@
 //! CNI plugins `calico` and `calico-ipam`.
 //!
 //! ADD observes (kernel and datastore), plans ([`plan_addresses`], [`plan_attach`]: pure, printable), does the steps, and
-//! undoes them when one fails. `docs/cni.md` is the reference of the configuration.
+//! undoes them when one fails. With an agent addresses and endpoint are the agent's work ([`plan_with_agent`],
+//! [`plan_after_agent`]), and this process has no connection to the datastore. `docs/cni.md` is the reference of the configuration.
 //!
 //! - **Invariant:** ADD answers only when address and endpoint are in the datastore.
 //! - **Invariant:** what was made for one container is never touched by a call for another: addresses by their handle,
@@ -14,6 +15,7 @@ mod add;
 mod addresses;
 mod agent;
 mod annotations;
+mod attach;
 mod call;
 mod check;
 mod datastore;
@@ -51,7 +53,7 @@ pub use netconf::{
 };
 pub use plan::{
     AddressSource, HOST_MAC, InnerConfig, Observed, SeenLink, Step, Wait, Wanted, families_of, gateway,
-    inner_routes, plan_addresses, plan_attach,
+    inner_routes, plan_addresses, plan_after_agent, plan_attach, plan_with_agent,
 };
 pub use result::{AddResult, ResultRoute};
 pub use version::Version;

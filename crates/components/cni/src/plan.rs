@@ -132,6 +132,8 @@ pub enum Step {
     },
     /// Settings, addresses and routes of the container's side; switch it on.
     ConfigureInner(InnerConfig),
+    /// Let the agent assign addresses and write the endpoint while the link is made here.
+    Attach,
     /// Make the profile of a network without Kubernetes.
     WriteProfile(Box<Object<ProfileSpec>>),
     /// Write the endpoint.
@@ -183,6 +185,7 @@ impl fmt::Display for Step {
                 let list: Vec<String> = inner.addresses.iter().map(ToString::to_string).collect();
                 write!(f, "configure {} inside with {}", inner.name, list.join(", "))
             }
+            Self::Attach => f.write_str("let the agent assign addresses and write the endpoint"),
             Self::WriteProfile(p) => write!(f, "write profile {}", p.metadata.name),
             Self::WriteEndpoint(e) => write!(f, "write {}", e.key()),
             Self::AwaitPolicy(Wait::No) => f.write_str("do not wait for policy"),
@@ -275,6 +278,50 @@ pub fn families_of(addresses: &[IfAddr]) -> PerFamily<bool> {
     PerFamily::new(|family| addresses.iter().any(|a| Family::of(a.addr) == family))
 }
 
+/// The steps before the addresses are known, when the agent assigns them and writes the endpoint: the pair, and the host's
+/// side of it.
+///
+/// # Errors
+/// When a link is in the way that is not ours to delete.
+pub fn plan_with_agent(
+    observed: &Observed,
+    wanted: &Wanted<'_>,
+    families: PerFamily<bool>,
+) -> Result<Vec<Step>, CniError> {
+    let mut steps = link_steps(observed, wanted)?;
+    steps.push(Step::ConfigureHost {
+        name: wanted.id.host_interface(),
+        alias: wanted.id.alias(),
+        families,
+    });
+    Ok(steps)
+}
+
+/// The container's side.
+fn inner_step(wanted: &Wanted<'_>, addresses: &[IfAddr], asked_routes: &[ResultRoute]) -> Step {
+    Step::ConfigureInner(InnerConfig {
+        name: wanted.id.ifname.clone(),
+        addresses: addresses.iter().map(|a| a.addr).collect(),
+        routes: inner_routes(wanted.conf, addresses, asked_routes),
+        first: wanted.id.is_first(),
+        forwarding: wanted.conf.container_settings.allow_ip_forwarding,
+    })
+}
+
+/// The steps after the agent has assigned addresses and written the endpoint.
+#[must_use]
+pub fn plan_after_agent(wanted: &Wanted<'_>, addresses: &[IfAddr]) -> Vec<Step> {
+    let mut steps = vec![inner_step(wanted, addresses, &[])];
+    if wanted.wait != Wait::No {
+        steps.push(Step::AwaitPolicy(wanted.wait));
+    }
+    steps.push(Step::HostRoutes {
+        name: wanted.id.host_interface(),
+        addresses: addresses.iter().map(|a| a.addr).collect(),
+    });
+    steps
+}
+
 /// The steps after the addresses are known.
 ///
 /// # Errors
@@ -286,20 +333,9 @@ pub fn plan_attach(
     asked_routes: &[ResultRoute],
 ) -> Result<Vec<Step>, CniError> {
     let (id, conf) = (wanted.id, wanted.conf);
-    let mut steps = link_steps(observed, wanted)?;
+    let mut steps = plan_with_agent(observed, wanted, families_of(addresses))?;
     let plain: Vec<IpAddr> = addresses.iter().map(|a| a.addr).collect();
-    steps.push(Step::ConfigureHost {
-        name: id.host_interface(),
-        alias: id.alias(),
-        families: families_of(addresses),
-    });
-    steps.push(Step::ConfigureInner(InnerConfig {
-        name: id.ifname.clone(),
-        addresses: plain.clone(),
-        routes: inner_routes(conf, addresses, asked_routes),
-        first: id.is_first(),
-        forwarding: conf.container_settings.allow_ip_forwarding,
-    }));
+    steps.push(inner_step(wanted, addresses, asked_routes));
     if id.pod.is_none() && !observed.profile {
         steps.push(Step::WriteProfile(Box::new(endpoint::network_profile(
             &id.network,

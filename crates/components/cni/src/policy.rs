@@ -30,7 +30,7 @@ pub(crate) fn wait(seconds: Option<u32>) -> Wait {
 /// Waits as `wait` says. Tells whether policy and routes are in force.
 pub(crate) async fn await_policy(agent: &Agent, id: &Identity, wait: Wait) -> Result<bool, CniError> {
     let socket = agent.socket();
-    let (limit, must) = match wait {
+    let limit = match wait {
         Wait::No => return Ok(false),
         Wait::OrFail(_) if !agent.is_there() => {
             tracing::debug!(
@@ -39,20 +39,46 @@ pub(crate) async fn await_policy(agent: &Agent, id: &Identity, wait: Wait) -> Re
             );
             return Ok(false);
         }
-        Wait::OrFail(limit) => (limit, true),
-        Wait::AtMost(limit) => (limit, false),
+        Wait::OrFail(limit) | Wait::AtMost(limit) => limit,
     };
-    match ask_until(agent, id, Instant::now() + limit).await {
-        Ok(()) => Ok(true),
-        Err(why) if must => Err(CniError::new(
+    settle(
+        ask_until(agent, id, Instant::now() + limit).await,
+        agent,
+        id,
+        wait,
+    )
+}
+
+/// What follows from the agent's answer: whether policy and routes are in force, or that ADD fails.
+pub(crate) fn settle(
+    told: Result<(), String>,
+    agent: &Agent,
+    id: &Identity,
+    wait: Wait,
+) -> Result<bool, CniError> {
+    match (told, wait) {
+        (Ok(()), _) => Ok(true),
+        (Err(why), Wait::OrFail(limit)) => Err(CniError::new(
             Code::TryAgain,
             format!("policy is not in force after {limit:?}"),
-            format!("{why}; agent at {socket}, endpoint {}", id.endpoint_key()),
+            format!(
+                "{why}; agent at {}, endpoint {}",
+                agent.socket(),
+                id.endpoint_key()
+            ),
         )),
-        Err(why) => {
-            tracing::warn!(%why, ?limit, "policy is not in force yet; going on as policy_setup_timeout_seconds says");
+        (Err(why), wait) => {
+            tracing::warn!(%why, ?wait, "policy is not in force yet; going on as policy_setup_timeout_seconds says");
             Ok(false)
         }
+    }
+}
+
+/// How long the agent is to wait, where there is one: milliseconds, 0 for not at all.
+pub(crate) fn wait_ms(wait: Wait) -> u32 {
+    match wait {
+        Wait::No => 0,
+        Wait::AtMost(limit) | Wait::OrFail(limit) => u32::try_from(limit.as_millis()).unwrap_or(u32::MAX),
     }
 }
 

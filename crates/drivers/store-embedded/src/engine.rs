@@ -443,4 +443,24 @@ mod tests {
         assert!(used < 2_000_000, "{used} bytes");
         engine.close().await;
     }
+
+    #[tokio::test]
+    async fn a_request_that_comes_into_the_queue_while_it_is_closed_is_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path(), Options::default()).unwrap();
+        // A thread that stands still here has its place in the queue, and uses it only when all is over.
+        let place = engine.queue.reserve().await.unwrap();
+        engine.close().await;
+        let (reply, answer) = oneshot::channel();
+        place.send(Job {
+            write: Write::Revoke(1),
+            bytes: 0,
+            reply,
+        });
+        let answer = tokio::time::timeout(Duration::from_secs(30), answer).await;
+        assert_eq!(
+            answer.expect("it is answered").unwrap().unwrap_err(),
+            RequestError::Stopped
+        );
+    }
 }

@@ -19,6 +19,7 @@ use caracal_wire::etcdserverpb::watch_server::WatchServer;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::Code;
 use tonic::service::Routes;
@@ -92,7 +93,9 @@ impl Server {
         heed_file_size();
         let (stop, stopping) = watch::channel(false);
         let routes = self.routes(stopping.clone());
-        let expire = tokio::spawn(self.engine.clone().expire());
+        // It ends with this future, also when that is dropped.
+        let mut beside = JoinSet::new();
+        beside.spawn(self.engine.clone().expire());
         let socket = async {
             match self.socket {
                 Some((path, listener)) => {
@@ -136,7 +139,7 @@ impl Server {
             served = serving => served.map(|_| ()),
             () = end => Ok(()),
         };
-        expire.abort();
+        beside.abort_all();
         self.engine.close().await;
         Ok(served?)
     }

@@ -107,9 +107,9 @@ impl Writer {
 
     /// Works until told to stop or nobody is left to ask for anything.
     pub(crate) fn run(mut self) {
-        while self.stopped.is_none() {
-            let Some(jobs) = self.collect() else { break };
-            self.batch(jobs);
+        let worked = catch_unwind(AssertUnwindSafe(|| self.work()));
+        if worked.is_err() {
+            tracing::error!("the writer failed; the store is closed");
         }
         self.jobs.close();
         self.core.db.close();
@@ -119,6 +119,18 @@ impl Writer {
                 revision,
                 what: Answer::Done,
             }));
+        }
+        // A request may have been let into the queue but not be in it yet. Nobody would ever drop it there: who waits
+        // for its answer keeps the queue.
+        while let Some(job) = self.jobs.blocking_recv() {
+            let _ = job.reply.send(Err(RequestError::Stopped));
+        }
+    }
+
+    fn work(&mut self) {
+        while self.stopped.is_none() {
+            let Some(jobs) = self.collect() else { break };
+            self.batch(jobs);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Many clients and watches on a server that is killed again and again: everything they were told is written down.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -53,6 +54,7 @@ struct Life {
 }
 
 struct Shared {
+    seed: u64,
     clock: AtomicU64,
     /// Made and not wasted on a dead server.
     operations: AtomicUsize,
@@ -75,20 +77,52 @@ impl Shared {
         self.seen[0].load(SeqCst).min(self.seen[1].load(SeqCst))
     }
 
+    /// How far everybody is, for who waits in vain.
+    fn stand(&self) -> String {
+        format!(
+            "CARACAL_SEED={}, life {:?}, {} operations, revision {} known, {:?} seen",
+            self.seed,
+            self.life.borrow().as_ref().map(|life| life.number),
+            self.operations.load(SeqCst),
+            self.known.load(SeqCst),
+            self.seen,
+        )
+    }
+
+    /// Waits for something that has to happen.
+    async fn within<T>(&self, what: impl fmt::Debug, happens: impl Future<Output = T>) -> T {
+        match tokio::time::timeout(BOUND, happens).await {
+            Ok(happened) => happened,
+            Err(_) => panic!("not in time: {what:?}; {}", self.stand()),
+        }
+    }
+
     /// The server, once there is one in another life than that.
     async fn life(&self, after: Option<usize>) -> Life {
         let mut lives = self.life.subscribe();
         let other = |life: &Option<Life>| life.as_ref().is_some_and(|l| Some(l.number) != after);
-        let found = tokio::time::timeout(BOUND, lives.wait_for(other)).await;
-        let life = found
-            .expect("a server is there in time")
-            .expect("the sender lives");
+        let found = self.within("a server", lives.wait_for(other)).await;
+        let life = found.expect("the sender lives");
         life.clone().expect("it is some")
+    }
+
+    /// The server to go on with after one that gave no answer: it is dead, or its disk failed, and then it is asked
+    /// again soon.
+    async fn again(&self, life: Life) -> Life {
+        let soon = Duration::from_millis(20);
+        let other = self.life(Some(life.number));
+        match tokio::time::timeout(soon, other).await {
+            Ok(other) => other,
+            Err(_) if self.life.borrow().is_none() => self.life(Some(life.number)).await,
+            Err(_) => life,
+        }
     }
 
     /// Makes a call in a life and writes it down.
     async fn call(&self, life: &Life, op: Op) -> Call {
-        let call = speak::call(life.channel.clone(), op, || self.tick()).await;
+        let what = format!("{op:?}");
+        let call = speak::call(life.channel.clone(), op, || self.tick());
+        let call = self.within(what, call).await;
         if let Outcome::Done(revision, _) = call.outcome {
             self.known.fetch_max(revision, SeqCst);
         }
@@ -102,6 +136,7 @@ impl Shared {
 pub(crate) async fn run(victim: &mut impl Victim, size: Size) -> Proof {
     let sockets = tempfile::tempdir().unwrap();
     let shared = Arc::new(Shared {
+        seed: size.seed,
         clock: AtomicU64::new(1),
         operations: AtomicUsize::new(0),
         calls: Mutex::default(),
@@ -195,17 +230,22 @@ fn judge(shared: &Shared, dead: &HashMap<usize, u64>, size: Size) -> Proof {
 
 /// Ends the watches when they have seen everything.
 async fn finish(shared: &Arc<Shared>, watches: impl Iterator<Item = tokio::task::JoinHandle<()>>) {
-    // All of it once more, at rest.
-    let life = shared.life(None).await;
-    let all = Op::Step(Step::Range(Span::between("a", "z"), 0));
-    let end = shared.call(&life, all).await;
-    assert!(matches!(end.outcome, Outcome::Done(..)), "{:?}", end.outcome);
+    // All of it once more, at rest. The disk may fail here, too.
+    let mut life = shared.life(None).await;
+    let read = async {
+        loop {
+            let all = Op::Step(Step::Range(Span::between("a", "z"), 0));
+            match shared.call(&life, all).await.outcome {
+                Outcome::Unknown => life = shared.again(life.clone()).await,
+                outcome => break outcome,
+            }
+        }
+    };
+    let end = shared.within("a read at rest", read).await;
+    assert!(matches!(end, Outcome::Done(..)), "{end:?}");
     shared.over.store(true, SeqCst);
     for watch in watches {
-        tokio::time::timeout(BOUND, watch)
-            .await
-            .expect("watches see everything in time")
-            .unwrap();
+        shared.within("a watch sees everything", watch).await.unwrap();
     }
 }
 
@@ -214,19 +254,16 @@ async fn client(shared: Arc<Shared>, number: usize, mut dice: Dice, enough: usiz
     let mut mind = Mind::new(number);
     let mut life = shared.life(None).await;
     while shared.operations.fetch_add(1, SeqCst) < enough {
-        while shared.known.load(SeqCst) - shared.seen() > BEHIND {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let room = async {
+            while shared.known.load(SeqCst) - shared.seen() > BEHIND {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        shared.within("watches come closer", room).await;
         let op = mind.next(&mut dice, &shared);
         let call = shared.call(&life, op).await;
         if call.outcome == Outcome::Unknown {
-            // The server is dead, or its disk failed: then it is asked again soon.
-            let soon = Duration::from_millis(20);
-            if let Ok(other) = tokio::time::timeout(soon, shared.life(Some(life.number))).await {
-                life = other;
-            } else if shared.life.borrow().is_none() {
-                life = shared.life(Some(life.number)).await;
-            }
+            life = shared.again(life).await;
         }
         mind.learn(&call);
     }
@@ -482,7 +519,7 @@ async fn follow(shared: Arc<Shared>, name: String, span: Option<Span>) {
                 }
             }
         }
-        life = shared.life(Some(life.number)).await;
+        life = shared.again(life).await;
     }
     shared.watches.lock().unwrap().push(Watch { name, span, items });
 }

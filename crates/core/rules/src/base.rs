@@ -199,7 +199,11 @@ impl Builder<'_> {
             fields: vec![slot.field()],
             map: slot.map().into(),
         };
-        Rule::new([], [vmap], "")
+        let what = match slot {
+            Slot::HostTranslated => "policy of the host's interfaces, where destinations were translated",
+            slot => slot.what(),
+        };
+        Rule::new([], [vmap], what)
     }
 
     fn vxlan_port(&self) -> [Match; 2] {

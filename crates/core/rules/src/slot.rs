@@ -75,9 +75,9 @@ impl Slot {
         }
     }
 
-    /// The map's definition.
-    pub(crate) fn def(self) -> SetDef {
-        let what = match self {
+    /// What is found in the map.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
             Self::FromWorkload => "policy list of traffic from each workload",
             Self::ToWorkload => "policy list of traffic to each workload",
             Self::HostIn => "policy of the host's interfaces, to the host",
@@ -88,7 +88,11 @@ impl Slot {
             Self::UntrackedIn => "untracked policy of the host's interfaces, in",
             Self::UntrackedOut => "untracked policy of the host's interfaces, out",
             Self::PreDnatIn => "policy of the host's interfaces before destination NAT",
-        };
-        SetDef::verdict_map([KeyType::IfName]).commented(what)
+        }
+    }
+
+    /// The map's definition.
+    pub(crate) fn def(self) -> SetDef {
+        SetDef::verdict_map([KeyType::IfName]).commented(self.what())
     }
 }

@@ -176,7 +176,7 @@ impl Builder<'_> {
             fields: vec![side.field()],
             map: map.into(),
         };
-        Some(Rule::new(matches, [vmap], ""))
+        Some(Rule::new(matches, [vmap], "limits of workloads"))
     }
 
     /// Marks what leaves the cluster, and what host endpoints ask for on the way out.
@@ -218,6 +218,10 @@ impl Builder<'_> {
             fields: vec![Field::Saddr],
             map: MAP.into(),
         };
-        vec![Rule::new([Match::not_in_set([Field::Daddr], NEAR)], [vmap], "")]
+        vec![Rule::new(
+            [Match::not_in_set([Field::Daddr], NEAR)],
+            [vmap],
+            "DSCP of packets that leave the cluster",
+        )]
     }
 }

@@ -1,6 +1,6 @@
 use std::ffi::OsString;
 
-use clap::Parser;
+use caracal_manifests::read_args;
 
 use crate::{
     Io,
@@ -23,17 +23,9 @@ pub fn run(args: Vec<OsString>) -> i32 {
 /// As [`run`], reading and writing through `io`.
 #[must_use]
 pub fn run_with(args: Vec<OsString>, mut io: Io) -> i32 {
-    let cli = match Cli::try_parse_from(args) {
+    let cli: Cli = match read_args(args, &mut io.output, &mut io.errors, 1) {
         Ok(cli) => cli,
-        Err(e) => {
-            let to = if e.use_stderr() {
-                &mut io.errors
-            } else {
-                &mut io.output
-            };
-            let written = write!(to, "{}", e.render());
-            return i32::from(e.use_stderr() || written.is_err());
-        }
+        Err(code) => return code,
     };
     prepare(&cli.global);
     let mut session = Session::new(io, cli.global.config);

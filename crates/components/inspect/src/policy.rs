@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use caracal_manifests::read_args;
 use caracal_store::Store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
@@ -142,14 +143,9 @@ pub fn policy(args: Vec<OsString>) -> i32 {
 /// The same over streams and a datastore of the caller's.
 #[must_use]
 pub fn policy_with(args: Vec<OsString>, io: Io<'_>) -> i32 {
-    let cli = match Cli::try_parse_from(args) {
+    let cli: Cli = match read_args(args, io.output, io.errors, BAD_INPUT) {
         Ok(cli) => cli,
-        Err(e) => {
-            let to: &mut dyn Write = if e.use_stderr() { io.errors } else { io.output };
-            // Nothing more can be said when even the terminal is gone.
-            let _ = write!(to, "{e}");
-            return e.exit_code();
-        }
+        Err(code) => return code,
     };
     let mut output = Patient(io.output);
     let mut io = Io {

@@ -10,9 +10,10 @@ mod show;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use crate::failure::Failure;
+use crate::io::start;
 use crate::{Io, input};
 use cli::{Cli, Command, Format};
 use model::Model;
@@ -25,27 +26,8 @@ pub fn calicoq(args: Vec<OsString>) -> i32 {
 
 /// As [`calicoq`], reading and writing through `io`.
 #[must_use]
-pub fn calicoq_with(args: Vec<OsString>, mut io: Io) -> i32 {
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
-        Err(e) => {
-            let to = if e.use_stderr() {
-                &mut io.errors
-            } else {
-                &mut io.output
-            };
-            let written = write!(to, "{}", e.render());
-            return i32::from(e.use_stderr() || written.is_err());
-        }
-    };
-    match run(&cli, &mut io) {
-        Ok(()) => 0,
-        Err(e) if e.is_closed() => 0,
-        Err(e) => {
-            io.complain(&format!("calicoq: {e}"));
-            1
-        }
-    }
+pub fn calicoq_with(args: Vec<OsString>, io: Io) -> i32 {
+    start::<Cli>("calicoq", args, io, |cli, io| run(&cli, io))
 }
 
 fn run(cli: &Cli, io: &mut Io) -> Result<(), Failure> {

@@ -1,8 +1,13 @@
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use caracal_manifests::read_args;
 use caracal_store::Store;
+use clap::Parser;
+
+use crate::failure::Failure;
 
 /// Where a command reads and writes, and the datastore if it is not the configured one.
 pub struct Io {
@@ -44,5 +49,27 @@ impl fmt::Debug for Io {
         f.debug_struct("Io")
             .field("store", &self.store)
             .finish_non_exhaustive()
+    }
+}
+
+/// A program from its command line on: reads that, does its work, and says what went wrong. The result is the exit code:
+/// 0, also when the reader went away, or 1 on any error.
+pub(crate) fn start<C: Parser>(
+    name: &str,
+    args: Vec<OsString>,
+    mut io: Io,
+    program: impl FnOnce(C, &mut Io) -> Result<(), Failure>,
+) -> i32 {
+    let cli = match read_args(args, &mut io.output, &mut io.errors, 1) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match program(cli, &mut io) {
+        Ok(()) => 0,
+        Err(e) if e.is_closed() => 0,
+        Err(e) => {
+            io.complain(&format!("{name}: {e}"));
+            1
+        }
     }
 }

@@ -11,11 +11,10 @@ mod top;
 
 use std::ffi::OsString;
 
-use clap::Parser;
-
 use crate::Io;
 use crate::agent::{self, Agent};
 use crate::failure::Failure;
+use crate::io::start;
 use cli::{Agents, Top, Watch, WatchWhat};
 
 /// The command line of `caracal watch`; `args[0]` is the program's name. The result is the exit code: 0, or 1 on any
@@ -28,7 +27,7 @@ pub fn watch(args: Vec<OsString>) -> i32 {
 /// As [`watch`], reading and writing through `io`.
 #[must_use]
 pub fn watch_with(args: Vec<OsString>, io: Io) -> i32 {
-    run::<Watch>("caracal watch", args, io, |cli, io| match cli.what {
+    start::<Watch>("caracal watch", args, io, |cli, io| match cli.what {
         WatchWhat::Drops(drops) => block_on(drops::drops(&drops, io)),
     })
 }
@@ -42,35 +41,7 @@ pub fn top(args: Vec<OsString>) -> i32 {
 /// As [`top`], reading and writing through `io`.
 #[must_use]
 pub fn top_with(args: Vec<OsString>, io: Io) -> i32 {
-    run::<Top>("caracal top", args, io, |cli, io| block_on(top::top(&cli, io)))
-}
-
-fn run<C: Parser>(
-    name: &str,
-    args: Vec<OsString>,
-    mut io: Io,
-    program: impl FnOnce(C, &mut Io) -> Result<(), Failure>,
-) -> i32 {
-    let cli = match C::try_parse_from(args) {
-        Ok(cli) => cli,
-        Err(e) => {
-            let to = if e.use_stderr() {
-                &mut io.errors
-            } else {
-                &mut io.output
-            };
-            let written = write!(to, "{}", e.render());
-            return i32::from(e.use_stderr() || written.is_err());
-        }
-    };
-    match program(cli, &mut io) {
-        Ok(()) => 0,
-        Err(e) if e.is_closed() => 0,
-        Err(e) => {
-            io.complain(&format!("{name}: {e}"));
-            1
-        }
-    }
+    start::<Top>("caracal top", args, io, |cli, io| block_on(top::top(&cli, io)))
 }
 
 fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

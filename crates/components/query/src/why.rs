@@ -18,7 +18,7 @@ mod walk;
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use caracal_manifests::read_args;
 
 use crate::failure::Failure;
 use crate::{Io, input, kernel, world::World};
@@ -49,21 +49,9 @@ pub fn why(args: Vec<OsString>) -> i32 {
 /// As [`why`], reading and writing through `io`.
 #[must_use]
 pub fn why_with(args: Vec<OsString>, mut io: Io) -> i32 {
-    let cli = match Cli::try_parse_from(args) {
+    let cli: Cli = match read_args(args, &mut io.output, &mut io.errors, BAD_INPUT) {
         Ok(cli) => cli,
-        Err(e) => {
-            let to = if e.use_stderr() {
-                &mut io.errors
-            } else {
-                &mut io.output
-            };
-            let written = write!(to, "{}", e.render());
-            return if e.use_stderr() || written.is_err() {
-                BAD_INPUT
-            } else {
-                0
-            };
-        }
+        Err(code) => return code,
     };
     match run(&cli, &mut io) {
         Ok(code) => code,

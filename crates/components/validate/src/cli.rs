@@ -5,7 +5,7 @@ use std::{
 };
 
 use caracal_api::written;
-use caracal_manifests::{Depth, texts};
+use caracal_manifests::{Depth, read_args, texts};
 use clap::{Parser, ValueEnum};
 
 use crate::{
@@ -69,17 +69,9 @@ pub fn run(args: Vec<OsString>) -> i32 {
 
 /// As [`run`], over the caller's input and output.
 pub fn run_with(args: Vec<OsString>, stdin: &mut dyn Read, out: &mut dyn Write, err: &mut dyn Write) -> i32 {
-    let cli = match Cli::try_parse_from(args) {
+    let cli: Cli = match read_args(args, out, err, UNUSABLE) {
         Ok(cli) => cli,
-        Err(e) => {
-            // Nothing more can be said when even the terminal is gone.
-            let _ = if e.use_stderr() {
-                write!(err, "{e}")
-            } else {
-                write!(out, "{e}")
-            };
-            return e.exit_code();
-        }
+        Err(code) => return code,
     };
     let paths: Vec<&PathBuf> = cli.files.iter().chain(&cli.filename).collect();
     if paths.is_empty() {

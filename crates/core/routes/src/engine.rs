@@ -11,7 +11,7 @@ use caracal_update::Update;
 
 use crate::{
     claim::{Claim, ClaimKind},
-    parse::{self, NodeFacts},
+    parse::{self, Claimed, NodeFacts},
 };
 
 /// Where the places of workloads are learned from.
@@ -63,43 +63,50 @@ impl Engine {
     pub fn apply(&mut self, update: &Update) {
         let key = &update.key;
         let outcome = match (key.kind, update.value.as_deref()) {
-            (Kind::Node, Some(Resource::Node(o))) => parse::node(o).map(|f| self.set_node(key, f)),
-            (Kind::IpPool, Some(Resource::IpPool(o))) => parse::pool(o).map(|p| self.set_pool(key, Some(p))),
+            (Kind::Node, Some(Resource::Node(o))) => {
+                parse::node(o).map(|f| self.set_node(key, f)).map(|()| None)
+            }
+            (Kind::IpPool, Some(Resource::IpPool(o))) => {
+                parse::pool(o).map(|p| self.set_pool(key, Some(p))).map(|()| None)
+            }
             (Kind::IpamBlock, Some(Resource::IpamBlock(o))) if self.source == RouteSource::CalicoIpam => {
-                parse::block(o).map(|c| self.set_claims(key, c))
+                parse::block(o).map(|c| self.set_claimed(key, c))
             }
             (Kind::WorkloadEndpoint, Some(Resource::WorkloadEndpoint(o)))
                 if self.source == RouteSource::WorkloadIps =>
             {
-                parse::workload(o).map(|c| self.set_claims(key, c))
+                parse::workload(o).map(|c| self.set_claimed(key, c))
             }
             (Kind::Node | Kind::IpPool | Kind::IpamBlock, None) => {
                 self.remove(key);
-                Ok(())
+                Ok(None)
             }
             (Kind::WorkloadEndpoint, None) if self.source == RouteSource::WorkloadIps => {
                 self.remove(key);
-                Ok(())
+                Ok(None)
             }
             _ => return,
         };
-        match outcome {
-            Ok(()) => {
-                if self.invalid.remove(key).is_some() {
-                    self.out.push(Delta::Valid(key.clone()));
-                }
+        let fault = outcome.unwrap_or_else(|reason| {
+            // An object of which nothing can be read counts as absent; the others are not affected.
+            self.remove(key);
+            Some(reason)
+        });
+        self.judge(key, fault);
+    }
+
+    /// Tells what is wrong with an object, or that nothing is any more.
+    fn judge(&mut self, key: &ResourceKey, fault: Option<String>) {
+        match fault {
+            None if self.invalid.remove(key).is_some() => self.out.push(Delta::Valid(key.clone())),
+            Some(reason) if self.invalid.get(key) != Some(&reason) => {
+                self.invalid.insert(key.clone(), reason.clone());
+                self.out.push(Delta::Invalid(Invalid {
+                    key: key.clone(),
+                    reason,
+                }));
             }
-            Err(reason) => {
-                // An object that cannot be read counts as absent; the others are not affected.
-                self.remove(key);
-                if self.invalid.get(key) != Some(&reason) {
-                    self.invalid.insert(key.clone(), reason.clone());
-                    self.out.push(Delta::Invalid(Invalid {
-                        key: key.clone(),
-                        reason,
-                    }));
-                }
-            }
+            _ => {}
         }
     }
 
@@ -204,6 +211,13 @@ impl Engine {
                 .map(|(c, _)| *c);
             self.dirty.extend(inside);
         }
+    }
+
+    /// Takes what can be read of an object; returns what cannot.
+    fn set_claimed(&mut self, key: &ResourceKey, read: Claimed) -> Option<String> {
+        let fault = read.fault();
+        self.set_claims(key, read.claims);
+        fault
     }
 
     fn set_claims(&mut self, key: &ResourceKey, new: Vec<(Cidr, ClaimKind, NodeName)>) {

@@ -126,6 +126,95 @@ fn a_bad_object_is_named_and_disturbs_nothing() {
     assert!(d.invalid.is_empty() && d.hosts.contains_key(&name("bad")));
 }
 
+/// A block of `me` in which `other` has the address 1, with something wrong beside it.
+fn partly_bad(change: impl FnOnce(&mut IpamBlockSpec)) -> Update {
+    let update = block("10.0.0.0/26", Some("me"), &["me", "other", "me"]);
+    let Some(caracal_api::Resource::IpamBlock(mut o)) = update.value.as_deref().cloned() else {
+        panic!("a block");
+    };
+    change(&mut o.spec);
+    Update::set((*o).into())
+}
+
+#[test]
+fn a_bad_entry_of_a_block_costs_its_own_route_only() {
+    let neighbours = [
+        node("me", "172.30.0.1/24", ""),
+        pool("p", "10.0.0.0/16", EncapMode::Always),
+        block("10.0.1.0/26", Some("other"), &["me"]),
+    ];
+    let bad = |index: Option<usize>| partly_bad(move |spec| spec.allocations.push(index));
+    let secondary = |spec: &mut IpamBlockSpec, node: &str| {
+        spec.attributes[2].secondary.insert("node".into(), node.into());
+    };
+    let cases: [(Update, &[&str]); 4] = [
+        (
+            bad(Some(9)),
+            &["allocations[3] (10.0.0.3) is attribute 9: there are 3"],
+        ),
+        (
+            partly_bad(|spec| secondary(spec, "no node!")),
+            &["attributes[2].secondary.node of 10.0.0.2 \"no node!\""],
+        ),
+        (
+            partly_bad(|spec| spec.allocations.resize(70, Some(1))),
+            &["allocations[64]: the block has no such address", "and 3 more"],
+        ),
+        (
+            partly_bad(|spec| spec.affinity = Some("host:no node!".into())),
+            &["affinity \"no node!\""],
+        ),
+    ];
+    for (update, told) in cases {
+        let key = update.key.clone();
+        let (mut e, mut d) = run(&[&neighbours[..], std::slice::from_ref(&update)].concat());
+        let reason = &d.invalid[&key];
+        for text in told {
+            assert!(reason.contains(text), "{text}: {reason}");
+        }
+        // What can be read of it is in force, and so are the neighbours.
+        let borrowed = &d.routes[&cidr("10.0.0.1/32")];
+        assert!(
+            borrowed.borrowed && borrowed.node == Some(name("other")),
+            "{reason}"
+        );
+        let owned = d.routes.get(&cidr("10.0.0.0/26")).is_some_and(|r| r.local_block);
+        assert_eq!(owned, !reason.contains("affinity"), "{reason}");
+        assert!(d.routes.contains_key(&cidr("10.0.1.0/26")) && d.routes.contains_key(&cidr("10.0.1.0/32")));
+        assert!(
+            !d.routes.contains_key(&cidr("10.0.0.3/32")) || reason.contains("64"),
+            "{reason}"
+        );
+        // Put right, nothing is wrong with it any more, and its routes did not go meanwhile.
+        e.apply(&partly_bad(|_| {}));
+        let deltas = e.flush();
+        assert!(
+            !deltas.contains(&Delta::RouteGone(cidr("10.0.0.1/32"))),
+            "{deltas:?}"
+        );
+        d.apply_all(deltas);
+        assert_eq!(d.invalid, Map::new());
+        assert!(d.routes[&cidr("10.0.0.0/26")].local_block);
+    }
+}
+
+#[test]
+fn a_bad_network_of_an_endpoint_costs_its_own_route_only() {
+    let spec = caracal_api::WorkloadEndpointSpec {
+        node: "other".into(),
+        ip_networks: vec!["10.0.0.5/32".into(), "10.0.0.300".into(), "fd00::5/128".into()],
+        ..caracal_api::WorkloadEndpointSpec::default()
+    };
+    let update = Update::set(Object::namespaced("default", "e", spec).into());
+    let mut e = Engine::new(name("me"), RouteSource::WorkloadIps);
+    e.apply(&update);
+    let mut d = Desired::default();
+    d.apply_all(e.flush());
+    assert!(d.invalid[&update.key].contains("10.0.0.300"), "{:?}", d.invalid);
+    let routes: Vec<String> = d.routes.keys().map(ToString::to_string).collect();
+    assert_eq!(routes, ["10.0.0.5/32", "fd00::5/128"]);
+}
+
 #[test]
 fn the_mac_is_stable_and_local() {
     let mac = vtep_mac_of("node-1");
@@ -151,7 +240,8 @@ fn any_update() -> impl Strategy<Value = Update> {
     let mode = prop::sample::select(vec![EncapMode::Never, EncapMode::Always, EncapMode::CrossSubnet]);
     let pools = prop::sample::select(vec!["10.0.0.0/16", "10.0.0.0/24", "10.0.1.0/24"]);
     let blocks = prop::sample::select(vec!["10.0.0.0/26", "10.0.0.64/26", "10.0.1.0/26"]);
-    let holders = prop::collection::vec(n.clone(), 0..3);
+    let holder = prop::sample::select(vec!["me", "a", "b", "no node!"]);
+    let holders = prop::collection::vec(holder, 0..3);
     prop_oneof![
         (n.clone(), ip, tunnel).prop_map(|(n, ip, t)| node(n, ip, t)),
         (prop::sample::select(vec!["p", "q"]), pools, mode).prop_map(|(n, c, m)| pool(n, c, m)),

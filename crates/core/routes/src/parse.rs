@@ -120,63 +120,94 @@ pub(crate) fn pool(object: &Object<IpPoolSpec>) -> Result<Pool, String> {
     })
 }
 
+/// What an object claims, as far as it can be read, and what cannot.
+#[derive(Debug, Default)]
+pub(crate) struct Claimed {
+    pub(crate) claims: Vec<(Cidr, ClaimKind, NodeName)>,
+    pub(crate) faults: Vec<String>,
+}
+
+impl Claimed {
+    /// What is wrong in one line; a block may have thousands of bad entries.
+    pub(crate) fn fault(&self) -> Option<String> {
+        const NAMED: usize = 3;
+        let named = self.faults.iter().take(NAMED).cloned().collect::<Vec<_>>();
+        let text = match self.faults.len() {
+            0 => return None,
+            n if n > NAMED => format!("{}; and {} more", named.join("; "), n - NAMED),
+            _ => named.join("; "),
+        };
+        Some(format!("{text} (the rest of it counts)"))
+    }
+}
+
 /// The destinations that a block puts on nodes: the block itself on its owner, and each address that another node holds.
-pub(crate) fn block(object: &Object<IpamBlockSpec>) -> Result<Vec<(Cidr, ClaimKind, NodeName)>, String> {
+/// A bad entry costs its own route only.
+pub(crate) fn block(object: &Object<IpamBlockSpec>) -> Result<Claimed, String> {
     let spec = &object.spec;
+    let mut out = Claimed::default();
     if spec.deleted {
-        return Ok(vec![]);
+        return Ok(out);
     }
     let cidr: Cidr = spec.cidr.parse().map_err(|e| bad("cidr", &spec.cidr, e))?;
-    let mut out = Vec::new();
-    let owner = match spec.affinity.as_deref().and_then(|a| a.strip_prefix("host:")) {
-        Some(h) => Some(NodeName::new(h).map_err(|e| bad("affinity", h, e))?),
-        None => None,
-    };
+    let named = spec.affinity.as_deref().and_then(|a| a.strip_prefix("host:"));
+    let owner = named.and_then(|name| match NodeName::new(name) {
+        Ok(owner) => Some(owner),
+        // As with a block of nobody each address is where its holder is.
+        Err(e) => {
+            out.faults.push(bad("affinity", name, e));
+            None
+        }
+    });
     if let Some(owner) = &owner {
-        out.push((cidr, ClaimKind::Block, owner.clone()));
+        out.claims.push((cidr, ClaimKind::Block, owner.clone()));
     }
     for (ordinal, index) in spec.allocations.iter().enumerate() {
         let Some(index) = *index else { continue };
-        let attribute = spec.attributes.get(index).ok_or_else(|| {
-            bad(
-                "allocations",
-                &index.to_string(),
-                "there is no attribute with this index",
-            )
-        })?;
-        let Some(holder) = attribute.secondary.get("node") else {
-            continue;
-        };
-        let holder = NodeName::new(holder).map_err(|e| bad("attributes.secondary.node", holder, e))?;
-        if Some(&holder) == owner.as_ref() {
-            continue;
+        match holder(spec, cidr, ordinal, index) {
+            Ok(Some((_, holder))) if Some(&holder) == owner.as_ref() => {}
+            Ok(Some((dst, holder))) => out.claims.push((dst, ClaimKind::Borrowed, holder)),
+            Ok(None) => {}
+            Err(fault) => out.faults.push(fault),
         }
-        let addr = cidr.nth(ordinal as u128).ok_or_else(|| {
-            bad(
-                "allocations",
-                &ordinal.to_string(),
-                "the ordinal is outside the block",
-            )
-        })?;
-        out.push((Cidr::host(addr), ClaimKind::Borrowed, holder));
     }
     Ok(out)
 }
 
-pub(crate) fn workload(
-    object: &Object<WorkloadEndpointSpec>,
-) -> Result<Vec<(Cidr, ClaimKind, NodeName)>, String> {
+/// The address of an entry, and the node that holds it if it says so.
+fn holder(
+    spec: &IpamBlockSpec,
+    cidr: Cidr,
+    ordinal: usize,
+    index: usize,
+) -> Result<Option<(Cidr, NodeName)>, String> {
+    let addr = cidr.nth(ordinal as u128).ok_or_else(|| {
+        let size = spec.allocations.len();
+        format!("allocations[{ordinal}]: the block has no such address, and {size} entries")
+    })?;
+    let attribute = spec.attributes.get(index).ok_or_else(|| {
+        let size = spec.attributes.len();
+        format!("allocations[{ordinal}] ({addr}) is attribute {index}: there are {size}")
+    })?;
+    let Some(node) = attribute.secondary.get("node") else {
+        return Ok(None);
+    };
+    let holder = NodeName::new(node)
+        .map_err(|e| bad(&format!("attributes[{index}].secondary.node of {addr}"), node, e))?;
+    Ok(Some((Cidr::host(addr), holder)))
+}
+
+/// A bad network costs its own route only.
+pub(crate) fn workload(object: &Object<WorkloadEndpointSpec>) -> Result<Claimed, String> {
     let node = NodeName::new(&object.spec.node).map_err(|e| bad("spec.node", &object.spec.node, e))?;
-    object
-        .spec
-        .ip_networks
-        .iter()
-        .map(|n| {
-            n.parse::<Cidr>()
-                .map(|c| (c, ClaimKind::Workload, node.clone()))
-                .map_err(|e| bad("spec.ipNetworks", n, e))
-        })
-        .collect()
+    let mut out = Claimed::default();
+    for text in &object.spec.ip_networks {
+        match text.parse::<Cidr>() {
+            Ok(c) => out.claims.push((c, ClaimKind::Workload, node.clone())),
+            Err(e) => out.faults.push(bad("spec.ipNetworks", text, e)),
+        }
+    }
+    Ok(out)
 }
 
 /// The MAC address of a node's VXLAN device when its Node object names none: locally administered, a function of the

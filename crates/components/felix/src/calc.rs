@@ -147,7 +147,6 @@ impl Calc {
     fn take(&mut self, event: Event) {
         match event {
             Event::Updates(updates) => updates.iter().for_each(|u| self.update(u)),
-            Event::Slices(slices) => slices.iter().for_each(|s| self.policy.apply_slice(s)),
             Event::InSync(token) => {
                 tracing::info!("the whole datastore has been read");
                 self.status.stages.end("datastore");
@@ -194,12 +193,16 @@ impl Calc {
 
     /// An object that is there and has no meaning: what stands in for it is in force.
     fn cannot_read(&mut self, key: ResourceKey, why: Unreadable) {
-        let Unreadable { reason, stand_in } = why;
+        self.conditions.note(&key, why.with_status(), Some(&why.reason));
+        let Unreadable { reason, stand_in, .. } = why;
         if self.status.set_invalid(key.clone(), Some(reason.clone())) {
-            tracing::warn!(object = %key, reason, "this object cannot be read from the datastore");
+            let instead = match stand_in {
+                Some(_) => "what can be read of it, closed",
+                None => "nothing",
+            };
+            tracing::warn!(object = %key, reason, instead, "this object cannot be read from the datastore");
         }
         self.unlawful.remove(&key);
-        self.conditions.note(&key, stand_in.as_ref(), Some(&reason));
         self.put(&Update {
             key: key.clone(),
             value: stand_in,

@@ -108,8 +108,6 @@ impl<W: Write> Shown<W> {
                     self.update(update)?;
                 }
             }
-            // Only Kubernetes has them, and no stream asks for them here.
-            Event::Slices(_) => {}
             Event::InSync(_) => {
                 done = true;
                 let objects = self.objects;

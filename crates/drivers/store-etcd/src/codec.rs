@@ -136,10 +136,14 @@ pub(crate) fn from_stored(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, 
         Resource::from_value(key.kind, json!({ "spec": spec })).map_err(|e| e.to_string())?
     } else if key.kind == Kind::KubernetesEndpointSlice {
         let value = slice_of_stored(&kv.value).map_err(|e| e.to_string())?;
-        Resource::from_value(key.kind, value).map_err(|e| e.to_string())?
+        // What is its spec here stands beside its metadata there.
+        read_stored(key.kind, value.to_string().as_bytes()).map_err(|mut e| {
+            e.reason = e.reason.strip_prefix("spec.").unwrap_or(&e.reason).to_owned();
+            e
+        })?
     } else {
         read_stored(key.kind, &kv.value).map_err(|mut e| {
-            if let Some(rest) = &mut e.stand_in {
+            for rest in [&mut e.stand_in, &mut e.bare].into_iter().flatten() {
                 let rest = Arc::make_mut(rest);
                 keep_status(rest, kv);
                 identify(rest, key, kv);
@@ -367,6 +371,46 @@ mod tests {
             };
             assert_eq!(pool.status.as_ref().unwrap().conditions[0].condition_type, "T");
             assert_eq!(pool.metadata.resource_version.as_deref(), Some("9"));
+        }
+    }
+
+    #[test]
+    fn of_what_nothing_stands_in_for_name_and_status_are_left() {
+        let key = ResourceKey::global(Kind::Tier, "t");
+        let stored = kv(
+            "",
+            r#"{"spec":{"order":"first"},"status":{"conditions":[{"type":"T"}]}}"#,
+        );
+        let unreadable = from_stored(&key, &stored).unwrap_err();
+        assert!(unreadable.reason.starts_with("spec.order: "), "{unreadable}");
+        assert_eq!(unreadable.stand_in, None);
+        let Some(Resource::Tier(tier)) = unreadable.with_status().map(|r| &**r) else {
+            panic!("{unreadable:?}")
+        };
+        assert_eq!((tier.metadata.name.as_str(), tier.spec.order), ("t", None));
+        assert_eq!(tier.metadata.resource_version.as_deref(), Some("9"));
+        assert_eq!(tier.status.as_ref().unwrap().conditions[0].condition_type, "T");
+    }
+
+    #[test]
+    fn a_slice_with_lists_in_the_place_of_objects_is_refused_by_its_own_fields() {
+        let key = ResourceKey::namespaced(Kind::KubernetesEndpointSlice, "n", "s");
+        for (stored, field) in [
+            (
+                r#"{"metadata":{"name":"s"},"endpoints":[],"ports":[["web","TCP",80]]}"#,
+                "ports[0]: found a list",
+            ),
+            (
+                r#"{"metadata":{"name":"s"},"endpoints":[[["10.0.0.1"]]],"ports":[]}"#,
+                "endpoints[0]: found a list",
+            ),
+            (
+                r#"{"metadata":["s"],"endpoints":[],"ports":[]}"#,
+                "metadata: found a list",
+            ),
+        ] {
+            let error = from_stored(&key, &kv("", stored)).unwrap_err();
+            assert!(error.reason.starts_with(field), "{error}");
         }
     }
 

@@ -343,7 +343,7 @@ fn body(value: &Value) -> Value {
 
 fn calico(kind: Kind, value: &Value) -> Result<Resource, Vec<Problem>> {
     let body = body(value);
-    let (resource, mut problems) = strict::decode_with(&body, |d| Resource::deserialize_kind(kind, d))?;
+    let (resource, mut problems) = decode_kind(kind, &body)?;
     if let Some(p) = missing_name(resource.metadata()) {
         problems.push(p);
     }
@@ -352,6 +352,11 @@ fn calico(kind: Kind, value: &Value) -> Result<Resource, Vec<Problem>> {
     } else {
         Err(problems)
     }
+}
+
+/// As [`decode`], of an object of a known kind.
+pub(crate) fn decode_kind(kind: Kind, value: &Value) -> Result<(Resource, Vec<Problem>), Vec<Problem>> {
+    strict::decode_with(value, |d| Resource::deserialize_kind(kind, d))
 }
 
 fn missing_name(meta: &ObjectMeta) -> Option<Problem> {

@@ -64,40 +64,21 @@ const NOBODY: &str = "!all()";
 #[must_use]
 pub fn stand_in(resource: &Resource) -> StandIn {
     let other = match resource {
-        Resource::NetworkPolicy(o) => Object {
-            metadata: identity(&o.metadata),
-            spec: NetworkPolicySpec {
-                ingress: closed(&o.spec.ingress),
-                egress: closed(&o.spec.egress),
-                performance_hints: Vec::new(),
-                ..o.spec.clone()
-            },
-            status: None,
+        Resource::NetworkPolicy(o) => {
+            let mut spec = o.spec.clone();
+            close(&mut spec.ingress, &mut spec.egress, &mut spec.performance_hints);
+            object(identity(&o.metadata), spec)
         }
-        .into(),
-        Resource::GlobalNetworkPolicy(o) => Object {
-            metadata: identity(&o.metadata),
-            spec: GlobalNetworkPolicySpec {
-                ingress: closed(&o.spec.ingress),
-                egress: closed(&o.spec.egress),
-                performance_hints: Vec::new(),
-                ..o.spec.clone()
-            },
-            status: None,
+        Resource::GlobalNetworkPolicy(o) => {
+            let mut spec = o.spec.clone();
+            close(&mut spec.ingress, &mut spec.egress, &mut spec.performance_hints);
+            object(identity(&o.metadata), spec)
         }
-        .into(),
-        Resource::Profile(o) => Object {
-            metadata: identity(&o.metadata),
-            spec: closed_profile(o.spec.labels_to_apply.clone()),
-            status: None,
-        }
-        .into(),
-        Resource::IpPool(o) => Object {
-            metadata: identity(&o.metadata),
-            spec: closed_pool(&o.spec.cidr),
-            status: None,
-        }
-        .into(),
+        Resource::Profile(o) => object(
+            identity(&o.metadata),
+            closed_profile(o.spec.labels_to_apply.clone()),
+        ),
+        Resource::IpPool(o) => object(identity(&o.metadata), closed_pool(&o.spec.cidr)),
         Resource::StagedNetworkPolicy(_)
         | Resource::StagedGlobalNetworkPolicy(_)
         | Resource::StagedKubernetesNetworkPolicy(_) => return StandIn::Nothing,
@@ -114,40 +95,23 @@ pub(crate) fn salvage(kind: Kind, value: &Value) -> Option<Resource> {
         ..ObjectMeta::default()
     };
     Some(match kind {
-        Kind::NetworkPolicy => object(
-            metadata,
-            NetworkPolicySpec {
-                tier: text(spec, "tier"),
-                order: order(spec),
-                ingress: closed_json(spec.get("ingress")),
-                egress: closed_json(spec.get("egress")),
-                selector: selector(spec, "selector"),
-                types: types(spec),
-                service_account_selector: selector(spec, "serviceAccountSelector"),
-                performance_hints: Vec::new(),
-            },
-        ),
-        Kind::GlobalNetworkPolicy => object(
-            metadata,
-            GlobalNetworkPolicySpec {
-                tier: text(spec, "tier"),
-                order: order(spec),
-                ingress: closed_json(spec.get("ingress")),
-                egress: closed_json(spec.get("egress")),
-                selector: selector(spec, "selector"),
-                types: types(spec),
-                do_not_track: spec.get("doNotTrack") == Some(&Value::Bool(true)),
-                pre_dnat: spec.get("preDNAT") == Some(&Value::Bool(true)),
-                // Who wrote something here meant forwarded traffic, too.
-                apply_on_forward: !matches!(
-                    spec.get("applyOnForward"),
-                    None | Some(Value::Null | Value::Bool(false))
-                ),
-                namespace_selector: selector(spec, "namespaceSelector"),
-                service_account_selector: selector(spec, "serviceAccountSelector"),
-                performance_hints: Vec::new(),
-            },
-        ),
+        Kind::NetworkPolicy => {
+            let all = policy(spec);
+            object(
+                metadata,
+                NetworkPolicySpec {
+                    tier: all.tier,
+                    order: all.order,
+                    ingress: all.ingress,
+                    egress: all.egress,
+                    selector: all.selector,
+                    types: all.types,
+                    service_account_selector: all.service_account_selector,
+                    performance_hints: Vec::new(),
+                },
+            )
+        }
+        Kind::GlobalNetworkPolicy => object(metadata, policy(spec)),
         Kind::Profile => object(metadata, closed_profile(words(spec.get("labelsToApply")))),
         Kind::Tier => object(metadata, tier(spec)?),
         Kind::NetworkSet => object(
@@ -175,6 +139,28 @@ pub(crate) fn salvage(kind: Kind, value: &Value) -> Option<Resource> {
         Kind::IpPool => object(metadata, closed_pool(spec.get("cidr")?.as_str()?)),
         _ => return None,
     })
+}
+
+/// What can be read of a policy, with the fields that only global ones have.
+fn policy(spec: &Map<String, Value>) -> GlobalNetworkPolicySpec {
+    GlobalNetworkPolicySpec {
+        tier: text(spec, "tier"),
+        order: order(spec),
+        ingress: closed_json(spec.get("ingress")),
+        egress: closed_json(spec.get("egress")),
+        selector: selector(spec, "selector"),
+        types: types(spec),
+        do_not_track: spec.get("doNotTrack") == Some(&Value::Bool(true)),
+        pre_dnat: spec.get("preDNAT") == Some(&Value::Bool(true)),
+        // Who wrote something here meant forwarded traffic, too.
+        apply_on_forward: !matches!(
+            spec.get("applyOnForward"),
+            None | Some(Value::Null | Value::Bool(false))
+        ),
+        namespace_selector: selector(spec, "namespaceSelector"),
+        service_account_selector: selector(spec, "serviceAccountSelector"),
+        performance_hints: Vec::new(),
+    }
 }
 
 fn object<S: Spec>(metadata: ObjectMeta, spec: S) -> Resource
@@ -205,15 +191,16 @@ fn deny_all() -> Vec<Rule> {
     vec![Rule::new(Action::Deny)]
 }
 
-/// Rules that deny if these could, and let nothing through.
-fn closed(rules: &[Rule]) -> Vec<Rule> {
-    match rules
-        .iter()
-        .any(|r| matches!(r.action, Action::Deny | Action::Pass))
-    {
-        true => deny_all(),
-        false => Vec::new(),
+/// The rules of a policy become ones that deny if these could, and let nothing through; hints are for rules.
+fn close<H>(ingress: &mut Vec<Rule>, egress: &mut Vec<Rule>, hints: &mut Vec<H>) {
+    let denies = |rule: &Rule| matches!(rule.action, Action::Deny | Action::Pass);
+    for rules in [ingress, egress] {
+        *rules = match rules.iter().any(denies) {
+            true => deny_all(),
+            false => Vec::new(),
+        };
     }
+    hints.clear();
 }
 
 fn closed_json(rules: Option<&Value>) -> Vec<Rule> {

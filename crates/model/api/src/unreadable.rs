@@ -2,14 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{
-    BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, ClusterInformationSpec, FelixConfigurationSpec,
-    GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec, IpPoolSpec, IpReservationSpec, Kind,
-    NetworkPolicySpec, NetworkSetSpec, Object, Problem, ProfileSpec, Resource, StagedGlobalNetworkPolicySpec,
-    StagedKubernetesNetworkPolicySpec, StagedNetworkPolicySpec, TierSpec, decode, refused::salvage,
-};
+use crate::{Kind, Problem, Resource, manifest::decode_kind, refused::salvage};
 
 /// Why an object cannot be read, and what is in force in its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +13,17 @@ pub struct Unreadable {
     pub reason: String,
     /// What stands in for it, with a name; nothing where the object is as good as gone.
     pub stand_in: Option<Arc<Resource>>,
+    /// Where nothing stands in for it: its name and its status, so that the status can say what is wrong. It is not in
+    /// force. Nothing for what is no object of JSON, and for kinds whose status says no such thing.
+    pub bare: Option<Arc<Resource>>,
+}
+
+impl Unreadable {
+    /// Where the object's status can be written: with what stands in for it, or with what is left of it.
+    #[must_use]
+    pub fn with_status(&self) -> Option<&Arc<Resource>> {
+        self.stand_in.as_ref().or(self.bare.as_ref())
+    }
 }
 
 impl fmt::Display for Unreadable {
@@ -31,6 +37,7 @@ impl From<String> for Unreadable {
         Self {
             reason,
             stand_in: None,
+            bare: None,
         }
     }
 }
@@ -41,7 +48,8 @@ impl From<&str> for Unreadable {
     }
 }
 
-/// Fields that hold lists. Only speed depends on it: a list anywhere else is looked at closely.
+/// Fields that hold lists, and are objects of fields nowhere. Only speed depends on it: a list anywhere else is looked at
+/// closely.
 const LISTS: &[&[u8]] = &[
     b"ingress",
     b"egress",
@@ -56,6 +64,8 @@ const LISTS: &[&[u8]] = &[
     b"paths",
     b"profiles",
     b"expectedIPs",
+    b"ipNetworks",
+    b"ipNATs",
     b"allowedUses",
     b"policyTypes",
     b"from",
@@ -63,11 +73,16 @@ const LISTS: &[&[u8]] = &[
     b"matchExpressions",
     b"values",
     b"except",
-    b"conditions",
     b"finalizers",
     b"ownerReferences",
     b"managedFields",
     b"reservedCIDRs",
+    b"addresses",
+    b"orchRefs",
+    b"endpoints",
+    b"clusterIPs",
+    b"externalIPs",
+    b"ipFamilies",
 ];
 
 /// Reads an object that a datastore holds. The types alone would take a list of values where an object of fields belongs,
@@ -78,100 +93,59 @@ const LISTS: &[&[u8]] = &[
 pub fn read_stored(kind: Kind, json: &[u8]) -> Result<Resource, Unreadable> {
     let read = Resource::from_slice(kind, json);
     let reason = match &read {
-        Ok(_) if by_people(kind) && has_odd_lists(json) => misplaced_list(kind, json),
+        Ok(_) if has_odd_lists(json) => misplaced(kind, json),
         Ok(_) => None,
-        Err(e) => Some(e.to_string()),
+        Err(e) => Some(misplaced(kind, json).unwrap_or_else(|| e.to_string())),
     };
     match (read, reason) {
         (Ok(resource), None) => Ok(resource),
         (_, reason) => {
             let value: Option<Value> = serde_json::from_slice(json).ok();
+            let stand_in = value.as_ref().and_then(|v| salvage(kind, v));
+            let bare = value.filter(|v| v.is_object() && stand_in.is_none());
+            let bare = bare.and_then(|_| bare_of(kind));
             Err(Unreadable {
                 reason: reason.unwrap_or_default(),
-                stand_in: value.and_then(|v| salvage(kind, &v)).map(Arc::new),
+                stand_in: stand_in.map(Arc::new),
+                bare: bare.map(Arc::new),
             })
         }
     }
 }
 
-/// Kinds that people write. Programs write the others, and many.
-fn by_people(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::NetworkPolicy
-            | Kind::GlobalNetworkPolicy
-            | Kind::StagedNetworkPolicy
-            | Kind::StagedGlobalNetworkPolicy
-            | Kind::StagedKubernetesNetworkPolicy
-            | Kind::Tier
-            | Kind::Profile
-            | Kind::NetworkSet
-            | Kind::GlobalNetworkSet
-            | Kind::HostEndpoint
-            | Kind::IpPool
-            | Kind::IpReservation
-            | Kind::ClusterInformation
-            | Kind::FelixConfiguration
-            | Kind::BgpConfiguration
-            | Kind::BgpPeer
-            | Kind::BgpFilter
-    )
-}
-
-/// Whether a list is where none is expected: in another list, or in a field that is none of [`LISTS`]. Of JSON.
+/// A list of values where an object belongs is read by the types alone, each value for the field of its place. Whether a
+/// list is where it may be one: behind another, or in a field that is none of [`LISTS`]. Of JSON; one in a text counts, too.
 fn has_odd_lists(json: &[u8]) -> bool {
-    let (mut key, mut is_value, mut at) = (&json[..0], false, 0);
-    while let Some(byte) = json.get(at) {
-        match byte {
-            b'"' => {
-                let start = at + 1;
-                at = start;
-                while json.get(at).is_some_and(|b| *b != b'"') {
-                    at += if json[at] == b'\\' { 2 } else { 1 };
-                }
-                if !is_value {
-                    key = json.get(start..at).unwrap_or_default();
-                }
-                is_value = false;
-            }
-            b':' => is_value = true,
-            b'[' if !is_value || !LISTS.contains(&key) => return true,
-            b' ' | b'\t' | b'\n' | b'\r' => {}
-            _ => is_value = false,
-        }
-        at += 1;
-    }
-    false
+    let mut starts = json.iter().enumerate().filter(|(_, byte)| **byte == b'[');
+    starts.any(|(at, _)| {
+        let before = json[..at].trim_ascii_end();
+        let key = before
+            .strip_suffix(b":")
+            .and_then(|rest| rest.trim_ascii_end().strip_suffix(b"\""));
+        let Some(key) = key else { return true };
+        let start = key.iter().rposition(|b| *b == b'"').map_or(0, |quote| quote + 1);
+        !LISTS.contains(&&key[start..])
+    })
 }
 
-/// What is wrong with a list where an object belongs.
-fn misplaced_list(kind: Kind, json: &[u8]) -> Option<String> {
+/// The first field that does not hold what its type wants, and what that is; nothing for what is no JSON.
+fn misplaced(kind: Kind, json: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(json).ok()?;
-    let problems = match kind {
-        Kind::NetworkPolicy => decode::<Object<NetworkPolicySpec>>(&value).err(),
-        Kind::GlobalNetworkPolicy => decode::<Object<GlobalNetworkPolicySpec>>(&value).err(),
-        Kind::StagedNetworkPolicy => decode::<Object<StagedNetworkPolicySpec>>(&value).err(),
-        Kind::StagedGlobalNetworkPolicy => decode::<Object<StagedGlobalNetworkPolicySpec>>(&value).err(),
-        Kind::StagedKubernetesNetworkPolicy => {
-            decode::<Object<StagedKubernetesNetworkPolicySpec>>(&value).err()
-        }
-        Kind::Tier => decode::<Object<TierSpec>>(&value).err(),
-        Kind::Profile => decode::<Object<ProfileSpec>>(&value).err(),
-        Kind::NetworkSet => decode::<Object<NetworkSetSpec>>(&value).err(),
-        Kind::GlobalNetworkSet => decode::<Object<GlobalNetworkSetSpec>>(&value).err(),
-        Kind::HostEndpoint => decode::<Object<HostEndpointSpec>>(&value).err(),
-        Kind::IpPool => decode::<Object<IpPoolSpec>>(&value).err(),
-        Kind::IpReservation => decode::<Object<IpReservationSpec>>(&value).err(),
-        Kind::ClusterInformation => decode::<Object<ClusterInformationSpec>>(&value).err(),
-        Kind::FelixConfiguration => decode::<Object<FelixConfigurationSpec>>(&value).err(),
-        Kind::BgpConfiguration => decode::<Object<BgpConfigurationSpec>>(&value).err(),
-        Kind::BgpPeer => decode::<Object<BgpPeerSpec>>(&value).err(),
-        Kind::BgpFilter => decode::<Object<BgpFilterSpec>>(&value).err(),
-        _ => None,
-    };
     // Unknown fields come first, and are no reason to refuse what is stored.
-    let Problem { path, message, .. } = problems?.pop()?;
+    let Problem { path, message, .. } = decode_kind(kind, &value).err()?.pop()?;
+    if path.is_root() {
+        return Some(message);
+    }
     Some(format!("{path}: {message}"))
+}
+
+/// What is left of an object whose status can say what is wrong with it. Who reads it from a datastore adds its identity
+/// and its status.
+fn bare_of(kind: Kind) -> Option<Resource> {
+    match kind {
+        Kind::Tier | Kind::IpPool => Resource::from_value(kind, json!({"metadata": {}})).ok(),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -216,10 +190,101 @@ mod tests {
     }
 
     #[test]
+    fn kinds_that_programs_write_are_not_read_by_place_either() {
+        for (kind, spec, reason) in [
+            (Kind::KubernetesService, r#"["10.0.0.1"]"#, "spec: found a list"),
+            (
+                Kind::KubernetesService,
+                r#"{"ports":[["web","TCP",80]]}"#,
+                "spec.ports[0]: found a list",
+            ),
+            (
+                Kind::KubernetesEndpointSlice,
+                r#"{"addressType":"IPv4","endpoints":[[["10.0.0.1"]]],"ports":[]}"#,
+                "spec.endpoints[0]: found a list",
+            ),
+            (
+                Kind::KubernetesEndpointSlice,
+                r#"{"endpoints":[],"ports":[{"port":80},["web","TCP",80]]}"#,
+                "spec.ports[1]: found a list",
+            ),
+            (
+                Kind::WorkloadEndpoint,
+                r#"{"node":"n","ports":[["web","TCP",80]]}"#,
+                "spec.ports[0]: found a list",
+            ),
+            (Kind::Node, r#"{"bgp":["10.0.0.1"]}"#, "spec.bgp: found a list"),
+        ] {
+            let error = read(kind, spec).unwrap_err();
+            assert!(error.reason.starts_with(reason), "{spec}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_names_the_field_and_what_belongs_there() {
+        for (kind, spec, field, belongs) in [
+            (
+                Kind::IpPool,
+                r#"{"cidr":"10.0.0.0/8","vxlanMode":"always"}"#,
+                "spec.vxlanMode: ",
+                "Always",
+            ),
+            (Kind::IpPool, r#"{"cidr":5}"#, "spec.cidr: ", "string"),
+            (Kind::Tier, r#"{"order":"first"}"#, "spec.order: ", "f64"),
+            (Kind::Tier, "[5]", "spec: ", "a map of fields"),
+            (
+                Kind::GlobalNetworkPolicy,
+                r#"{"ingress":[{"action":"Allow"},{"action":"Drop"}]}"#,
+                "spec.ingress[1].action: ",
+                "Allow, Deny, Log, Pass",
+            ),
+            (
+                Kind::HostEndpoint,
+                r#"{"node":"n","expectedIPs":"10.0.0.1"}"#,
+                "spec.expectedIPs: ",
+                "sequence",
+            ),
+        ] {
+            let error = read(kind, spec).unwrap_err();
+            assert!(
+                error.reason.starts_with(field) && error.reason.contains(belongs),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_what_nothing_stands_in_for_something_is_left_that_has_a_status() {
+        let bad = |kind, text: &str| read_stored(kind, text.as_bytes()).unwrap_err();
+        for (kind, spec) in [
+            (Kind::IpPool, r#"{"cidr":5}"#),
+            (Kind::IpPool, "5"),
+            (Kind::Tier, r#"{"order":"x"}"#),
+            (Kind::Tier, "[]"),
+        ] {
+            let error = bad(kind, &format!(r#"{{"metadata":{{"name":"a"}},"spec":{spec}}}"#));
+            assert_eq!(error.stand_in, None, "{spec}");
+            assert_eq!(error.with_status().map(|r| r.kind()), Some(kind));
+        }
+        for error in [
+            bad(Kind::IpPool, "{"),
+            bad(Kind::IpPool, "[]"),
+            bad(Kind::Profile, r#"{"metadata":{"name":"a"},"spec":5}"#),
+        ] {
+            assert_eq!(error.with_status(), None, "{error}");
+        }
+        // What is in force is not left, too.
+        let some = read(Kind::IpPool, r#"{"cidr":"10.0.0.0/8","blockSize":"x"}"#).unwrap_err();
+        assert!(some.stand_in.is_some() && some.bare.is_none());
+        assert_eq!(some.with_status(), some.stand_in.as_ref());
+    }
+
+    #[test]
     fn what_is_not_known_is_no_reason() {
         for spec in [
             r#"{"future":[[1],[2]],"ingress":[{"action":"Allow","more":["x"]}]}"#,
             r#"{"ingress":null,"selector":"a in {'[','\"['}"}"#,
+            r#"{"selector":"a == 'nets\":['","future":{"nets":[{}]}}"#,
             r#"{ "ingress" : [ {"action" : "Deny" , "source":{"nets" : [ "10.0.0.0/8" ]} } ] }"#,
         ] {
             read(Kind::GlobalNetworkPolicy, spec).unwrap_or_else(|e| panic!("{spec}: {e}"));
@@ -229,13 +294,20 @@ mod tests {
     #[test]
     fn only_odd_lists_are_looked_at_closely() {
         for (odd, text) in [
-            (false, r#"{"nets":["[","\"["],"x":"[","types": []}"#),
+            (true, r#"{"nets":["["],"types":[]}"#),
+            (
+                false,
+                r#"{"nets":["x"],"types" : [ ], "ports":
+                []}"#,
+            ),
             (true, r#"{"x":[]}"#),
             (true, r#"{"nets":[[]]}"#),
             (true, r#"{"nets":[{},[]]}"#),
             (true, "[]"),
             (false, r#"{"nets":["a\\"],"ports":[1]}"#),
             (true, r#"{"nets":"x","y":[1]}"#),
+            (true, r#"{"conditions":[]}"#),
+            (true, r#"{"x":"nets\":["}"#),
             (false, r#"{"a":"unended \"#),
         ] {
             assert_eq!(has_odd_lists(text.as_bytes()), odd, "{text}");

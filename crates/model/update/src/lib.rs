@@ -47,8 +47,6 @@ pub use trials::Trials;
 pub enum Event {
     /// Objects changed; in order.
     Updates(Vec<Update>),
-    /// Slices of services' endpoints changed; in order. Only Kubernetes has services, so only its feed delivers them.
-    Slices(Vec<SliceUpdate>),
     /// The first complete snapshot has been delivered; comes once in the life of a feed.
     InSync(InSync),
     /// What the datastore holds under the key cannot be read. If something stands in for the object, that is what it is

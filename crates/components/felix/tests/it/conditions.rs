@@ -63,7 +63,7 @@ fn netns_the_status_of_what_is_refused_says_so_and_one_agent_writes_it() {
             "spec": spec, "later": [2], "status": {"later": 3, "conditions": [{"type": "Ready", "status": "True",
             "reason": "OK", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z", "later": 4}]}})
     };
-    // Two whose rules are broken, and one that cannot be read.
+    // Two whose rules are broken, one that cannot be read, and three of which nothing can stand in force.
     let bad = [
         (
             "IPPool",
@@ -84,7 +84,28 @@ fn netns_the_status_of_what_is_refused_says_so_and_one_agent_writes_it() {
             "ippools",
             "odd",
             json!({"cidr": "10.71.0.0/16", "vxlanMode": "always"}),
-            "always",
+            "spec.vxlanMode: \"always\" is not allowed here; allowed are Never, Always, CrossSubnet",
+        ),
+        (
+            "IPPool",
+            "ippools",
+            "nowhere",
+            json!({"cidr": 10}),
+            "spec.cidr: found integer `10`, expected a string",
+        ),
+        (
+            "IPPool",
+            "ippools",
+            "listed",
+            json!(["10.72.0.0/16"]),
+            "spec: found a list, expected a map of fields",
+        ),
+        (
+            "Tier",
+            "tiers",
+            "unplaced",
+            json!({"order": "first", "defaultAction": "Deny"}),
+            "spec.order: found string \"first\", expected f64",
         ),
     ];
     for (kind, plural, name, spec, part) in &bad {
@@ -120,7 +141,9 @@ fn netns_the_status_of_what_is_refused_says_so_and_one_agent_writes_it() {
     nodes[0].kill();
     nodes[0].up();
     is_named(&nodes[0], "IPPool lawless", "spec.blockSize");
-    is_named(&nodes[0], "IPPool odd", "always");
+    is_named(&nodes[0], "IPPool odd", "spec.vxlanMode");
+    is_named(&nodes[0], "IPPool nowhere", "spec.cidr");
+    is_named(&nodes[0], "Tier unplaced", "spec.order");
     // Mended, it is said no longer; what others say stays.
     for (kind, plural, name, spec) in [
         (
@@ -141,13 +164,26 @@ fn netns_the_status_of_what_is_refused_says_so_and_one_agent_writes_it() {
             "odd",
             json!({"cidr": "10.71.0.0/16", "vxlanMode": "Always"}),
         ),
+        (
+            Kind::IpPool,
+            "ippools",
+            "nowhere",
+            json!({"cidr": "10.73.0.0/16"}),
+        ),
+        (Kind::IpPool, "ippools", "listed", json!({"cidr": "10.72.0.0/16"})),
+        (
+            Kind::Tier,
+            "tiers",
+            "unplaced",
+            json!({"order": 5, "defaultAction": "Deny"}),
+        ),
     ] {
         world.put(kind, name, spec);
         let (_, rest) = says(&world, plural, name, None);
         assert_eq!(rest["status"], object("", "", json!({}))["status"]);
     }
     // Nothing was written twice: each change of ours, and one answer of the agents to each.
-    for ((_, plural, name, ..), times) in bad.iter().zip([6, 4, 4]) {
+    for ((_, plural, name, ..), times) in bad.iter().zip([6, 4, 4, 4, 4, 4]) {
         assert_eq!(stored(&world, plural, name).1, times, "{plural}/{name}");
     }
 }

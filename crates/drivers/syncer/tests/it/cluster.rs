@@ -76,7 +76,7 @@ impl Consumer {
             }
             Event::InSync(_) => self.in_sync += 1,
             Event::Unreadable { key, reason } => panic!("{key}: {reason}"),
-            Event::Slices(_) | Event::Disconnected(_) | Event::Reconnected => {}
+            Event::Disconnected(_) | Event::Reconnected => {}
         }
     }
 }

@@ -40,7 +40,6 @@ async fn until(events: &mut Receiver<Event>, seen: &mut Seen, done: impl Fn(&See
                 }
                 Event::InSync(_) => seen.in_sync += 1,
                 Event::Reconnected => seen.back += 1,
-                Event::Slices(_) => {}
                 Event::Disconnected(_) | Event::Unreadable { .. } => {}
             }
         }

@@ -83,7 +83,6 @@ impl Fed {
                 self.lost.push(true);
             }
             Event::Reconnected => self.lost.push(false),
-            Event::Slices(_) => {}
         }
     }
 

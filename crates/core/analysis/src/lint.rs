@@ -70,19 +70,25 @@ impl<'a> PolicyView<'a> {
 /// The enforced policies of a state, in the order in which they are asked.
 pub(crate) fn policies(state: &State) -> Vec<PolicyView<'_>> {
     let mut found: Vec<PolicyView<'_>> = state.objects().filter_map(view).collect();
+    // Tiers that do not exist are behind those that do, also behind those without an order.
     let place = |name: &str| {
         let of = |r: &Resource| match r {
-            Resource::Tier(t) if t.metadata.name == name => t.spec.order,
+            Resource::Tier(t) if t.metadata.name == name => {
+                Some((false, t.spec.order.unwrap_or(f64::INFINITY)))
+            }
             _ => None,
         };
-        state.objects().find_map(of).unwrap_or(f64::INFINITY)
+        state.objects().find_map(of).unwrap_or((true, f64::INFINITY))
     };
-    let tiers: std::collections::BTreeMap<String, f64> =
+    let tiers: std::collections::BTreeMap<String, (bool, f64)> =
         found.iter().map(|p| (p.tier.clone(), place(&p.tier))).collect();
     found.sort_by(|a, b| {
         let order = |p: &PolicyView<'_>| (tiers[&p.tier], p.order.unwrap_or(f64::INFINITY));
-        let ((ta, oa), (tb, ob)) = (order(a), order(b));
-        let by_tier = ta.total_cmp(&tb).then_with(|| a.tier.cmp(&b.tier));
+        let (((ma, ta), oa), ((mb, tb), ob)) = (order(a), order(b));
+        let by_tier = ma
+            .cmp(&mb)
+            .then(ta.total_cmp(&tb))
+            .then_with(|| a.tier.cmp(&b.tier));
         by_tier
             .then(oa.total_cmp(&ob))
             .then_with(|| a.id.tie_break().cmp(&b.id.tie_break()))

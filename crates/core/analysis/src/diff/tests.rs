@@ -317,3 +317,45 @@ fn random_pairs_differ() {
     });
     assert!(differ.count() > 10);
 }
+
+/// As the agent reads them: the node's own object, else the oldest that selects it, else the one for all; annotations, too.
+#[test]
+fn failsafe_ports_are_those_of_all_configurations_that_are_about_a_node() {
+    let ports = |port: u16| format!("failsafeInboundHostPorts: [{{protocol: tcp, port: {port}}}]");
+    let object = |kind: &str, meta: &str, spec: &str| {
+        format!(
+            "---\napiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata: {{{meta}}}\nspec: {{{spec}}}\n"
+        )
+    };
+    let text = [
+        object("FelixConfiguration", "name: default", &ports(1)),
+        object(
+            "FelixConfiguration",
+            "name: rack, creationTimestamp: '2026-01-02T00:00:00Z'",
+            &format!("nodeSelector: rack == '1', {}", ports(2)),
+        ),
+        object(
+            "FelixConfiguration",
+            "name: a-later-one, creationTimestamp: '2026-01-03T00:00:00Z'",
+            &format!("nodeSelector: has(rack), {}", ports(3)),
+        ),
+        object("FelixConfiguration", "name: node.own", &ports(4)),
+        object(
+            "FelixConfiguration",
+            "name: node.noted, annotations: {config.projectcalico.org/FailsafeInboundHostPorts: 'tcp:5'}",
+            "",
+        ),
+        object("Node", "name: racked, labels: {rack: '1'}", ""),
+        object("Node", "name: own, labels: {rack: '1'}", ""),
+        object("Node", "name: noted", ""),
+    ]
+    .concat();
+    let (mut state, mut problems) = (State::default(), Vec::new());
+    state.read("all", &text, &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    for (node, port) in [("racked", 2), ("own", 4), ("noted", 5), ("unknown", 1)] {
+        let inbound = world::failsafe(&state, node).inbound;
+        let found: Vec<u16> = inbound.iter().map(|f| f.port).collect();
+        assert_eq!(found, [port], "{node}");
+    }
+}

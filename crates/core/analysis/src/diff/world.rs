@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use caracal_api::{Kind, Object, Resource, ResourceKey, WorkloadEndpointSpec};
-use caracal_config::{FelixConfig, SpecLayer};
+use caracal_config::{FelixConfig, FelixObjects, Sources};
 use caracal_desired::{Desired, HostEndpoint, Policy, TierPolicies};
 use caracal_ids::{NodeName, WorkloadId};
 use caracal_net::{Cidr, IfAddr};
@@ -70,7 +70,7 @@ pub(crate) fn endpoints(states: [&State; 2], desired: &[Desired; 2], library: &m
     let mut found: BTreeMap<(bool, String), Endpoint> = BTreeMap::new();
     for (at, (state, desired)) in states.into_iter().zip(desired).enumerate() {
         let mut compiler = Compiler::new(library, desired);
-        let mut failsafes: BTreeMap<Option<&str>, Failsafe> = BTreeMap::new();
+        let mut failsafes = Failsafes::new(state);
         for (key, resource) in &state.objects {
             let (mut endpoint, seen) = match &**resource {
                 Resource::WorkloadEndpoint(w) => workload(key, w, desired, &mut compiler),
@@ -83,12 +83,7 @@ pub(crate) fn endpoints(states: [&State; 2], desired: &[Desired; 2], library: &m
                         ports: Vec::new(),
                         seen: [None, None],
                     };
-                    // Most nodes have no configuration of their own, and reading one costs.
-                    let own =
-                        Some(h.spec.node.as_str()).filter(|n| config(state, &format!("node.{n}")).is_some());
-                    let failsafe = failsafes
-                        .entry(own)
-                        .or_insert_with(|| failsafe(state, &h.spec.node));
+                    let failsafe = failsafes.of(&h.spec.node);
                     let programs = match desired.host_endpoints.get(&*key.name) {
                         Some(h) => compiler.host(h, failsafe),
                         None => compiler.constant(false),
@@ -197,44 +192,54 @@ pub(crate) fn host_addresses(state: &State, node: &str, expected: &[String]) -> 
     found
 }
 
-/// The ports that the agent of a node keeps open, by the configurations `default` and `node.<name>`.
+/// The ports that the agent of a node keeps open.
 pub(crate) fn failsafe(state: &State, node: &str) -> Failsafe {
-    let (global, own) = (config(state, "default"), config(state, &format!("node.{node}")));
-    let sources = caracal_config::Sources {
-        global: global.map(spec_layer),
-        node: own.map(spec_layer),
-        ..caracal_config::Sources::default()
-    };
-    let config = FelixConfig::new(&caracal_config::resolve(&sources));
-    let ports = |list: &[caracal_config::ProtoPort]| {
-        let one = |p: &caracal_config::ProtoPort| FailsafePort {
-            proto: p.protocol,
-            port: p.port,
-            net: p.net,
+    Failsafes::new(state).of(node).clone()
+}
+
+/// The ports that agents keep open, by all FelixConfigurations that are about their nodes: `default`, `node.<name>`, and
+/// those that select the node.
+struct Failsafes<'a> {
+    state: &'a State,
+    objects: FelixObjects,
+    /// By the names of the node's own object and of that which selects it: many nodes have the same, and reading costs.
+    known: BTreeMap<[Option<String>; 2], Failsafe>,
+}
+
+impl<'a> Failsafes<'a> {
+    fn new(state: &'a State) -> Self {
+        let configuration = |r: &Arc<Resource>| match &**r {
+            Resource::FelixConfiguration(o) => Some((**o).clone()),
+            _ => None,
         };
-        list.iter().map(one).collect()
-    };
-    Failsafe {
-        inbound: ports(&config.failsafe_inbound),
-        outbound: ports(&config.failsafe_outbound),
+        Self {
+            state,
+            objects: state.objects.values().filter_map(configuration).collect(),
+            known: BTreeMap::new(),
+        }
     }
-}
 
-fn config<'a>(state: &'a State, name: &str) -> Option<&'a Object<caracal_api::FelixConfigurationSpec>> {
-    match &**state
-        .objects
-        .get(&ResourceKey::global(Kind::FelixConfiguration, name))?
-    {
-        Resource::FelixConfiguration(o) => Some(o),
-        _ => None,
-    }
-}
-
-fn spec_layer(o: &Object<caracal_api::FelixConfigurationSpec>) -> SpecLayer<'_> {
-    SpecLayer {
-        name: &o.metadata.name,
-        spec: &o.spec.fields,
-        annotations: Vec::new(),
+    fn of(&mut self, node: &str) -> &Failsafe {
+        let found = self.state.objects.get(&ResourceKey::global(Kind::Node, node));
+        let labels = found.map(|n| n.metadata().labels.clone()).unwrap_or_default();
+        let mut sources = Sources::default();
+        self.objects.lay(node, &labels, &mut sources);
+        let names = [&sources.node, &sources.selector].map(|l| l.as_ref().map(|l| l.name.to_owned()));
+        self.known.entry(names).or_insert_with(|| {
+            let config = FelixConfig::new(&caracal_config::resolve(&sources));
+            let ports = |list: &[caracal_config::ProtoPort]| {
+                let one = |p: &caracal_config::ProtoPort| FailsafePort {
+                    proto: p.protocol,
+                    port: p.port,
+                    net: p.net,
+                };
+                list.iter().map(one).collect()
+            };
+            Failsafe {
+                inbound: ports(&config.failsafe_inbound),
+                outbound: ports(&config.failsafe_outbound),
+            }
+        })
     }
 }
 

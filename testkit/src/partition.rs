@@ -38,7 +38,8 @@ impl Etcd {
         let mut command = Command::new(tool);
         command
             .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &self.endpoint()]);
+            .args(["--endpoints", &self.endpoint()])
+            .args(["--dial-timeout", "30s", "--command-timeout", "60s"]);
         command.args(args).stdin(std::process::Stdio::null());
         run(command, &format!("etcdctl {args:?}"));
     }

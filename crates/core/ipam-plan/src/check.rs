@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
 };
 
@@ -327,27 +327,25 @@ fn owner_for(view: &View<'_>, user: &User, now: Stamp) -> Option<(String, Owner)
     Some((node.clone(), owner))
 }
 
-/// The network's name, as the handles of others tell it.
-fn network(view: &View<'_>) -> String {
-    let containers: BTreeSet<&str> = view
-        .snapshot
-        .endpoints
-        .iter()
-        .map(|e| e.spec.container_id.as_str())
-        .collect();
-    let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
-    for h in &view.snapshot.handles {
-        if let Some((network, id)) = h.metadata.name.rsplit_once('.')
-            && containers.contains(id)
-        {
-            *votes.entry(network).or_default() += 1;
+/// The network's name, as the handles of others tell it. Asked for each allocation, found out once.
+fn network<'a>(view: &'a View<'_>) -> &'a str {
+    view.network.get_or_init(|| {
+        let endpoints = view.snapshot.endpoints.iter();
+        let containers: HashSet<&str> = endpoints.map(|e| e.spec.container_id.as_str()).collect();
+        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+        for h in &view.snapshot.handles {
+            if let Some((network, id)) = h.metadata.name.rsplit_once('.')
+                && containers.contains(id)
+            {
+                *votes.entry(network).or_default() += 1;
+            }
         }
-    }
-    votes
-        .into_iter()
-        .max_by_key(|(_, n)| *n)
-        .map_or("k8s-pod-network", |(network, _)| network)
-        .to_owned()
+        votes
+            .into_iter()
+            .max_by_key(|(_, n)| *n)
+            .map_or("k8s-pod-network", |(network, _)| network)
+            .to_owned()
+    })
 }
 
 fn not_allocated(view: &View<'_>, now: Stamp, report: &mut Report) {

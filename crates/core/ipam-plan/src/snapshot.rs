@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::OnceLock,
 };
 
 use caracal_api::{
@@ -111,6 +112,8 @@ pub struct View<'a> {
     lengths: BTreeSet<(Family, u8)>,
     /// Namespaces with an endpoint that cannot be read: it may use anything there.
     dark: BTreeSet<&'a str>,
+    /// The network's name, once somebody asked for it.
+    pub(crate) network: OnceLock<String>,
 }
 
 impl<'a> View<'a> {
@@ -148,6 +151,7 @@ impl<'a> View<'a> {
             dark: malformed(Kind::WorkloadEndpoint)
                 .map(|k| k.namespace().unwrap_or_default())
                 .collect(),
+            network: OnceLock::new(),
         };
         view.index_endpoints();
         view.index_nodes();

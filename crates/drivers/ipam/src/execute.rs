@@ -50,7 +50,8 @@ pub(crate) async fn one(store: &dyn Store, step: Step) -> Result<Outcome, IpamEr
         Step::PutBlock(o) => (put(store, o).await, "writing an IPAM block"),
         Step::PutHandle(o) => (put(store, o).await, "writing an IPAM handle"),
         Step::DeleteAffinity(o) => (delete(store, o).await, "deleting a block affinity"),
-        Step::DeleteBlock(o) => (delete(store, o).await, "deleting an IPAM block"),
+        // Whoever deleted it gave its last addresses back: they are told once.
+        Step::DeleteBlock(o) => (delete_this(store, &o).await, "deleting an IPAM block"),
         Step::DeleteHandle(o) => (delete(store, o).await, "deleting an IPAM handle"),
     };
     match result {
@@ -77,13 +78,17 @@ where
 }
 
 async fn delete<S: Spec>(store: &dyn Store, object: Object<S>) -> Result<(), StoreError> {
+    match delete_this(store, &object).await {
+        // Gone already is what was wanted.
+        Err(StoreError::NotFound(_)) => Ok(()),
+        done => done,
+    }
+}
+
+async fn delete_this<S: Spec>(store: &dyn Store, object: &Object<S>) -> Result<(), StoreError> {
     let expect = Preconditions {
         resource_version: object.metadata.resource_version.clone(),
         uid: None,
     };
-    match store.delete(&object.key(), &expect).await {
-        // Gone already is what was wanted.
-        Ok(_) | Err(StoreError::NotFound(_)) => Ok(()),
-        Err(e) => Err(e),
-    }
+    store.delete(&object.key(), &expect).await.map(drop)
 }

@@ -33,13 +33,19 @@ impl Block {
                 spec.allocations.len()
             )));
         }
-        if let Some(i) = spec
-            .allocations
-            .iter()
-            .flatten()
-            .find(|i| **i >= spec.attributes.len())
-        {
-            return Err(bad(format!("allocations: there is no attribute {i}")));
+        let known = spec.attributes.len();
+        let mut lost = (0u128..).zip(&spec.allocations).filter_map(|(o, i)| {
+            let index = i.filter(|i| *i >= known)?;
+            Some((cidr.nth(o)?, index))
+        });
+        if let Some((addr, index)) = lost.next() {
+            let more = match lost.count() {
+                0 => String::new(),
+                n => format!("; and {n} more"),
+            };
+            return Err(bad(format!(
+                "allocations: {addr} has attribute {index}, and there are {known}{more}"
+            )));
         }
         let mut seen = vec![false; spec.allocations.len()];
         for &o in &spec.unallocated {

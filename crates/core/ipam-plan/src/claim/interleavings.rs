@@ -75,7 +75,10 @@ impl Datastore {
             Step::PutAffinity(o) => self.claims.put(o),
             Step::DeleteAffinity(o) => self.claims.delete(o),
             Step::PutBlock(o) => self.blocks.put(o),
-            Step::DeleteBlock(o) => self.blocks.delete(o),
+            // One that is gone was deleted by somebody else: plan again.
+            Step::DeleteBlock(o) => {
+                self.blocks.objects.contains_key(&o.metadata.name) && self.blocks.delete(o)
+            }
             // Each handle is one process's own.
             Step::PutHandle(_) | Step::DeleteHandle(_) => true,
         }

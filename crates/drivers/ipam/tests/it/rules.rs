@@ -1,14 +1,20 @@
 //! The rules of assignment, each on a small store.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use caracal_api::{AssignmentMode, IpPoolAllowedUse, IpReservationSpec, Kind, Object, ResourceKey};
+use caracal_api::{
+    AssignmentMode, IpPoolAllowedUse, IpReservationSpec, IpamBlockSpec, Kind, Object, ResourceKey,
+};
 use caracal_ipam::{AssignOptions, IpamError, OwnerChange};
 use caracal_ipam_plan::{Collector, Holder, HostReserved, Life, Owner, PlanError, RESERVED_HANDLE};
 use caracal_net::{Cidr, Family};
+use caracal_store::Store as _;
 use proptest::prelude::*;
 
-use crate::world::{World, run, want};
+use crate::{
+    chaos::{Fate, Process},
+    world::{World, run, want},
+};
 
 fn text(e: &IpamError) -> String {
     e.to_string()
@@ -381,6 +387,73 @@ fn a_block_that_cannot_be_read_is_left_alone() {
     });
 }
 
+#[test]
+fn the_collector_frees_nothing_of_a_block_with_a_bad_entry_and_goes_on() {
+    run(async {
+        let w = World::new(false);
+        w.pool("p", "10.0.0.0/28", 30).await;
+        w.node("n2").await;
+        // Leaked, all of them: the node is gone and nobody has an endpoint.
+        let bad = addr_of(&w, "n1", "a").await;
+        let good = addr_of(&w, "n2", "b").await;
+        let key = ResourceKey::global(Kind::IpamBlock, &IpamBlockSpec::object_name(&Cidr::new(bad, 30)));
+        let stored = w.memory.get(&key).await.unwrap();
+        let mut block = Object::<IpamBlockSpec>::try_from(stored).unwrap();
+        let free = block.spec.unallocated.pop().unwrap();
+        block.spec.allocations[free] = Some(7);
+        let before = block.spec.clone();
+        w.put(block).await;
+        let mut collector = Collector::new(60);
+        let mut freed = Vec::new();
+        for _ in 0..6 {
+            w.pass(100);
+            let done = w.sound().collect(&mut collector).await.unwrap();
+            freed.extend(done.released);
+            for (chore, e) in &done.failed {
+                assert!(
+                    text(e).contains(&Cidr::new(bad, 30).to_string()),
+                    "{chore:?}: {e}"
+                );
+            }
+        }
+        assert_eq!(freed, [good], "the neighbour's only");
+        let after = Object::<IpamBlockSpec>::try_from(w.memory.get(&key).await.unwrap()).unwrap();
+        assert_eq!(after.spec, before);
+        let handle = ResourceKey::global(Kind::IpamHandle, "net.a");
+        w.memory.get(&handle).await.unwrap();
+        let report = w.check().await;
+        let named = report
+            .problems
+            .iter()
+            .any(|p| p.message.contains("has attribute 7"));
+        assert!(named, "{:#?}", report.problems);
+    });
+}
+
+#[test]
+fn of_two_who_give_one_address_back_one_says_so() {
+    for seed in 0..200 {
+        run(async {
+            let w = World::new(seed % 2 == 0);
+            w.pool("p", "10.0.0.0/28", 30).await;
+            let addr = addr_of(&w, "n1", "a").await;
+            // Nobody owns the block: it goes with its last address.
+            let holder = Holder::Host("n1".into());
+            let block = Cidr::new(addr, 30);
+            w.sound().release_affinity(&holder, &block, false).await.unwrap();
+            let release = |n: u64| {
+                let process = Process::new(w.store(), Fate::default(), seed * 2 + n);
+                let ipam = w.ipam(Arc::new(process), 0);
+                async move { ipam.release_address(addr, Some("net.a"), None).await.unwrap() }
+            };
+            let told = tokio::join!(release(0), release(1));
+            assert!(told.0 != told.1, "seed {seed}: {told:?}");
+            let left = w.snapshot().await;
+            assert_eq!((left.blocks.len(), left.handles.len()), (0, 0), "seed {seed}");
+        });
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -397,8 +470,8 @@ proptest! {
             w.pool("p", "10.0.0.0/26", block).await;
             let mut tasks = tokio::task::JoinSet::new();
             for (i, (node, count)) in writers.iter().enumerate() {
-                let process = crate::chaos::Process::new(w.store(), Default::default(), seed ^ i as u64);
-                let ipam = w.ipam(std::sync::Arc::new(process), 0);
+                let process = Process::new(w.store(), Fate::default(), seed ^ i as u64);
+                let ipam = w.ipam(Arc::new(process), 0);
                 let mut a = want(&format!("n{node}"), &format!("c{i}"), Family::V4, w.now());
                 a.count = *count;
                 tasks.spawn(async move { (i, ipam.assign(&a).await) });

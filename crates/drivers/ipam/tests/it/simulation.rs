@@ -485,10 +485,12 @@ impl Cluster {
             .borrow_mut()
             .take()
             .unwrap_or_else(|| Collector::new(GC_GRACE));
-        let beside = self.world.ipam(self.world.store(), 7);
+        let salt = self.seed ^ (cycle << 20);
+        let between = |n: u64| Arc::new(Process::new(self.world.store(), Fate::default(), salt + n));
+        let (own, beside) = (self.world.ipam(between(1), 0), self.world.ipam(between(2), 7));
         for _ in 0..4 {
             // Two at once: each address is freed by one of them.
-            let (one, two) = tokio::join!(ipam.collect(collector), beside.collect(&mut other));
+            let (one, two) = tokio::join!(own.collect(collector), beside.collect(&mut other));
             for done in [one, two] {
                 let done = done.map_err(|e| e.to_string())?;
                 if let Some((chore, e)) = done.failed.first() {

@@ -18,6 +18,10 @@ use caracal_runtime::{
 use caracal_store::Backoff;
 use clap::{Parser, Subcommand};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
+use tokio::time::timeout;
+
+/// How long a collector that is asked to end may go on with its round.
+const LAST_ROUND: Duration = Duration::from_secs(5);
 
 #[derive(Parser)]
 #[command(name = "caracal ipam", about = "The garbage collector of addresses")]
@@ -102,9 +106,12 @@ async fn collect(config: Option<PathBuf>, args: Collect) -> anyhow::Result<()> {
     }
     let stop = shutdown.clone();
     tasks.spawn("collector", async move {
+        let work = rounds(&ipam, &args, &stop);
+        tokio::pin!(work);
         let outcome = tokio::select! {
-            outcome = rounds(&ipam, &args) => outcome,
-            () = stop.wait() => Ok(()),
+            outcome = &mut work => outcome,
+            // The round under way is done and told, unless the datastore keeps it waiting.
+            () = stop.wait() => timeout(LAST_ROUND, work).await.unwrap_or(Ok(())),
         };
         stop.request();
         outcome.map_err(|e| format!("{e:#}"))
@@ -115,7 +122,7 @@ async fn collect(config: Option<PathBuf>, args: Collect) -> anyhow::Result<()> {
     }
 }
 
-async fn rounds(ipam: &Ipam, args: &Collect) -> anyhow::Result<()> {
+async fn rounds(ipam: &Ipam, args: &Collect, stop: &Shutdown) -> anyhow::Result<()> {
     let every = Duration::from_secs(args.every);
     let mut collector = Collector::new(args.grace_period.into());
     let mut away = Backoff::new(Duration::from_secs(1), every);
@@ -129,7 +136,10 @@ async fn rounds(ipam: &Ipam, args: &Collect) -> anyhow::Result<()> {
             Ok(collected) => {
                 report(&collected, &args.output)?;
                 if args.metrics.is_some() {
-                    figures(&ipam.load().await?, args.grace_period.into(), &mut shown);
+                    match ipam.load().await {
+                        Ok(now) => figures(&now, args.grace_period.into(), &mut shown),
+                        Err(e) => tracing::warn!(error = %e, "the figures are those of an earlier round"),
+                    }
                 }
                 if last && let Some((chore, e)) = collected.failed.first() {
                     anyhow::bail!("{chore:?}: {e}");
@@ -146,7 +156,10 @@ async fn rounds(ipam: &Ipam, args: &Collect) -> anyhow::Result<()> {
         if last {
             return Ok(());
         }
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.wait() => return Ok(()),
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
+use crate::overlay::Overlay;
+
 /// An open file as the store uses it. What was written is durable when a later [`Disk::sync`] succeeds; until then any
 /// part of it may be lost with the machine's power.
 #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
@@ -41,6 +43,11 @@ pub trait Medium: Debug + Send + Sync {
     /// # Errors
     /// The system's.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Disk>>;
+    /// Opens a file that is there, to read it.
+    ///
+    /// # Errors
+    /// The system's.
+    fn open_read_only(&self, path: &Path) -> io::Result<Box<dyn Disk>>;
 }
 
 /// The operating system's files.
@@ -57,6 +64,10 @@ impl Medium for Files {
             .mode(0o600)
             .open(path)?;
         Ok(Box::new(file))
+    }
+
+    fn open_read_only(&self, path: &Path) -> io::Result<Box<dyn Disk>> {
+        Ok(Box::new(File::open(path)?))
     }
 }
 
@@ -98,6 +109,24 @@ impl Disks {
             medium,
             doubtful: Arc::new(AtomicBool::new(false)),
         }
+    }
+
+    /// Opens the file for the library, for reading only: what the library writes stays in memory. A file that a sync
+    /// failed for may show what is not on the disk, so that one is not read either.
+    pub(crate) fn open_read_only(&self, path: &Path, fence: Arc<Fence>) -> io::Result<Backend> {
+        if self.doubtful.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        Ok(Backend {
+            disk: Box::new(Overlay::new(self.medium.open_read_only(path)?)?),
+            fence,
+            doubtful: self.doubtful.clone(),
+        })
+    }
+
+    /// Whether the file can be opened for writing now.
+    pub(crate) fn writable(&self, path: &Path) -> bool {
+        self.medium.open(path).is_ok()
     }
 
     /// Opens the file for the library.

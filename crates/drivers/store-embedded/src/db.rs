@@ -12,7 +12,7 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use crate::backend::{Disks, Fence, Files, Medium};
+use crate::backend::{Backend, Disks, Fence, Files, Medium};
 use crate::error::{OpenError, RequestError};
 use crate::view::Source;
 
@@ -59,6 +59,8 @@ pub(crate) struct Db {
 
 struct Opened {
     database: Option<Database>,
+    /// The disk cannot be written any more: what the library writes comes to nothing.
+    read_only: bool,
     fence: Arc<Fence>,
     /// Keeps other processes out for as long as the store is open.
     lock: Option<Lock>,
@@ -103,6 +105,7 @@ impl Db {
         let database = open_file(&path, cache_bytes, &disks, fence.clone(), fresh)?;
         let opened = Opened {
             database: Some(database),
+            read_only: false,
             fence,
             lock: Some(lock),
         };
@@ -137,7 +140,23 @@ impl Db {
 
     /// A transaction that writes. Only the writer begins one.
     pub(crate) fn begin_write(&self) -> Result<WriteTransaction, RequestError> {
+        if self.is_read_only() {
+            return Err(RequestError::ReadOnly);
+        }
         self.with(|database| Ok(database.begin_write()?))
+    }
+
+    /// Whether the disk became read-only, as far as was known when the file was last opened.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read_only
+    }
+
+    /// Whether the disk can be written again.
+    pub(crate) fn writable(&self) -> bool {
+        self.disks.writable(&self.path)
     }
 
     /// Bytes of the file that are on the disk but hold nothing. Walks the file; only the writer may ask.
@@ -155,13 +174,17 @@ impl Db {
         current.fence.close();
         current.database = None;
         current.fence = Arc::new(Fence::default());
-        let database = open_file(
-            &self.path,
-            self.cache_bytes,
-            &self.disks,
-            current.fence.clone(),
-            false,
-        )?;
+        current.read_only = false;
+        let fence = current.fence.clone();
+        let database = match open_file(&self.path, self.cache_bytes, &self.disks, fence, false) {
+            Err(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                let backend = self.disks.open_read_only(&self.path, current.fence.clone());
+                let backend = backend.map_err(io("opening", &self.path))?;
+                current.read_only = true;
+                open_backend(&self.path, self.cache_bytes, backend, false)?
+            }
+            other => other?,
+        };
         current.database = Some(database);
         Ok(())
     }
@@ -232,6 +255,15 @@ fn open_file(
     fresh: bool,
 ) -> Result<Database, OpenError> {
     let backend = disks.open(path, fence).map_err(io("opening", path))?;
+    open_backend(path, cache_bytes, backend, fresh)
+}
+
+fn open_backend(
+    path: &Path,
+    cache_bytes: usize,
+    backend: Backend,
+    fresh: bool,
+) -> Result<Database, OpenError> {
     let corrupt = |reason: String| OpenError::Corrupt {
         path: path.into(),
         reason,

@@ -174,6 +174,9 @@ pub enum RequestError {
     /// The disk (nearly) full: reads and deletes go on.
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
+    /// The disk became read-only: reads go on.
+    #[error("store: the disk is read-only; nothing is written until it can be written again")]
+    ReadOnly,
     /// The store is going down.
     #[error("etcdserver: server stopped")]
     Stopped,
@@ -190,7 +193,7 @@ impl RequestError {
             Self::LeaseNotFound => Code::NotFound,
             Self::LeaseExists => Code::FailedPrecondition,
             Self::NoSpace => Code::ResourceExhausted,
-            Self::Stopped | Self::Storage(_) => Code::Unavailable,
+            Self::Stopped | Self::ReadOnly | Self::Storage(_) => Code::Unavailable,
             Self::EmptyKey
             | Self::KeyNotFound
             | Self::ValueProvided

@@ -11,7 +11,8 @@
 //! - Nothing of a request is written before all of it is checked: after that only the storage can fail, and then no part
 //!   of the batch is acknowledged.
 //! - A sync that failed is not forgotten: the whole file is written and synced again before anything else is.
-//! - A full disk refuses what needs space; reads, deletes and compactions go on.
+//! - A full disk refuses what needs space; reads, deletes and compactions go on. One that became read-only refuses every
+//!   write; reads go on.
 //! - It is reached through a unix socket of mode 0600, with TLS by clients that show a certificate of the right
 //!   authority, or without on loopback when asked to.
 
@@ -25,6 +26,7 @@ mod error;
 mod figures;
 mod gateway;
 mod leases;
+mod overlay;
 mod query;
 mod recent;
 mod record;

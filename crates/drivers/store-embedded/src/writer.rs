@@ -138,7 +138,7 @@ impl Writer {
     fn collect(&mut self) -> Option<Vec<Job>> {
         let mut jobs = Vec::new();
         let mut bytes = 0;
-        if self.scrub.is_none() || self.room() == Room::None {
+        if self.scrub.is_none() || self.room() == Room::None || self.core.db.is_read_only() {
             let job = self.jobs.blocking_recv()?;
             bytes += job.bytes;
             jobs.push(job);
@@ -219,6 +219,12 @@ impl Writer {
         if writes.is_empty() && scrub.is_none() {
             return;
         }
+        if self.core.db.is_read_only() && !self.core.db.writable() {
+            for reply in replies {
+                let _ = reply.send(Err(RequestError::ReadOnly));
+            }
+            return;
+        }
         let core = self.core.clone();
         let begun = Instant::now();
         let applied = catch_unwind(AssertUnwindSafe(|| commit(&core, &writes, scrub)))
@@ -278,6 +284,11 @@ impl Writer {
         let answer = match opened.and_then(|()| self.core.resume()) {
             Ok(scrub) => {
                 self.scrub = scrub;
+                if self.core.db.is_read_only() {
+                    tracing::error!(
+                        "the disk is read-only: reads go on, nothing is written until it can be again"
+                    );
+                }
                 let happened = *self.core.revision.borrow() != before;
                 match error {
                     RequestError::NoSpace if happened => {
@@ -330,7 +341,9 @@ fn commit(core: &Core, writes: &[Write], mut scrub: Option<Scrub>) -> Result<App
     for write in writes {
         let answer = apply(&mut batch, write);
         // A refused request wrote nothing; a failed storage takes the whole batch with it.
-        if let Err(error @ (RequestError::Storage(_) | RequestError::NoSpace)) = answer {
+        if let Err(error @ (RequestError::Storage(_) | RequestError::NoSpace | RequestError::ReadOnly)) =
+            answer
+        {
             return Err(error);
         }
         batch.finish();

@@ -41,6 +41,8 @@ struct State {
     faults: Faults,
     /// No byte can be written from here on: the disk is full.
     end: u64,
+    /// Nothing at all can be written, and no file opened for it.
+    read_only: bool,
     /// The power is cut.
     dead: bool,
 }
@@ -69,6 +71,7 @@ impl SimDisk {
             dice: Dice::new(seed),
             faults: Faults::default(),
             end: u64::MAX,
+            read_only: false,
             dead: false,
         };
         Self {
@@ -89,6 +92,11 @@ impl SimDisk {
     /// The disk is full from here on; `u64::MAX` is one that is not.
     pub(crate) fn set_end(&self, end: u64) {
         self.lock().end = end;
+    }
+
+    /// The disk becomes read-only, or can be written again.
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        self.lock().read_only = read_only;
     }
 
     /// Cuts the power: nothing works any more. The result is what the disk holds: all that was synced, and of the rest
@@ -145,6 +153,9 @@ impl State {
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         if offset + data.len() as u64 > self.end {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -176,6 +187,16 @@ fn put(to: &mut Vec<u8>, at: usize, data: &[u8]) {
 
 impl Medium for SimDisk {
     fn open(&self, _: &Path) -> io::Result<Box<dyn Disk>> {
+        let open = |state: &mut State| {
+            if state.read_only {
+                return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+            }
+            Ok(Box::new(self.clone()) as Box<dyn Disk>)
+        };
+        self.call(|_| 0, open)
+    }
+
+    fn open_read_only(&self, _: &Path) -> io::Result<Box<dyn Disk>> {
         self.call(|_| 0, |_| Ok(Box::new(self.clone()) as Box<dyn Disk>))
     }
 }
@@ -187,6 +208,9 @@ impl Disk for SimDisk {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let full = |state: &mut State| {
+            if state.read_only {
+                return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+            }
             if len > state.end {
                 return Err(io::ErrorKind::StorageFull.into());
             }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use caracal_store_embedded::{Disk, Engine, Listen, Options, RequestError, Server};
 use caracal_wire::Bytes;
-use caracal_wire::etcdserverpb::{PutRequest, RangeRequest};
+use caracal_wire::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest};
 use tokio::task::JoinHandle;
 
 use crate::chaos::{Size, Victim, run};
@@ -174,6 +174,42 @@ async fn a_disk_that_takes_nothing_at_all_stops_the_store_until_it_does_again() 
         assert!(left > 0, "the store comes back");
     }
     assert_eq!(count(&engine).await, Ok(2));
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_becomes_read_only_refuses_writes_and_is_read() {
+    let disk = SimDisk::new(1, Vec::new());
+    let (engine, _dir) = open(&disk);
+    for n in 0..20 {
+        engine.put(put(format!("/{n}"), 1000)).await.unwrap();
+    }
+    let before = engine.stats().await.unwrap().revision;
+    disk.set_read_only(true);
+    // The first finds it out, the others know it.
+    for n in 0..5 {
+        let refused = engine.put(put(format!("/r{n}"), 1000)).await.unwrap_err();
+        assert!(refused.to_string().contains("read-only") || n == 0, "{refused}");
+        assert_eq!(count(&engine).await, Ok(20), "reads go on");
+    }
+    let compact = CompactionRequest {
+        revision: before,
+        physical: true,
+    };
+    assert_eq!(engine.compact(compact).await.unwrap_err(), RequestError::ReadOnly);
+    assert_eq!(engine.stats().await.unwrap().revision, before);
+    assert_eq!(engine.verify().await.unwrap(), Vec::<String>::new());
+    disk.set_read_only(false);
+    // The first write after that finds it out, too.
+    let mut left = 3;
+    while engine.put(put("/after".into(), 1000)).await.is_err() {
+        left -= 1;
+        assert!(left > 0, "the store comes back");
+    }
+    assert_eq!(count(&engine).await, Ok(21));
+    engine.close().await;
+    let (engine, _dir) = open(&disk);
+    assert_eq!(count(&engine).await, Ok(21), "what was written is on the disk");
     engine.close().await;
 }
 

@@ -279,6 +279,70 @@ fn netns_a_disk_whose_syncs_fail_and_that_is_repaired() {
     assert!(unmounted.success());
 }
 
+#[test]
+fn netns_a_disk_that_becomes_read_only_under_the_server() {
+    netns!(240);
+    needs!("root", "ip", "mount", "losetup", "mkfs.ext4", "e2fsck");
+    up();
+    let dir = tempfile::tempdir().unwrap();
+    let (below, disk) = (dir.path().join("below"), dir.path().join("disk"));
+    mount(&["-t", "tmpfs", "-o", "size=48m"], Path::new("below"), &below);
+    let image = below.join("image");
+    File::create(&image).unwrap().set_len(32 << 20).unwrap();
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-O", "^has_journal"])
+        .arg(&image)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    needs!(if loops(&image), "loop devices");
+    let by_loop = ["-t", "ext4", "-o", "loop,errors=remount-ro"];
+    mount(&by_loop, &image, &disk);
+    // The kernel can be told to take the file system for damaged. `mount -o remount,ro` is refused while a file is open.
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let at = format!(" {} ", disk.display());
+    let device = mounts
+        .lines()
+        .find_map(|line| line.strip_prefix("/dev/")?.split_once(&at));
+    let trigger = format!("/sys/fs/ext4/{}/trigger_fs_error", device.unwrap().0);
+    needs!(if Path::new(&trigger).exists(), "ext4's trigger_fs_error");
+    let mut server = Server::start(dir.path(), &disk, &[]);
+    for n in 0..10 {
+        server.write(&format!("before{n}")).unwrap();
+    }
+    std::fs::write(&trigger, "a test").unwrap();
+    // The first write finds it out.
+    eventually(LONG, || match server.write("refused") {
+        Err(e) if e.to_string().contains("the disk is read-only") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(server.all().len(), 10, "reads go on");
+    assert!(server.delete("before0").is_err());
+    server.log_says("the disk is read-only: reads go on");
+    assert!(server.figure("caracal_store_write_failures_total") >= 1.0);
+    let kill = Command::new("kill")
+        .arg(server.program.pid().to_string())
+        .status()
+        .unwrap();
+    assert!(kill.success() && server.program.child().wait().unwrap().success());
+    drop(server);
+    let unmounted = Command::new("umount").arg(&disk).status().unwrap();
+    assert!(unmounted.success());
+    let checked = Command::new("e2fsck")
+        .args(["-f", "-y"])
+        .arg(&image)
+        .output()
+        .unwrap();
+    assert!(checked.status.code().is_some_and(|code| code <= 1), "{checked:?}");
+    mount(&by_loop, &image, &disk);
+    let server = Server::start(dir.path(), &disk, &[]);
+    assert_eq!(server.all().len(), 10, "what was acknowledged is on the disk");
+    server.write("after").unwrap();
+    server.ends_well();
+    let unmounted = Command::new("umount").arg(&disk).status().unwrap();
+    assert!(unmounted.success());
+}
+
 /// Whether this machine has a loop device to spare.
 fn loops(image: &Path) -> bool {
     let found = Command::new("losetup")

@@ -1,6 +1,9 @@
 //! Every command there is, with an output that takes nothing, a datastore that does not answer, files that are not there
 //! and options that are none. Which commands there are is asked of the program: a new one without its row fails here.
 
+mod mixed;
+mod shells;
+
 use std::{
     collections::BTreeSet,
     fs::{self, OpenOptions},
@@ -10,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use caracal_testkit::{Background, eventually, find_tool, needs};
+use caracal_testkit::{Background, eventually, needs};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_caracal");
 
@@ -56,10 +59,12 @@ const ROWS: &[(&str, Asks, i32)] = &[
     ),
     ("ctl ipam split 2 --name pool", Datastore, 0),
     ("ctl datastore migrate unlock", Datastore, 0),
+    ("ctl datastore migrate-policy-names", Datastore, 0),
     ("ctl delete --skip-not-exists gnetsets set", Datastore, 0),
     ("ctl node diags --log-dir=DIR/none", Files, 0),
     ("ctl node checksystem -f DIR/kernel", Files, 0),
     ("ctl completion bash", Files, 0),
+    ("query completion zsh", Files, 0),
     ("ctl version", Datastore, 0),
     ("ctl version --client", Files, 0),
     ("query -f SHOP eval all()", Files, 0),
@@ -167,6 +172,7 @@ const MISSING: &[&str] = &[
     "ctl datastore migrate lock -c GONE",
     "ctl datastore migrate unlock -c GONE",
     "ctl datastore migrate export -c GONE",
+    "ctl datastore migrate-policy-names -c GONE",
     "ctl version -c GONE",
     "store watch --kind IPPool --once -c GONE",
     "store reports -c GONE",
@@ -191,6 +197,7 @@ const MAY_BE_ABSENT: &[(&str, &str)] = &[
     ("ctl node diags", "collects what there is"),
     ("ctl completion", "reads nothing"),
     ("query version", "reads nothing"),
+    ("query completion", "reads nothing"),
     ("watch drops", "needs an agent first"),
     ("top", "needs an agent first"),
 ];
@@ -542,36 +549,4 @@ fn progress_is_seen_on_a_terminal_and_not_in_a_pipe() {
         .expect("the program starts");
     assert_eq!(String::from_utf8_lossy(&output.stdout), said + "\n");
     assert_eq!(output.stderr, b"", "{output:?}");
-}
-
-#[test]
-fn completions_are_what_shells_read() {
-    let script = |shell: &str| {
-        let output = Command::new(PROGRAM).args(["ctl", "completion", shell]).output();
-        output.expect("the program starts").stdout
-    };
-    let dir = tempfile::tempdir().expect("a directory");
-    for (shell, checks) in [
-        ("bash", &["-n"][..]),
-        ("zsh", &["-n"]),
-        ("fish", &["--no-execute"]),
-    ] {
-        let text = script(shell);
-        assert!(String::from_utf8_lossy(&text).contains("calicoctl"), "{shell}");
-        let file = dir.path().join(shell);
-        fs::write(&file, text).expect("a file");
-        // Every machine has bash; the others judge where they are.
-        if find_tool(shell).is_none() && shell != "bash" {
-            continue;
-        }
-        let output = Command::new(shell)
-            .args(checks)
-            .arg(&file)
-            .output()
-            .expect("the shell starts");
-        assert!(
-            output.status.success() && output.stderr.is_empty(),
-            "{shell}: {output:?}"
-        );
-    }
 }

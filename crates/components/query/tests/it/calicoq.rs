@@ -14,12 +14,45 @@ fn shows(name: &str, args: &[&str]) {
     golden(name, &done.output);
 }
 
-#[test]
-fn eval_lists_endpoints_with_their_host() {
-    shows(
+/// What is asked, and the file with the answer; the same of manifests and of each datastore.
+pub(crate) const ASKED: &[(&str, &[&str])] = &[
+    (
         "q-eval.txt",
         &["eval", "team == 'x' || app == 'cart' || has(role)"],
-    );
+    ),
+    ("q-eval.json", &["eval", "app == 'cart'", "-o", "json"]),
+    ("q-eval.yaml", &["eval", "app == 'cart'", "-o", "yaml"]),
+    ("q-policy.txt", &["policy", "shop/knp.default.cart"]),
+    (
+        "q-policy-bare.txt",
+        &["policy", "shop/knp.default.cart", "-r", "-s"],
+    ),
+    (
+        "q-policy-no-rules.yaml",
+        &["policy", "shop/knp.default.cart", "-r", "-o", "yaml"],
+    ),
+    ("q-policy-global.txt", &["policy", "security.quarantine", "-s"]),
+    ("q-policy.json", &["policy", "shop/web-closed", "-o", "json"]),
+    ("q-endpoint.txt", &["endpoint", "shop.web"]),
+    ("q-endpoint-bare.txt", &["endpoint", "shop.", "-r", "-s"]),
+    ("q-endpoint.json", &["endpoint", "shop.cart", "-s", "-o", "json"]),
+    ("q-host.txt", &["host", "n1", "-r"]),
+    ("q-host.yaml", &["host", "n2", "-s", "-o", "yaml"]),
+];
+
+/// All of a command's questions.
+fn asked(command: &str) {
+    let mut any = false;
+    for (name, args) in ASKED.iter().filter(|(_, args)| args[0] == command) {
+        any = true;
+        shows(name, args);
+    }
+    assert!(any, "{command}");
+}
+
+#[test]
+fn eval_lists_endpoints_with_their_host() {
+    asked("eval");
     let done = calicoq(&["eval", "pcns.team == 'shop'"]);
     assert_eq!(
         done.output.lines().count(),
@@ -36,20 +69,13 @@ fn eval_lists_endpoints_with_their_host() {
 
 #[test]
 fn policy_lists_who_it_applies_to_and_whom_its_rules_match() {
-    shows("q-policy.txt", &["policy", "shop/knp.default.cart"]);
-    shows(
-        "q-policy-bare.txt",
-        &["policy", "shop/knp.default.cart", "-r", "-s"],
-    );
-    shows("q-policy-global.txt", &["policy", "security.quarantine", "-s"]);
-    shows("q-policy.json", &["policy", "shop/web-closed", "-o", "json"]);
+    asked("policy");
 }
 
 #[test]
 fn endpoint_and_host_list_policies_profiles_and_matches() {
-    shows("q-endpoint.txt", &["endpoint", "shop.web"]);
-    shows("q-host.txt", &["host", "n1", "-r"]);
-    shows("q-host.yaml", &["host", "n2", "-s", "-o", "yaml"]);
+    asked("endpoint");
+    asked("host");
     let none = calicoq(&["endpoint", "nowhere"]);
     let header = "Policies and profiles for endpoints matching \"nowhere\":\n";
     assert_eq!((none.code, none.output.as_str()), (0, header));
@@ -86,6 +112,25 @@ fn version_needs_no_datastore() {
         (done.code, names),
         (0, vec!["Version", "Build date", "Git tag ref", "Git commit"])
     );
+}
+
+/// That shells complete with them is seen where the program is (`completions_are_what_shells_complete`).
+#[test]
+fn completions_are_printed() {
+    for (shell, part) in [
+        ("bash", "_calicoq()"),
+        ("zsh", "#compdef calicoq"),
+        ("fish", "-c calicoq"),
+    ] {
+        let done = run(calicoq_with, &["completion", shell], "");
+        assert_eq!((done.code, done.errors.as_str()), (0, ""), "{shell}");
+        assert!(
+            done.output.contains(part) && done.output.contains("hide-selectors"),
+            "{shell}"
+        );
+    }
+    let done = run(calicoq_with, &["completion", "csh"], "");
+    assert!(done.code == 1 && done.errors.contains("bash"), "{done:?}");
 }
 
 #[test]

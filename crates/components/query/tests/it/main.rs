@@ -7,6 +7,7 @@ mod live;
 mod random;
 mod rig;
 mod service;
+mod stores;
 mod trial;
 mod why;
 mod world;

@@ -56,6 +56,7 @@ sentences! {
         a_tier_that_passes_at_its_end_leads_to_the_next_and_the_last_to_the_profiles,
         a_policy_governs_the_directions_of_its_types_whatever_rules_it_has,
         a_stored_policy_without_types_governs_both_directions,
+        a_policy_that_is_written_without_types_is_given_those_of_its_rules,
         staged_policies_decide_nothing_and_count_for_no_end,
         allow_and_deny_are_the_last_word_and_log_goes_on,
         pass_skips_the_rest_of_its_tier_and_leads_from_the_last_one_to_the_profiles,
@@ -78,6 +79,7 @@ sentences! {
         a_destination_service_is_its_addresses_with_its_ports,
         a_source_service_is_its_addresses_at_any_port,
         a_service_is_matched_behind_translation_and_not_by_its_own_address,
+        endpoints_of_services_count_ready_or_not_once_or_twice_and_names_and_missing_ports_do_not,
         workloads_reach_the_host_over_ipv6_by_the_same_rules,
     }
     selectors {
@@ -92,6 +94,7 @@ sentences! {
         endpoints_have_the_labels_of_their_profiles_unless_their_own_say_otherwise,
         a_pod_cannot_say_itself_in_which_namespace_or_account_it_is,
         a_global_policy_may_be_for_some_namespaces_or_service_accounts,
+        all_beside_a_selector_of_namespaces_means_those_in_one_also_within_an_expression,
         network_sets_are_selected_like_endpoints_also_those_of_everything,
         a_network_set_of_a_namespace_is_of_that_namespace,
         an_endpoint_whose_labels_change_is_selected_anew,
@@ -114,6 +117,7 @@ sentences! {
         pre_dnat_policy_sees_where_the_packet_was_sent_and_all_others_where_it_goes,
         what_the_host_sends_is_judged_behind_the_translation_of_its_destination,
         untracked_policy_is_ignored_on_all_interfaces_at_once,
+        untracked_policy_allows_answers_only_by_rules_of_their_own,
         workloads_have_no_untracked_or_pre_dnat_policy_of_their_own,
         the_endpoint_for_all_interfaces_governs_what_workloads_forward_too,
         a_staged_policy_decides_nothing_for_hosts_either,
@@ -307,6 +311,27 @@ impl<'a> World<'a> {
             Ok(converted) => self.replace(converted.object),
             Err(_) => self.gone(Kind::GlobalNetworkPolicy, &name),
         }
+    }
+
+    /// All objects as an API server stores them when they are written so: with what they leave out filled in.
+    fn written_anew(&mut self, change: impl Fn(&mut Resource)) -> &mut Self {
+        for object in &mut self.case.objects {
+            change(object);
+            caracal_api::default_resource(object);
+        }
+        self
+    }
+
+    /// Endpoints of a service as Kubernetes' controller writes them.
+    fn kube_slice(&mut self, slice: Value) -> &mut Self {
+        let slice: caracal_api::Object<caracal_api::KubernetesEndpointSliceSpec> =
+            serde_json::from_value(slice).unwrap();
+        let converted = caracal_convert::endpoint_slice(&slice);
+        assert!(converted.problems.is_empty(), "{:?}", converted.problems);
+        let key = converted.object.key.clone();
+        self.case.slices.retain(|s| s.key != key);
+        self.case.slices.push(converted.object);
+        self
     }
 
     /// A policy of pods: of a namespace if its name says one; `more` overrides what it says.

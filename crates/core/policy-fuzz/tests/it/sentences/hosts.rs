@@ -284,6 +284,21 @@ pub(super) fn what_the_host_sends_is_judged_behind_the_translation_of_its_destin
     assert!(w.passes(service(6443)) && !w.passes(service(443)));
 }
 
+pub(super) fn untracked_policy_allows_answers_only_by_rules_of_their_own(w: &mut World<'_>) {
+    w.clear();
+    w.host("h", "eth0", &[]);
+    let untracked = |egress: serde_json::Value| json!({"doNotTrack": true, "applyOnForward": true, "ingress": allow(80), "egress": egress});
+    let answer = || Packet {
+        sport: 80,
+        ..tcp("172.16.0.1", "192.0.2.9", 40_000)
+    };
+    w.policy("p", untracked(json!([])));
+    assert!(w.enters("eth0", 80) && !w.passes(trip(outgoing("eth0"), answer())));
+    let back = json!([{"action": "Allow", "protocol": "TCP", "source": {"ports": [80]}}]);
+    w.policy("p", untracked(back));
+    assert!(w.enters("eth0", 80) && w.passes(trip(outgoing("eth0"), answer())));
+}
+
 pub(super) fn untracked_policy_is_ignored_on_all_interfaces_at_once(w: &mut World<'_>) {
     w.clear();
     let spec = json!({"node": NODE, "interfaceName": "*", "profiles": ["open"]});

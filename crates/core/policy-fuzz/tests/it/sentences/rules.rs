@@ -185,6 +185,8 @@ pub(super) fn a_named_port_is_that_of_endpoints_that_the_selector_selects(w: &mu
     assert!(!w.gets(udp(8080)), "the port is one of TCP");
     w.pod(0, "red", json!({"app": "pod"}), http(8080, "UDP"));
     assert!(w.gets(udp(8080)));
+    only(w, json!({"destination": {"ports": ["http"]}}));
+    assert!(!w.gets(udp(8080)), "a rule without a protocol has no ports: it is refused");
 }
 
 pub(super) fn named_ports_and_numbers_are_one_list(w: &mut World<'_>) {
@@ -229,6 +231,39 @@ pub(super) fn a_destination_service_is_its_addresses_with_its_ports(w: &mut Worl
         ..tcp("10.0.0.1", "192.0.2.9", 53)
     };
     assert!(w.passes(trip(through("cali0", "eth0"), dns)));
+}
+
+pub(super) fn endpoints_of_services_count_ready_or_not_once_or_twice_and_names_and_missing_ports_do_not(
+    w: &mut World<'_>,
+) {
+    let slice = |name: &str, endpoints: Value, ports: Value| {
+        let labels = json!({"kubernetes.io/service-name": "web"});
+        json!({
+            "metadata": {"name": name, "namespace": "red", "labels": labels},
+            "spec": {"addressType": "IPv4", "endpoints": endpoints, "ports": ports},
+        })
+    };
+    let leaving = json!({"ready": false, "serving": false, "terminating": true});
+    let endpoints = json!([
+        {"addresses": ["192.0.2.9"], "conditions": leaving},
+        {"addresses": ["db.example.org"]},
+    ]);
+    // TCP if nothing is said; without a number no port.
+    let ports = json!([{"port": 80}, {"name": "any"}, {"protocol": "UDP", "port": 53}]);
+    w.kube_slice(slice("one", endpoints, ports));
+    let service = json!({"services": {"name": "web", "namespace": "red"}});
+    w.rules(
+        "p",
+        json!({"types": ["Egress"], "egress": [{"action": "Allow", "destination": service}]}),
+    );
+    assert!(w.reaches("192.0.2.9", 80) && !w.reaches("192.0.2.9", 81) && !w.reaches("192.0.2.9", 53));
+    let same = json!([{"addresses": ["192.0.2.9", "192.0.2.77"]}]);
+    w.kube_slice(slice("two", same, json!([{"port": 80}])));
+    assert!(w.reaches("192.0.2.9", 80) && w.reaches("192.0.2.77", 80));
+    w.kube_slice(slice("one", json!([]), json!([])));
+    assert!(w.reaches("192.0.2.9", 80), "the other slice has it still");
+    w.kube_slice(slice("two", json!([]), json!([])));
+    assert!(!w.reaches("192.0.2.9", 80) && !w.reaches("192.0.2.77", 80));
 }
 
 pub(super) fn a_source_service_is_its_addresses_at_any_port(w: &mut World<'_>) {

@@ -1,6 +1,7 @@
 //! §3.6: selectors, namespaces, service accounts, network sets.
 
 use caracal_api::Kind;
+use caracal_policy_fuzz::NODE;
 use serde_json::{Value, json};
 
 use super::{World, allow, deny};
@@ -276,6 +277,36 @@ pub(super) fn a_global_policy_may_be_for_some_namespaces_or_service_accounts(w: 
     ] {
         w.rules("p", json!({field: selector, "ingress": deny(80)}));
         assert_eq!(!w.reached(STRANGER, 80), selected, "{field} {selector}");
+    }
+}
+
+pub(super) fn all_beside_a_selector_of_namespaces_means_those_in_one_also_within_an_expression(
+    w: &mut World<'_>,
+) {
+    neighbours(w);
+    let by = |selector: &str| json!({"namespaceSelector": selector});
+    assert_eq!(
+        gets_in(w, "p", by("team == 'y' || all()")),
+        [true, true, false, false]
+    );
+    assert_eq!(gets_in(w, "p", by("!all()")), [false, false, true, false]);
+    // A host has no labels of namespaces, so that it is selected by their absence, unless all() keeps it out.
+    w.clear();
+    let spec = json!({"node": NODE, "interfaceName": "eth0", "profiles": ["open"]});
+    w.put("HostEndpoint", "h", spec);
+    for (selector, namespaces, selected) in [
+        ("has(host)", "team != 'y'", true),
+        ("all()", "team != 'y'", false),
+        ("has(host) || all()", "team != 'y'", true),
+        ("has(host)", "all()", false),
+        ("has(host)", "global()", true),
+        ("all()", "global()", true),
+    ] {
+        w.rules(
+            "p",
+            json!({"selector": selector, "namespaceSelector": namespaces, "ingress": deny(80)}),
+        );
+        assert_eq!(!w.enters("eth0", 80), selected, "{selector}, {namespaces}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! §3.1 to §3.5: the order of tiers and policies, their ends, actions, types, staged policies.
 
-use caracal_api::Kind;
+use caracal_api::{Kind, Resource};
 use serde_json::{Value, json};
 
 use super::{World, allow, deny};
@@ -177,6 +177,28 @@ pub(super) fn a_stored_policy_without_types_governs_both_directions(w: &mut Worl
     w.rules("p", json!({"types": [], "ingress": allow(80)}));
     assert!(w.reached("192.0.2.9", 80) && !w.reached("192.0.2.9", 81));
     assert!(!w.reaches("192.0.2.9", 80));
+}
+
+pub(super) fn a_policy_that_is_written_without_types_is_given_those_of_its_rules(w: &mut World<'_>) {
+    for (rules, ingress, egress) in [
+        (json!({}), true, false),
+        (json!({"ingress": allow(80)}), true, false),
+        (json!({"egress": allow(80)}), false, true),
+        (json!({"ingress": allow(80), "egress": allow(80)}), true, true),
+    ] {
+        for name in ["p", "red/p"] {
+            w.clear();
+            w.rules(name, rules.clone());
+            w.written_anew(|object| match object {
+                Resource::GlobalNetworkPolicy(p) => p.spec.types.clear(),
+                Resource::NetworkPolicy(p) => p.spec.types.clear(),
+                _ => {}
+            });
+            // What is governed is closed at its end.
+            assert_eq!(!w.reached("192.0.2.9", 81), ingress, "{name}: {rules}");
+            assert_eq!(!w.reaches("192.0.2.9", 81), egress, "{name}: {rules}");
+        }
+    }
 }
 
 pub(super) fn staged_policies_decide_nothing_and_count_for_no_end(w: &mut World<'_>) {

@@ -84,11 +84,12 @@ pub(crate) async fn agent(
     tasks.spawn("signals", on_signals(shutdown.clone()));
     // Asked for by environment or file, health is served before the datastore answers.
     let early = local.health_enabled;
+    // Before anybody can ask: without a part that says no the answer would be yes.
+    let waiting = health.register("Datastore", None);
+    waiting.report(false, "not read yet");
     if early {
         spawn_health(&mut tasks, &local, &health, &shutdown);
     }
-    let waiting = health.register("Datastore", None);
-    waiting.report(false, "not read yet");
     let node = settings.node().clone();
     let mut away = None;
     let in_place = tokio::select! {
@@ -104,7 +105,6 @@ pub(crate) async fn agent(
         settings.load(kept.as_ref()).await?;
         away = Some(std::mem::replace(&mut store, kept));
     }
-    waiting.report(true, "configuration read");
     stages.end("configuration");
     let config = settings.config();
     if config.health_enabled && !early {
@@ -148,6 +148,8 @@ pub(crate) async fn agent(
         (counters, orders, asked),
         Arc::new(Status::of_start(stages)),
     )?;
+    // The parts that are wired now say no until they are ready.
+    waiting.report(true, "configuration read");
     finish(tasks).await?;
     Ok(if restart.wanted.load(Ordering::Relaxed) {
         End::Again

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use caracal_api::{
     ClusterInformationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec, Kind,
-    NetworkPolicySpec, NetworkSetSpec, NodeBgpSpec, NodeSpec, Object, PolicyType, ProfileSpec, Resource,
-    ResourceKey, TierDefaultAction, TierSpec, WorkloadEndpointSpec, default_resource,
+    KubernetesEndpointSliceSpec, NetworkPolicySpec, NetworkSetSpec, NodeBgpSpec, NodeSpec, Object,
+    PolicyType, ProfileSpec, Resource, ResourceKey, TierDefaultAction, TierSpec, WorkloadEndpointSpec,
+    default_resource,
 };
 use caracal_convert::WepName;
 use caracal_net::Family;
@@ -250,6 +251,9 @@ fn marker(kind: Kind, round: u64) -> Option<Resource> {
                 ..WorkloadEndpointSpec::default()
             };
             Object::namespaced("default", name, spec).into()
+        }
+        Kind::KubernetesEndpointSlice => {
+            Object::namespaced("default", MARKER, KubernetesEndpointSliceSpec::default()).into()
         }
         _ => return None,
     };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use caracal_policy_fuzz::{Case, Dataplane, Model, Reference, check, shrink};
+use caracal_policy_fuzz::{Case, Dataplane, Mistake, Model, Reference, check, check_believing, shrink};
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -60,6 +60,9 @@ struct Cli {
     /// Instead: judges the cases of a file, one JSON object a line, - for standard input; for each a line with its verdicts.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["show", "history", "cases", "seed", "packets"])]
     file: Option<PathBuf>,
+    /// Instead: the objects are read with this deliberate mistake, which the run is to find; a wrong name lists them all.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["show", "history", "file"])]
+    mistake: Option<Mistake>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -145,7 +148,7 @@ impl Cli {
                 Err((0, Failure::NotDone { seed: self.seed, why }))
             }
             Through::Model => self.each(progress, &mut verdicts, |case| {
-                judge(case, &mut Model::default(), SHRINKING)
+                judge(case, &mut Model::default(), SHRINKING, self.mistake)
             }),
             Through::Nftables => {
                 let mut kernel = Kernel::start().map_err(|e| (0, not_done(e)))?;
@@ -153,7 +156,7 @@ impl Cli {
                     return self.each(progress, &mut verdicts, |case| self.follow(case, &mut kernel));
                 }
                 self.each(progress, &mut verdicts, |case| {
-                    judge(case, &mut kernel, SHRINKING_PACKETS)
+                    judge(case, &mut kernel, SHRINKING_PACKETS, self.mistake)
                 })
             }
         }
@@ -283,16 +286,21 @@ impl Failure {
 }
 
 /// How many packets of a case all agree on.
-fn judge(case: &Case, dataplane: &mut dyn Dataplane, budget: usize) -> Result<usize, Failure> {
+fn judge(
+    case: &Case,
+    dataplane: &mut dyn Dataplane,
+    budget: usize,
+    mistake: Option<Mistake>,
+) -> Result<usize, Failure> {
     let seed = case.seed;
     let failed = |why| Failure::NotDone { seed, why };
-    let (agreed, difference) = check(case, dataplane).map_err(failed)?;
+    let (agreed, difference) = check_believing(case, dataplane, mistake).map_err(failed)?;
     if difference.is_none() {
         return Ok(agreed);
     }
-    let differs = |c: &Case| check(c, dataplane).is_ok_and(|(_, d)| d.is_some());
+    let differs = |c: &Case| check_believing(c, dataplane, mistake).is_ok_and(|(_, d)| d.is_some());
     let small = shrink(case, budget, differs);
-    let (_, difference) = check(&small, dataplane).map_err(failed)?;
+    let (_, difference) = check_believing(&small, dataplane, mistake).map_err(failed)?;
     let difference = difference.map_or_else(
         || "it did not happen again with the smallest case".to_owned(),
         |d| d.to_string(),
@@ -337,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_difference_is_shown_small_with_its_seed() {
-        let blocked = (1..50).map(|seed| judge(&Case::random(seed, 20), &mut Open, SHRINKING));
+        let blocked = (1..50).map(|seed| judge(&Case::random(seed, 20), &mut Open, SHRINKING, None));
         let text = blocked.filter_map(Result::err).map(|f| f.to_string()).next();
         let text = text.expect("some packet is blocked");
         assert!(text.contains("not all agree") && text.contains("the dataplane     allowed"));
@@ -345,7 +353,31 @@ mod tests {
     }
 
     #[test]
+    fn a_mistake_is_found_and_shown_small_with_its_seed() {
+        for (mistake, said) in [
+            ("PassIsAllow", "action: Pass"),
+            ("StagedEnforced", "kind: Staged"),
+            ("NotPortsIgnored", "notPorts"),
+        ] {
+            let mistake = Some(mistake.parse().unwrap());
+            let (seed, text) = (1..2000)
+                .find_map(|seed| {
+                    let failed =
+                        judge(&Case::random(seed, 40), &mut Model::default(), SHRINKING, mistake).err();
+                    failed.map(|f| (seed, f.to_string()))
+                })
+                .expect("every mistake is found");
+            assert!(text.contains(&format!("seed {seed}: not all agree")), "{text}");
+            assert!(text.contains(said) && text.contains("# for --file: {"), "{text}");
+            assert_eq!(text.matches("# packet").count(), 1, "{text}");
+            assert!(text.matches("\nkind: ").count() <= 6, "{text}");
+        }
+        let e = "Nothing".parse::<Mistake>().unwrap_err();
+        assert!(e.contains("PassIsAllow: Pass allows"), "{e}");
+    }
+
+    #[test]
     fn the_model_agrees() {
-        assert!(judge(&Case::random(1, 20), &mut Model::default(), SHRINKING).is_ok_and(|n| n == 20));
+        assert!(judge(&Case::random(1, 20), &mut Model::default(), SHRINKING, None).is_ok_and(|n| n == 20));
     }
 }

@@ -143,6 +143,39 @@ fn netns_every_sentence_holds_in_the_kernel() {
 }
 
 #[test]
+fn netns_a_wrong_oracle_is_found_by_packets_and_shown_small_with_its_seed() {
+    machine!(300);
+    let mut command = Command::new(program());
+    command.args([
+        "policy-fuzz",
+        "--dataplane",
+        "nftables",
+        "--packets",
+        "60",
+        "--cases",
+        "40",
+    ]);
+    let said: Said = command
+        .args(["--seed", "1", "--mistake", "EndOfTierNever"])
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
+    // The manifests, the packet, the line for --file, and who says what.
+    for part in [
+        "kind: ",
+        "# packet",
+        "# for --file: {",
+        ": not all agree",
+        "the objects say   allowed",
+    ] {
+        assert!(said.err.contains(part), "{part}: {}", said.err);
+    }
+    assert_eq!(said.err.matches("# packet").count(), 1, "{}", said.err);
+    nothing_is_left();
+}
+
+#[test]
 fn netns_a_dataplane_that_differs_is_shown_small() {
     machine!(300);
     // Somebody else's firewall lets nothing through: that is a difference, and what is shown of it is small.

@@ -1,17 +1,21 @@
-//! What brings a case into force: an agent that follows a datastore; or, for what the datastores that lie below an
-//! agent's feet here have no objects for (endpoints of services), the agent's engine, compiler and driver alone.
+//! What brings a case into force: an agent that follows a datastore; or the agent's engine, compiler and driver alone.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use caracal_api::{FelixConfigurationSpec, Object, Resource};
+use caracal_api::{
+    FelixConfigurationSpec, KubernetesEndpoint, KubernetesEndpointPort, KubernetesEndpointSliceSpec, Object,
+    Resource,
+};
+use caracal_net::Family;
 use caracal_nft::{Config, Nft};
 use caracal_oracle::{FailsafePort, Host, ToHost};
 use caracal_policy_fuzz::{Case, NODE, desired, rules_config};
 use caracal_rules::Compiler;
 use caracal_sys::{NetNs, ProcessId};
-use caracal_update::InSync;
+use caracal_update::{InSync, SlicePort, SliceUpdate};
 use serde_json::{Value, json};
 
 use crate::cluster::agent;
@@ -142,11 +146,6 @@ impl Hands {
         )))
     }
 
-    /// Whether it knows endpoints of services.
-    pub(super) fn knows_services(&self) -> bool {
-        matches!(self, Self::Driver(_))
-    }
-
     /// From now on objects are written in another order each time, and one of them twice.
     pub(super) fn disorder(&mut self) {
         if let Self::Agent(following) = self {
@@ -195,8 +194,44 @@ impl Hands {
 /// The objects of a case, with the settings of its host.
 fn objects(case: &Case) -> anyhow::Result<Objects> {
     let own = case.objects.iter().cloned();
-    let all = own.chain([settings(&case.host)?]);
+    let all = own
+        .chain(case.slices.iter().flat_map(slices))
+        .chain([settings(&case.host)?]);
     Ok(all.map(|o| (o.key(), Arc::new(o))).collect())
+}
+
+/// Endpoints of a service as a cluster has them: a slice has addresses of one family.
+fn slices(update: &SliceUpdate) -> Vec<Resource> {
+    let Some(value) = &update.value else {
+        return Vec::new();
+    };
+    let of = |family: Family| {
+        let own = value.addresses.iter().filter(|a| Family::of(**a) == family);
+        let endpoint = |address: &IpAddr| KubernetesEndpoint {
+            addresses: vec![address.to_string()],
+            ..KubernetesEndpoint::default()
+        };
+        let port = |port: &SlicePort| KubernetesEndpointPort {
+            protocol: Some(port.proto.to_string()),
+            port: Some(i64::from(port.port)),
+            ..KubernetesEndpointPort::default()
+        };
+        let (suffix, address_type) = match family {
+            Family::V4 => ("4", "IPv4"),
+            Family::V6 => ("6", "IPv6"),
+        };
+        let spec = KubernetesEndpointSliceSpec {
+            address_type: address_type.to_owned(),
+            endpoints: own.map(endpoint).collect(),
+            ports: value.ports.iter().map(port).collect(),
+        };
+        let name = format!("{}-{suffix}", update.key.name);
+        let mut slice = Object::namespaced(&*update.key.namespace, name, spec);
+        let label = caracal_convert::LABEL_SERVICE.to_owned();
+        slice.metadata.labels.insert(label, value.service.to_string());
+        Resource::from(slice)
+    };
+    Family::BOTH.map(of).into()
 }
 
 /// The agent's parameters that make a host what it is in the case.

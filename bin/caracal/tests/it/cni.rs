@@ -1,6 +1,7 @@
 //! The program as the CNI plugin `calico`, with the embedded store as a process beside it.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod attach;
 mod borrowed;
 mod bursts;
 mod clients;

@@ -61,6 +61,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "ADDs of the CNI plugin whose policy was not in force in time",
     ),
     (
+        "caracal_cni_attach_errors",
+        "New containers whose addresses and endpoint were left to the CNI plugin",
+    ),
+    (
         "caracal_cni_assign_errors",
         "Addresses that the CNI plugin asked for and the agent could not assign",
     ),
@@ -138,6 +142,14 @@ const SUMMARIES: &[(&str, &str)] = &[
     (
         "caracal_cni_await_seconds",
         "Time that an ADD of the CNI plugin waited for its policy",
+    ),
+    (
+        "caracal_cni_attach_seconds",
+        "Time until addresses and endpoint of a new container were in the datastore",
+    ),
+    (
+        "caracal_cni_attaches_at_once",
+        "New containers whose addresses and endpoints were written together",
     ),
     (
         "caracal_cni_assign_seconds",

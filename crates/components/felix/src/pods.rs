@@ -29,7 +29,10 @@ use caracal_ipam::Ipam;
 use caracal_runtime::{Shutdown, Supervisor};
 use caracal_store::Store;
 use metrics::{counter, histogram};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status as Code};
 
@@ -41,6 +44,9 @@ use together::Together;
 
 /// How long the datastore may take; what is not done then is left to the plugin, which has its own patience.
 const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// How long is looked ahead.
+const EARLY: Duration = Duration::from_millis(100);
 
 type Done = Result<(), String>;
 
@@ -154,7 +160,8 @@ impl Service {
         let alone = self.leaving.load(Ordering::Relaxed) <= 1 && self.ipam.writes_together() > 0;
         let look = async {
             match alone {
-                true => goer.look(&self.ipam).await,
+                // What does not come in time is asked for again, with all patience.
+                true => timeout(EARLY, goer.look(&self.ipam)).await.unwrap_or_default(),
                 false => None,
             }
         };

@@ -41,9 +41,32 @@ pub(crate) struct Applied {
     pub(crate) revisions: BTreeMap<Kind, u64>,
 }
 
+/// How many endpoints are up, down, refused.
+#[derive(Debug, Default)]
+struct States([u32; 3]);
+
+impl States {
+    /// One endpoint has changed.
+    fn count(&mut self, before: Option<&EndpointStatus>, now: Option<&EndpointStatus>) {
+        let of = |s: &EndpointStatus| match s.state {
+            State::Up => 0,
+            State::Down(_) => 1,
+            State::Error(_) => 2,
+        };
+        if let Some(before) = before {
+            let n = &mut self.0[of(before)];
+            *n = n.saturating_sub(1);
+        }
+        if let Some(now) = now {
+            self.0[of(now)] += 1;
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     endpoints: BTreeMap<WorkloadId, EndpointStatus>,
+    states: States,
     /// Host endpoints of this node, by name.
     hosts: BTreeMap<String, State>,
     revisions: BTreeMap<Kind, u64>,
@@ -96,22 +119,18 @@ impl Status {
         {
             let mut inner = self.lock();
             for id in gone {
-                inner.endpoints.remove(id);
+                let before = inner.endpoints.remove(id);
+                inner.states.count(before.as_ref(), None);
             }
-            inner.endpoints.extend(set);
+            for (id, status) in set {
+                let before = inner.endpoints.insert(id, status.clone());
+                inner.states.count(before.as_ref(), Some(&status));
+            }
             if let Some(applied) = in_force {
                 inner.revisions.clone_from(&applied.revisions);
                 inner.in_sync = true;
             }
-            let mut states = [0u32; 3];
-            for s in inner.endpoints.values() {
-                states[match s.state {
-                    State::Up => 0,
-                    State::Down(_) => 1,
-                    State::Error(_) => 2,
-                }] += 1;
-            }
-            for (name, n) in ["up", "down", "error"].into_iter().zip(states) {
+            for (name, n) in ["up", "down", "error"].into_iter().zip(inner.states.0) {
                 metrics::gauge!("caracal_endpoints", "state" => name).set(n);
             }
         }

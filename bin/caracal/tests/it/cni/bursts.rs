@@ -40,7 +40,8 @@ async fn connect(socket: &str) -> Channel {
     endpoint.connect().await.unwrap()
 }
 
-fn range(prefix: &str) -> Vec<KeyValue> {
+/// The pairs under a prefix.
+pub(super) fn range(prefix: &str) -> Vec<KeyValue> {
     block_on(async {
         let mut end = prefix.as_bytes().to_vec();
         *end.last_mut().unwrap() += 1;

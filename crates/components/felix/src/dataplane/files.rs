@@ -74,13 +74,8 @@ impl StatusFiles {
             "ipv6Nets": of(Family::V6),
             "status": "up",
         });
-        let outcome = std::fs::create_dir_all(dir)
-            .map_err(|e| e.to_string())
-            .and_then(|()| {
-                let path = dir.join(&name);
-                caracal_sys::write_atomic(&path, format!("{content}\n").as_bytes(), 0o644)
-                    .map_err(|e| e.to_string())
-            });
+        let path = dir.join(&name);
+        let outcome = caracal_sys::write_atomic(&path, format!("{content}\n").as_bytes(), 0o644);
         match outcome {
             Ok(()) => {
                 self.written.insert(name);

@@ -28,7 +28,8 @@ use caracal_net::{Cidr, Family, IfAddr};
 use caracal_store::{StoreError, Write};
 use tokio::time::{sleep, timeout};
 
-use super::PATIENCE;
+/// How long one request to the datastore may take. The plugin waits longer, and then does it itself.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How many are written in one transaction: a handle, an endpoint, a profile each, and blocks.
 const IN_ONE: usize = 30;
@@ -295,6 +296,9 @@ async fn one_round(
             }
         }
         return Ok(true);
+    }
+    if writes.len() > ipam.writes_together() {
+        return Err("the addresses are in too many blocks for one transaction".to_owned());
     }
     if !in_time(ipam.write_together(writes)).await? {
         return Ok(false);

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use caracal_api::{Object, Resource, ResourceKey, WorkloadEndpointSpec};
-use caracal_ipam::{Ipam, Parting};
+use caracal_ipam::{Ipam, IpamError, Parting};
 use caracal_store::{Store, StoreError, Write, retire};
 use tokio::time::timeout;
 
@@ -35,19 +35,18 @@ impl Goer {
         owner.is_ok_and(|o| o.is_empty() || o == self.container)
     }
 
-    /// Looks at what is there.
+    /// Looks at what is there, to have seen it when its turn comes.
     pub(super) async fn look(&self, ipam: &Ipam) -> Option<Parting> {
-        look(ipam, std::slice::from_ref(self)).await
+        look(ipam, std::slice::from_ref(self)).await.ok()
     }
 }
 
 /// What became of endpoint and addresses.
 pub(super) type Parted = (Done, Done);
 
-async fn look(ipam: &Ipam, group: &[Goer]) -> Option<Parting> {
+async fn look(ipam: &Ipam, group: &[Goer]) -> Result<Parting, IpamError> {
     let keys = group.iter().filter_map(|g| g.endpoint.clone()).collect();
-    let looked = timeout(PATIENCE, ipam.look_back(&handles(group), keys)).await;
-    looked.ok()?.ok()
+    ipam.look_back(&handles(group), keys).await
 }
 
 fn handles(group: &[Goer]) -> BTreeSet<String> {
@@ -61,13 +60,18 @@ pub(super) async fn serve(ipam: &Ipam, store: &Arc<dyn Store>, batch: Vec<Goer>)
     while !rest.is_empty() {
         let more = rest.split_off(rest.len().min(IN_ONE));
         let mut group = std::mem::replace(&mut rest, more);
-        if together(ipam, &mut group).await {
-            answers.extend(group.iter().map(|_| (Ok(()), Ok(()))));
-        } else {
-            answers.extend(one_by_one(ipam, store, &group).await);
+        match timeout(PATIENCE, together(ipam, &mut group)).await {
+            Ok(true) => answers.extend(group.iter().map(|_| (Ok(()), Ok(())))),
+            Ok(false) => answers.extend(one_by_one(ipam, store, &group).await),
+            // The plugin has its own patience, and writes down what is left.
+            Err(_) => answers.extend(group.iter().map(|_| (late(), late()))),
         }
     }
     answers
+}
+
+fn late() -> Done {
+    Err(format!("the datastore took more than {PATIENCE:?}"))
 }
 
 /// All in one transaction; whether it was done.
@@ -84,8 +88,8 @@ async fn together(ipam: &Ipam, group: &mut [Goer]) -> bool {
         let seen = match before {
             Some(seen) => seen,
             None => match look(ipam, group).await {
-                Some(seen) => seen,
-                None => return false,
+                Ok(seen) => seen,
+                Err(_) => return false,
             },
         };
         let Some((mut writes, emptied)) = ipam.give_back(&seen, &handles(group)) else {
@@ -110,8 +114,8 @@ async fn together(ipam: &Ipam, group: &mut [Goer]) -> bool {
         if writes.is_empty() {
             return true;
         }
-        match timeout(PATIENCE, ipam.write_together(writes)).await {
-            Ok(Ok(true)) => {
+        match ipam.write_together(writes).await {
+            Ok(true) => {
                 if !emptied.is_empty() {
                     let ipam = ipam.clone();
                     // Nobody waits for that.
@@ -119,8 +123,8 @@ async fn together(ipam: &Ipam, group: &mut [Goer]) -> bool {
                 }
                 return true;
             }
-            Ok(Ok(false)) => {}
-            _ => return false,
+            Ok(false) => {}
+            Err(_) => return false,
         }
     }
     false
@@ -143,7 +147,7 @@ async fn endpoint(store: &Arc<dyn Store>, goer: &Goer) -> Done {
         return Ok(());
     };
     match timeout(PATIENCE, retire(store.as_ref(), key, |found| goer.owns(found))).await {
-        Err(_) => Err(format!("the datastore took more than {PATIENCE:?}")),
+        Err(_) => late(),
         Ok(done) => done.map(drop).map_err(|e| e.to_string()),
     }
 }
@@ -152,7 +156,6 @@ async fn endpoint(store: &Arc<dyn Store>, goer: &Goer) -> Done {
 async fn release(ipam: &Ipam, group: &[Goer]) -> Vec<Done> {
     let handles: Vec<String> = group.iter().flat_map(|g| g.handles.iter().cloned()).collect();
     let Ok(results) = timeout(PATIENCE, ipam.release_handles(&handles)).await else {
-        let late = || Err(format!("the datastore took more than {PATIENCE:?}"));
         return group.iter().map(|_| late()).collect();
     };
     let mut results = results.into_iter();

@@ -8,4 +8,5 @@ mod group;
 mod repair;
 mod rules;
 mod simulation;
+mod together;
 mod world;

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use caracal_api::Kind;
 use caracal_ipam_plan::{Block, Snapshot, Usage, View, utilisation};
 
 use super::{Show, address, engine, failed, table};
@@ -35,6 +36,7 @@ pub(super) async fn show(session: &mut Session, args: &Show) -> Result<(), Failu
     } else {
         session.print(&usage(&utilisation(&snapshot), args.show_blocks))?;
     }
+    session.print(&unread(&snapshot))?;
     if args.show_configuration {
         session.print(&configuration(&snapshot))?;
     }
@@ -122,6 +124,21 @@ fn borrowed(snapshot: &Snapshot) -> String {
         );
     }
     out
+}
+
+/// Blocks that no row is about.
+fn unread(snapshot: &Snapshot) -> String {
+    let stored = snapshot
+        .malformed
+        .iter()
+        .filter(|(k, _)| k.kind == Kind::IpamBlock);
+    let stored = stored.map(|(key, why)| format!("{key}: {why}"));
+    let lists = View::new(snapshot).bad_blocks;
+    let all: Vec<String> = stored.chain(lists.iter().map(ToString::to_string)).collect();
+    let lines = all
+        .iter()
+        .map(|why| format!("Note: not counted, for it cannot be read: {why}\n"));
+    lines.collect()
 }
 
 fn configuration(snapshot: &Snapshot) -> String {

@@ -422,3 +422,65 @@ fn what_a_person_must_decide_is_named_and_left() {
         assert_eq!((s.held(), pods(&s)), before, "{what}");
     });
 }
+
+/// A pod runs, one address is leaked, and a third entry of their block points nowhere.
+#[test]
+fn a_block_with_one_bad_entry_is_named_and_nothing_of_it_is_freed() {
+    let s = shop();
+    let got = running(&s, "10.0.1.0/26", "n1", &["b"]);
+    s.block("10.0.2.0/26", "n1", &["leak"]);
+    change(&s, "10.0.1.0/26", |spec| {
+        let leaked = spec.attributes[0].clone();
+        spec.attributes.push(AllocationAttribute {
+            handle_id: Some("net.gone".into()),
+            ..leaked
+        });
+        spec.allocations[1] = Some(1);
+        spec.allocations[5] = Some(9);
+        spec.allocations[6] = Some(9);
+        spec.unallocated.retain(|o| ![1, 5, 6].contains(o));
+    });
+    let raw = || {
+        s.all::<IpamBlockSpec>(Kind::IpamBlock)
+            .into_iter()
+            .find(|b| b.spec.cidr == "10.0.1.0/26")
+    };
+    let before = raw().unwrap();
+    let entry = "10.0.1.5 has attribute 9, and there are 2; and 1 more";
+    let checked = s.run("ipam check");
+    assert!(
+        checked.code == 1 && checked.out.contains(entry),
+        "{}",
+        checked.out
+    );
+    let wanted: BTreeSet<String> = ["leaked", "unreadable"].map(str::to_owned).into();
+    assert_eq!(kinds(&s, "ipam check -o json"), (1, wanted));
+    for line in [
+        "ipam show",
+        "ipam show --show-blocks",
+        "ipam show --show-borrowed",
+    ] {
+        let shown = s.run(line);
+        assert!(
+            shown.code == 0 && shown.out.contains(entry),
+            "{line}: {}",
+            shown.out
+        );
+    }
+    // Whoever asks for an address of it is told why there is no answer.
+    for line in ["ipam show --ip", "ipam release --ip"] {
+        let asked = s.run(&format!("{line}={}", got[0]));
+        assert!(
+            asked.code != 0 && asked.err.contains("10.0.1.0/26"),
+            "{line}: {}{}",
+            asked.out,
+            asked.err
+        );
+    }
+    // The rest is repaired; of this block nothing is touched.
+    let fixed = s.run("ipam check --fix --apply");
+    assert_eq!(fixed.code, 1, "{}{}", fixed.out, fixed.err);
+    let wanted: BTreeSet<String> = ["unreadable".to_owned()].into();
+    assert_eq!(kinds(&s, "ipam check -o json"), (1, wanted));
+    assert_eq!(raw().unwrap().spec, before.spec);
+}

@@ -455,6 +455,52 @@ fn splits_a_pool_of_a_locked_datastore() {
 }
 
 #[test]
+fn a_split_that_was_cut_off_is_finished_and_pods_keep_their_addresses() {
+    // Cut off after the old pool was closed, after the first of the new ones, and after both.
+    for made in 0..=2usize {
+        let s = Shop::new();
+        s.pool("p", "10.0.0.0/16");
+        let a = s.block("10.0.0.0/26", "n1", &["a"]);
+        let b = s.block("10.0.128.0/26", "n2", &["b"]);
+        s.endpoint("n1", "a", a[0]);
+        s.endpoint("n2", "b", b[0]);
+        s.run("datastore migrate lock").ok();
+        let mut old = s.all::<IpPoolSpec>(Kind::IpPool).remove(0);
+        old.spec.disabled = true;
+        s.put(old);
+        for (name, cidr) in [("split-p-0", "10.0.0.0/17"), ("split-p-1", "10.0.128.0/17")]
+            .iter()
+            .take(made)
+        {
+            s.pool(name, cidr);
+        }
+        s.run("ipam split 2 --name=p").ok();
+        let pools = s.all::<IpPoolSpec>(Kind::IpPool);
+        let names: Vec<&str> = pools.iter().map(|p| p.metadata.name.as_str()).collect();
+        assert_eq!(names, ["split-p-0", "split-p-1"], "{made}");
+        assert!(pools.iter().all(|p| !p.spec.disabled), "{made}");
+        let there = [(a[0], "net.a".to_owned()), (b[0], "net.b".to_owned())];
+        assert_eq!(s.held(), there, "{made}");
+        s.run("ipam check").ok();
+    }
+    // A pool of that name and another range is somebody else's.
+    let s = Shop::new();
+    s.pool("p", "10.0.0.0/16");
+    s.pool("split-p-0", "10.9.0.0/16");
+    s.run("datastore migrate lock").ok();
+    let refused = s.run("ipam split 2 --name=p").failed();
+    assert!(
+        refused.contains("split-p-0") && refused.contains("10.9.0.0/16"),
+        "{refused}"
+    );
+    assert!(
+        s.all::<IpPoolSpec>(Kind::IpPool)
+            .iter()
+            .any(|p| p.metadata.name == "p")
+    );
+}
+
+#[test]
 fn works_on_the_embedded_store() {
     let rig = crate::rig::Rig::new();
     let pool =

@@ -131,7 +131,7 @@ impl Judge {
 
 #[test]
 fn netns_every_sentence_holds_in_the_kernel() {
-    machine!(300);
+    machine!(600);
     let mut judge = Judge::start();
     for (name, sentence) in sentences::ALL {
         println!("-- {name}");

@@ -24,6 +24,10 @@ use crate::speak;
 
 /// Longest time in which anything has to happen that the test waits for.
 const BOUND: Duration = Duration::from_secs(180);
+/// How long a client waits for the answer of a server after the next one has come up.
+const LONG_DEAD: Duration = Duration::from_secs(20);
+/// Most calls that may be given up so: it takes a coincidence.
+const MOST_LOST: usize = 3;
 /// Revisions that watches may be behind before clients wait for them, so that no compaction overtakes them.
 const BEHIND: i64 = 1500;
 
@@ -64,6 +68,8 @@ struct Shared {
     known: AtomicI64,
     seen: [AtomicI64; 2],
     over: AtomicBool,
+    /// Calls that were given up.
+    lost: AtomicUsize,
     life: watch::Sender<Option<Life>>,
 }
 
@@ -118,11 +124,30 @@ impl Shared {
         }
     }
 
+    /// Ends when a server is long dead. The client library may lose a request that it is handed in the very moment in
+    /// which it finds the connection at its end; as any client of the product does, this one gives up then.
+    async fn buried(&self, life: &Life) {
+        let mut lives = self.life.subscribe();
+        let other = |other: &Option<Life>| other.as_ref().is_some_and(|o| o.number != life.number);
+        let found = lives.wait_for(other).await.map(drop);
+        found.expect("the sender lives");
+        tokio::time::sleep(LONG_DEAD).await;
+    }
+
     /// Makes a call in a life and writes it down.
     async fn call(&self, life: &Life, op: Op) -> Call {
-        let what = format!("{op:?}");
-        let call = speak::call(life.channel.clone(), op, || self.tick());
-        let call = self.within(what, call).await;
+        let (what, invoked) = (format!("{op:?}"), self.tick());
+        let asked = speak::call(life.channel.clone(), op.clone(), || self.tick());
+        let call = tokio::select! {
+            biased;
+            call = self.within(&what, asked) => call,
+            () = self.buried(life) => {
+                eprintln!("a server died in life {} without an answer to {what}", life.number);
+                self.lost.fetch_add(1, SeqCst);
+                let (returned, outcome) = (self.tick(), Outcome::Unknown);
+                Call { invoked, returned, op, outcome }
+            }
+        };
         if let Outcome::Done(revision, _) = call.outcome {
             self.known.fetch_max(revision, SeqCst);
         }
@@ -144,6 +169,7 @@ pub(crate) async fn run(victim: &mut impl Victim, size: Size) -> Proof {
         known: AtomicI64::new(1),
         seen: [AtomicI64::new(1), AtomicI64::new(1)],
         over: AtomicBool::new(false),
+        lost: AtomicUsize::new(0),
         life: watch::Sender::new(None),
     });
     let some = Some(Span::between("b", "f"));
@@ -182,6 +208,12 @@ pub(crate) async fn run(victim: &mut impl Victim, size: Size) -> Proof {
         victim.kill().await;
         dead.insert(life, shared.tick());
     }
+    let lost = shared.lost.load(SeqCst);
+    assert!(
+        lost <= MOST_LOST,
+        "{lost} calls had no answer; {}",
+        shared.stand()
+    );
     judge(&shared, &dead, size)
 }
 

@@ -79,8 +79,8 @@ pub use live_migration::{
     LiveMigrationSource, LiveMigrationSpec, LiveMigrationTarget, MigratingEndpoint, MigratingWorkload,
 };
 pub use manifest::{
-    Document, Foreign, ManifestError, ManifestObject, Origin, Problem, Written, YamlList, decode, json_to_yaml,
-    list_to_yaml, parse, parse_value, to_yaml, value_to_yaml, written,
+    Document, Foreign, ManifestError, ManifestObject, Origin, Problem, Written, YamlList, decode,
+    json_to_yaml, list_to_yaml, parse, parse_value, to_yaml, value_to_yaml, written,
 };
 pub use meta::{Condition, ObjectMeta, OwnerReference};
 pub use node::{NodeAddress, NodeBgpSpec, NodeSpec, NodeStatus, NodeWireguardSpec, OrchRef};

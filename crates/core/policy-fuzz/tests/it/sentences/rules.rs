@@ -186,7 +186,10 @@ pub(super) fn a_named_port_is_that_of_endpoints_that_the_selector_selects(w: &mu
     w.pod(0, "red", json!({"app": "pod"}), http(8080, "UDP"));
     assert!(w.gets(udp(8080)));
     only(w, json!({"destination": {"ports": ["http"]}}));
-    assert!(!w.gets(udp(8080)), "a rule without a protocol has no ports: it is refused");
+    assert!(
+        !w.gets(udp(8080)),
+        "a rule without a protocol has no ports: it is refused"
+    );
 }
 
 pub(super) fn named_ports_and_numbers_are_one_list(w: &mut World<'_>) {

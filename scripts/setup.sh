@@ -47,6 +47,7 @@ iptables iptables tests
 ipset ipset tests
 zsh zsh tests
 fish fish tests
+mkfs.ext4 e2fsprogs tests
 LIST
   [ "$part" = test ] && ! has cnitool && ! go_is_new && echo /usr/share/doc/python3-venv python3-venv "building cnitool"
   return 0

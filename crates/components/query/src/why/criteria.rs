@@ -26,6 +26,18 @@ pub(super) fn is_near_miss(
     failed != Criterion::IpVersion && tells && mismatch(desired, &relaxed, packet).is_none()
 }
 
+/// The criterion as the rule has it: a selector that only excludes may be enforced as one that selects all others, and
+/// a service that packets come from as one that selects its endpoints.
+pub(super) fn as_written(failed: Criterion, rule: &caracal_api::Rule) -> Criterion {
+    let excludes = |e: &EntityRule| rules::selectors(e).is_empty() && !e.not_selector.is_empty();
+    match failed {
+        Criterion::SourceSelector if rule.source.services.is_some() => Criterion::SourceServices,
+        Criterion::SourceSelector if excludes(&rule.source) => Criterion::SourceNotSelector,
+        Criterion::DestinationSelector if excludes(&rule.destination) => Criterion::DestinationNotSelector,
+        other => other,
+    }
+}
+
 fn relax(rule: &mut Rule, failed: Criterion) {
     use Criterion as C;
     match failed {

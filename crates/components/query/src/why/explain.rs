@@ -7,7 +7,7 @@ use caracal_oracle::{
     travel,
 };
 
-use super::criteria::{Ends, because, is_near_miss};
+use super::criteria::{Ends, as_written, because, is_near_miss};
 use super::party::{self, Party};
 use super::report::{Answer, End, Place, Rule, Tier};
 use super::rules;
@@ -233,13 +233,14 @@ impl Lens<'_> {
         let one = |(n, rule): (usize, &caracal_desired::Rule)| {
             let failed = mismatch(&self.node.desired, rule, self.packet);
             let text = written.get(n);
+            let shown = failed.map(|c| text.map_or(c, |rule| as_written(c, rule)));
             Rule {
                 place: format!("{direction}[{n}]"),
                 action: format!("{:?}", rule.action),
                 text: text.map(rules::describe).unwrap_or_default(),
                 matches: failed.is_none(),
-                failed: failed.map(|c| c.to_string()),
-                because: failed.and_then(|c| Some(because(text?, c, self.packet, self.ends))),
+                failed: shown.map(|c| c.to_string()),
+                because: shown.and_then(|c| Some(because(text?, c, self.packet, self.ends))),
                 near_miss: failed
                     .is_some_and(|c| is_near_miss(&self.node.desired, rule, self.packet, c, lost)),
             }

@@ -4,6 +4,7 @@ mod agent;
 mod calicoq;
 mod kernel;
 mod live;
+mod near;
 mod random;
 mod rig;
 mod service;

@@ -1,6 +1,8 @@
 //! An agent that tells what a test wants.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use caracal_agent_api::v1::agent_server::{Agent, AgentServer};
@@ -24,9 +26,11 @@ pub(crate) struct Knows {
     pub(crate) old: bool,
     /// How often it lists its counters before it is away.
     pub(crate) fails_after: Option<usize>,
+    /// How often it was asked to tell denied packets.
+    pub(crate) watched: Arc<AtomicUsize>,
 }
 
-struct Service(Knows, std::sync::atomic::AtomicUsize);
+struct Service(Knows, AtomicUsize);
 
 impl Service {
     fn is_new(&self) -> Result<(), Status> {
@@ -54,7 +58,7 @@ impl Agent for Service {
         request: Request<ListCountersRequest>,
     ) -> Result<Response<ListCountersReply>, Status> {
         self.is_new()?;
-        let asked = self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let asked = self.1.fetch_add(1, Ordering::Relaxed);
         if self.0.fails_after.is_some_and(|n| asked >= n) {
             return Err(Status::unavailable("away for a moment"));
         }
@@ -78,6 +82,7 @@ impl Agent for Service {
         _: Request<WatchDeniedRequest>,
     ) -> Result<Response<Self::WatchDeniedStream>, Status> {
         self.is_new()?;
+        self.0.watched.fetch_add(1, Ordering::Relaxed);
         let packets: Vec<_> = self.0.packets.iter().cloned().map(Ok).collect();
         Ok(Response::new(tokio_stream::iter(packets)))
     }
@@ -141,7 +146,7 @@ impl Running {
                 let _ = std::fs::remove_file(&path);
                 let listener = UnixListener::bind(path).expect("a socket");
                 ready.send(()).expect("the test waits");
-                let service = Service(served, std::sync::atomic::AtomicUsize::new(0));
+                let service = Service(served, AtomicUsize::new(0));
                 let server = tonic::transport::Server::builder().add_service(AgentServer::new(service));
                 let served = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
                     let _ = stopped.await;

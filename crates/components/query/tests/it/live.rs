@@ -2,12 +2,15 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use caracal_agent_api::v1::{Decider, DeniedPacket, RuleCounter, decider::What};
 use caracal_api::Resource;
 use caracal_query::{top_with, watch_with};
 use caracal_store::Store;
 use caracal_store_memory::MemoryStore;
+use caracal_testkit::eventually;
 
 use crate::agent::{Knows, Running};
 use crate::rig::{run, run_over, run_stuck};
@@ -97,8 +100,7 @@ fn knows() -> Knows {
                 ..RuleCounter::default()
             },
         ],
-        old: false,
-        fails_after: None,
+        ..Knows::default()
     }
 }
 
@@ -180,7 +182,9 @@ fn denied_packets_are_lines_of_json_and_can_be_chosen() {
 
 #[test]
 fn an_agent_that_ends_is_waited_for_and_the_gap_is_told() {
-    let agent = Running::new(knows());
+    let knows = knows();
+    let watched = knows.watched.clone();
+    let agent = Running::new(knows);
     let socket = agent.socket();
     // It tells three packets and ends its answer; so each time it is asked.
     let args = [
@@ -220,9 +224,18 @@ fn an_agent_that_ends_is_waited_for_and_the_gap_is_told() {
     let args: Vec<String> = ["drops", "--agent", &socket, "--count", "4", "--numeric"]
         .map(str::to_owned)
         .into();
+    let before = watched.load(Ordering::Relaxed);
     let watching = std::thread::spawn(move || {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         run(watch_with, &args, "")
+    });
+    // An agent that is away at the start is an error; this one is there then.
+    eventually(Duration::from_secs(60), || {
+        if watched.load(Ordering::Relaxed) > before {
+            Ok(())
+        } else {
+            Err("it does not watch yet".into())
+        }
     });
     let again = agent.restart();
     let done = watching.join().unwrap();

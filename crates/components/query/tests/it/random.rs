@@ -3,14 +3,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use caracal_api::Resource;
+use caracal_api::{Kind, Resource};
 use caracal_net::Proto;
 use caracal_oracle::{Trip, Way};
 use caracal_policy_fuzz::{Case, Reference};
 use caracal_query::why_with;
 use caracal_store::Store;
 use caracal_store_memory::MemoryStore;
+use serde_json::json;
 
 use crate::rig::run_over;
 
@@ -58,13 +60,51 @@ fn question(case: &Case, trip: &Trip) -> Option<Vec<String>> {
     Some(words.map(str::to_owned).to_vec())
 }
 
+/// The endpoints of the services, as a datastore has them: a slice for each family.
+fn slices(case: &Case) -> Vec<Resource> {
+    let mut all = Vec::new();
+    for update in &case.slices {
+        let Some(value) = &update.value else {
+            continue;
+        };
+        for (family, is_ipv4) in [("IPv4", true), ("IPv6", false)] {
+            let own = value.addresses.iter().filter(|a| a.is_ipv4() == is_ipv4);
+            let endpoints: Vec<_> = own.map(|a| json!({"addresses": [a.to_string()]})).collect();
+            let ports = value.ports.iter();
+            let ports: Vec<_> = ports
+                .map(|p| json!({"protocol": p.proto.to_string(), "port": p.port}))
+                .collect();
+            let name = format!("{}-{}", update.key.name, family.to_lowercase());
+            let object = json!({
+                "metadata": {"namespace": update.key.namespace.to_string(), "name": name,
+                             "labels": {"kubernetes.io/service-name": value.service.to_string()}},
+                "spec": {"addressType": family, "endpoints": endpoints, "ports": ports},
+            });
+            all.push(Resource::from_value(Kind::KubernetesEndpointSlice, object).expect("a slice"));
+        }
+    }
+    all
+}
+
+/// The first seed, and how many: by day the same, each night others and more of them, or as told.
+fn seeds() -> (u64, u64) {
+    let night = std::env::var_os("CARACAL_NIGHTLY").is_some();
+    let told = std::env::var("CARACAL_SEED").ok().and_then(|t| t.parse().ok());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let days = now.map_or(0, |t| t.as_secs() / 86_400);
+    let first = told.unwrap_or(if night { days * 1000 } else { 1 });
+    (first, if night { 600 } else { 120 })
+}
+
 #[test]
 fn why_says_what_the_objects_say() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
     let (mut asked, mut allowed) = (0, 0);
-    for seed in 1..=120 {
+    let (first, many) = seeds();
+    println!("CARACAL_SEED={first}, {many} of them");
+    for seed in first..first + many {
         let case = Case::random(seed, 60).in_force().into_owned();
         // Ports that hosts keep open, and what is before routing, are settings of the case's host.
         let is_global = |o: &Resource| matches!(o, Resource::HostEndpoint(h) if h.spec.interface_name == "*");
@@ -72,10 +112,8 @@ fn why_says_what_the_objects_say() {
             continue;
         }
         let store = Arc::new(MemoryStore::etcd());
-        for object in &case.objects {
-            runtime
-                .block_on(store.create(object.clone()))
-                .expect("a good object");
+        for object in case.objects.iter().cloned().chain(slices(&case)) {
+            runtime.block_on(store.create(object)).expect("a good object");
         }
         let reference = Reference::new(&case, None);
         for trip in &case.trips {

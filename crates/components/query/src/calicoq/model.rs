@@ -56,11 +56,12 @@ impl Model {
                 _ => None,
             })
             .collect();
+        let policies: Vec<Policy> = state.objects().filter_map(policy).collect();
+        let places = places(&policies);
         let endpoints = state
             .objects()
-            .filter_map(|o| endpoint(o, &desired, &inherited))
+            .filter_map(|o| endpoint(o, &desired, &inherited, &places))
             .collect();
-        let policies = state.objects().filter_map(policy).collect();
         Ok(Self {
             endpoints,
             policies,
@@ -232,6 +233,7 @@ fn endpoint(
     object: &Resource,
     desired: &Desired,
     inherited: &BTreeMap<&str, &BTreeMap<String, String>>,
+    places: &Places,
 ) -> Option<Endpoint> {
     let mut labels = BTreeMap::new();
     let inherit = |profiles: &[String], labels: &mut BTreeMap<String, String>| {
@@ -261,7 +263,7 @@ fn endpoint(
                 labels,
                 profiles: w.spec.profiles.clone(),
                 untracked: Vec::new(),
-                policies: known.map(|k| ids(&[&k.tiers])).unwrap_or_default(),
+                policies: known.map(|k| ids(&[&k.tiers], places)).unwrap_or_default(),
             })
         }
         Resource::HostEndpoint(h) => {
@@ -276,9 +278,9 @@ fn endpoint(
                 },
                 labels,
                 profiles: h.spec.profiles.clone(),
-                untracked: known.map(|k| ids(&[&k.untracked])).unwrap_or_default(),
+                untracked: known.map(|k| ids(&[&k.untracked], places)).unwrap_or_default(),
                 policies: known
-                    .map(|k| ids(&[&k.pre_dnat, &k.tiers, &k.forward]))
+                    .map(|k| ids(&[&k.pre_dnat, &k.tiers, &k.forward], places))
                     .unwrap_or_default(),
             })
         }
@@ -305,22 +307,34 @@ fn reference(w: &Object<WorkloadEndpointSpec>) -> Ref {
     }
 }
 
-/// The policies of lists, each once, in order.
-fn ids(lists: &[&[TierPolicies]]) -> Vec<PolicyId> {
+/// Where each policy stands in its tier: its order, then its name as ties are broken.
+type Places = BTreeMap<PolicyId, (f64, String)>;
+
+fn places(policies: &[Policy]) -> Places {
+    let place = |p: &Policy| {
+        let id = p.id.clone()?;
+        let tie = id.tie_break();
+        // As the engine has it: minus zero is zero, and what is no number is no order.
+        let order = p.order.filter(|o| !o.is_nan()).map_or(f64::INFINITY, |o| o + 0.0);
+        Some((id, (order, tie)))
+    };
+    policies.iter().filter_map(place).collect()
+}
+
+/// The policies of lists, each once, in order. The two directions of a tier are two lists of one order, and only some
+/// policies are in both.
+fn ids(lists: &[&[TierPolicies]], places: &Places) -> Vec<PolicyId> {
     let mut all: Vec<PolicyId> = Vec::new();
     for tier in lists.iter().copied().flatten() {
-        // A policy of both directions stands in both; their orders agree.
-        let mut merged: Vec<&PolicyId> = tier.ingress.iter().collect();
-        let mut at = 0;
-        for id in &tier.egress {
-            match merged.iter().position(|m| *m == id) {
-                Some(found) => at = found + 1,
-                None => {
-                    merged.insert(at.min(merged.len()), id);
-                    at += 1;
-                }
-            }
-        }
+        let mut merged: Vec<&PolicyId> = tier.ingress.iter().chain(&tier.egress).collect();
+        merged.sort_by(|a, b| {
+            let (a, b) = (places.get(*a), places.get(*b));
+            let ((order, tie), (other, other_tie)) = match (a, b) {
+                (Some(a), Some(b)) => (a, b),
+                _ => return a.is_none().cmp(&b.is_none()),
+            };
+            order.total_cmp(other).then_with(|| tie.cmp(other_tie))
+        });
         for id in merged {
             if !all.contains(id) {
                 all.push(id.clone());

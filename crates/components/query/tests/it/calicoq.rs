@@ -99,6 +99,43 @@ fn untracked_policies_come_first() {
     );
 }
 
+/// Whatever each of them governs: those of one direction only stand among those of both as packets would meet them.
+#[test]
+fn policies_of_a_tier_are_in_order_whatever_their_direction() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: d}\n\
+               spec: {nodeName: n1, containers: [{name: c}]}\nstatus: {podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}\n";
+    // By order, then by name as bytes with what follows it: `-` is before the end of a name, `0` behind it.
+    let wanted = [
+        ("z-first", "order: -0.0"),
+        ("z-second", "order: 0"),
+        ("shut-x", "order: 5"),
+        ("shut", "order: 5"),
+        ("shut0", "order: 5"),
+        ("a-last", "selector: all()"),
+    ];
+    let directions = ["Ingress", "Egress", "Ingress, Egress"];
+    for case in 0..directions.len().pow(6) {
+        let mut rest = case;
+        let mut world = pod.to_owned();
+        // Read in another order than the wanted one.
+        for (name, order) in wanted.iter().rev() {
+            let types = directions[rest % directions.len()];
+            rest /= directions.len();
+            world += &format!(
+                "---\napiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: {name}}}\n\
+                 spec: {{{order}, types: [{types}]}}\n"
+            );
+        }
+        let done = run(calicoq_with, &["endpoint", "d.a", "-r", "-s", "-f", "-"], &world);
+        assert_eq!((done.code, done.errors.as_str()), (0, ""), "{world}");
+        let lines = done.output.lines();
+        let names: Vec<&str> = lines
+            .filter_map(|l| l.trim().strip_prefix("Policy \"")?.split('"').next())
+            .collect();
+        assert_eq!(names, wanted.map(|(name, _)| name), "{world}{}", done.output);
+    }
+}
+
 #[test]
 fn version_needs_no_datastore() {
     let done = run(calicoq_with, &["version"], "");

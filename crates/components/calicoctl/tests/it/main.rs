@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod broken;
+mod calico;
 mod changes;
 mod errors;
 mod fixtures;

@@ -2,8 +2,8 @@
 
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_store::{
-    Found, Page, Preconditions, Reads, Store, StoreError, WatchFrom, Write, check_key, merge_for_update,
-    stamp,
+    Found, Page, Preconditions, Reads, Store, StoreError, WatchFrom, Write, check_key, check_together,
+    merge_for_update, stamp,
 };
 use caracal_wire::{
     Bytes, KeyValue,
@@ -141,18 +141,21 @@ pub(crate) async fn write(store: &EtcdStore, writes: Vec<Write>) -> Result<bool,
     let Some(first) = writes.first().map(Write::key) else {
         return Ok(true);
     };
+    check_together(&writes, WRITES)?;
     let mut request = TxnRequest::default();
     let mut stored = Vec::new();
     for write in writes {
         let made = match write {
-            Write::Create(resource) => created(resource)?,
-            Write::Update(resource) => match updated(store, &resource).await? {
-                Some(made) => made,
-                None => return Ok(false),
-            },
-            Write::Delete(key, at) => deleted(store, &key, &at).await?,
+            Write::Create(resource) => created(resource),
+            Write::Update(resource) => updated(store, &resource).await,
+            Write::Delete(key, at) => deleted(store, &key, &at).await,
         };
-        let (compare, op, kv) = made;
+        let (compare, op, kv) = match made {
+            Ok(made) => made,
+            // One that is not as expected is enough, and needs no transaction to be known.
+            Err(StoreError::Conflict { .. } | StoreError::NotFound(_)) => return Ok(false),
+            Err(e) => return Err(e),
+        };
         request.compare.push(compare);
         request.success.push(op);
         stored.extend(kv);
@@ -188,8 +191,7 @@ fn created(mut resource: Resource) -> Result<Made, StoreError> {
     Ok((txn::absent(&place), txn::put(&place, value), Some((key.kind, kv))))
 }
 
-/// Nothing when the object is not what was expected.
-async fn updated(store: &EtcdStore, resource: &Resource) -> Result<Option<Made>, StoreError> {
+async fn updated(store: &EtcdStore, resource: &Resource) -> Result<Made, StoreError> {
     let key = resource.key();
     check_key(&key)?;
     let place: Bytes = keys::key_of(resource)?.into();
@@ -203,27 +205,19 @@ async fn updated(store: &EtcdStore, resource: &Resource) -> Result<Option<Made>,
     let known = store.recent().get(&place, revision(&key, text)?);
     let stored = match known {
         Some(kv) => kv,
-        None => match store.read(&key, &place).await {
-            Ok(kv) => kv,
-            Err(StoreError::NotFound(_)) => return Ok(None),
-            Err(e) => return Err(e),
-        },
+        None => store.read(&key, &place).await?,
     };
     let merge = |old: &Resource| merge_for_update(resource.clone(), old);
-    let value = match merged_value(&key, decode_or_bare(&key, &stored)?, &stored, &expect, &merge) {
-        Ok(value) => value,
-        Err(StoreError::Conflict { .. }) => return Ok(None),
-        Err(e) => return Err(e),
-    };
+    let value = merged_value(&key, decode_or_bare(&key, &stored)?, &stored, &expect, &merge)?;
     let kv = KeyValue {
         value: value.clone(),
         ..stored.clone()
     };
-    Ok(Some((
+    Ok((
         txn::unchanged(&place, stored.mod_revision),
         txn::put(&place, value),
         Some((key.kind, kv)),
-    )))
+    ))
 }
 
 async fn deleted(store: &EtcdStore, key: &ResourceKey, at: &str) -> Result<Made, StoreError> {

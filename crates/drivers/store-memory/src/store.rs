@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_store::{
     ListOptions, Page, Preconditions, Store, StoreError, WatchFrom, WatchStream, Write, check_key,
-    check_preconditions, has_status, merge_for_status, merge_for_update, stamp, unreadable,
+    check_preconditions, check_together, has_status, merge_for_status, merge_for_update, stamp, unreadable,
 };
 
 use crate::{
@@ -165,13 +165,23 @@ impl MemoryStore {
 
     fn put(&self, s: &mut State, key: &ResourceKey, slot: Slot) {
         s.rev += 1;
+        self.put_now(s, key, slot);
+    }
+
+    /// Belongs to the revision that has begun.
+    fn put_now(&self, s: &mut State, key: &ResourceKey, slot: Slot) {
         let rev = s.rev;
         s.table(key.kind).put(rev, key, slot, self.history);
     }
 
-    fn set(&self, s: &mut State, mut resource: Resource) -> Resource {
-        resource.metadata_mut().resource_version = Some(self.revision(s.rev + 1));
-        self.put(s, &resource.key(), Slot::Set(Arc::new(resource.clone())));
+    fn set(&self, s: &mut State, resource: Resource) -> Resource {
+        s.rev += 1;
+        self.set_now(s, resource)
+    }
+
+    fn set_now(&self, s: &mut State, mut resource: Resource) -> Resource {
+        resource.metadata_mut().resource_version = Some(self.revision(s.rev));
+        self.put_now(s, &resource.key(), Slot::Set(Arc::new(resource.clone())));
         resource
     }
 
@@ -190,9 +200,20 @@ impl MemoryStore {
             }
             Write::Update(resource) => {
                 s.faults.enter(Op::Update)?;
+                let expect = Preconditions::of(&resource);
+                if expect.resource_version.is_none() {
+                    return Err(StoreError::Invalid {
+                        key,
+                        reason: "a write together with others needs metadata.resourceVersion".to_owned(),
+                    });
+                }
                 let stored = Self::read_or_bare(s, &key)?;
-                check_preconditions(&key, stored.metadata(), &Preconditions::of(&resource))?;
-                Ok((key, Some(merge_for_update(resource, &stored))))
+                check_preconditions(&key, stored.metadata(), &expect)?;
+                let mut merged = merge_for_update(resource, &stored);
+                if merged.metadata().uid.is_none() {
+                    stamp(&mut merged);
+                }
+                Ok((key, Some(merged)))
             }
             Write::Delete(_, at) => {
                 s.faults.enter(Op::Delete)?;
@@ -417,10 +438,15 @@ impl Store for MemoryStore {
     }
 
     async fn write_together(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        if self.kubernetes {
+            return Err(StoreError::Unsupported {
+                operation: "writing several objects together",
+                kind: writes.first().map_or(Kind::WorkloadEndpoint, |w| w.key().kind),
+                why: "Kubernetes has no transactions".to_owned(),
+            });
+        }
+        check_together(&writes, TOGETHER)?;
         self.shared.change(|s| {
-            for write in &writes {
-                self.writable(write.key().kind, "write with others")?;
-            }
             let mut prepared = Vec::with_capacity(writes.len());
             for write in writes {
                 match Self::prepare(s, write) {
@@ -431,10 +457,13 @@ impl Store for MemoryStore {
                     Err(e) => return Err(e),
                 }
             }
+            if !prepared.is_empty() {
+                s.rev += 1;
+            }
             for (key, resource) in prepared {
                 match resource {
-                    Some(resource) => drop(self.set(s, resource)),
-                    None => self.put(s, &key, Slot::Gone),
+                    Some(resource) => drop(self.set_now(s, resource)),
+                    None => self.put_now(s, &key, Slot::Gone),
                 }
             }
             Ok(true)

@@ -72,7 +72,11 @@ impl Cursor {
             if self.at < table.compacted {
                 return Next::Fail(StoreError::Expired(self.kind));
             }
-            for (rev, key, slot) in table.since(self.at).take(BATCH) {
+            for (rev, key, slot) in table.since(self.at) {
+                // What was written together stays together.
+                if events.len() >= BATCH && *rev != self.at {
+                    break;
+                }
                 events.push(slot.event(key));
                 self.at = *rev;
             }

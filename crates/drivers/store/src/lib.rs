@@ -36,5 +36,5 @@ pub use meta::{
 };
 pub use reports::{Lease, ReportKey, Reports, Subject};
 pub use retire::{Retired, retire};
-pub use together::{Found, Reads, Write};
+pub use together::{Found, Reads, Write, check_together};
 pub use traits::{ListOptions, Page, Preconditions, Store, WatchEvent, WatchFrom, WatchStream, only_part};

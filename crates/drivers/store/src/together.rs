@@ -1,5 +1,7 @@
 //! Several objects in one request, where the backend can.
 
+use std::collections::BTreeSet;
+
 use caracal_api::{Kind, Resource, ResourceKey};
 use futures::future::join_all;
 
@@ -51,6 +53,30 @@ impl Write {
             Self::Create(r) | Self::Update(r) => r.key(),
             Self::Delete(key, _) => key.clone(),
         }
+    }
+}
+
+/// Whether these may be written together: at most `most` of them, each about another object.
+///
+/// # Errors
+/// [`StoreError::Invalid`] naming an object that is one too many.
+pub fn check_together(writes: &[Write], most: usize) -> Result<(), StoreError> {
+    let refuse = |key: ResourceKey, reason: String| Err(StoreError::Invalid { key, reason });
+    if let Some(beyond) = writes.get(most) {
+        let reason = format!(
+            "{} writes are more than the {most} that can be done together: split them",
+            writes.len()
+        );
+        return refuse(beyond.key(), reason);
+    }
+    let mut seen = BTreeSet::new();
+    match writes
+        .iter()
+        .map(Write::key)
+        .find(|key| !seen.insert(key.clone()))
+    {
+        Some(twice) => refuse(twice, "it is written twice in one transaction".to_owned()),
+        None => Ok(()),
     }
 }
 

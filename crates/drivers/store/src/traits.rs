@@ -165,6 +165,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     }
 
     /// Does all of the writes, each about another object, or none: false when one finds its object not as it expects.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] when it is too much for one transaction or cannot be stored: nothing is written then.
+    /// [`StoreError::Unavailable`] also when the answer got lost: then all of it may have been done, or nothing.
     async fn write_together(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
         let first = writes.first().map_or(Kind::WorkloadEndpoint, |w| w.key().kind);
         Err(StoreError::Unsupported {

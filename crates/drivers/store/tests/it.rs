@@ -7,7 +7,9 @@ use std::sync::Arc;
 use caracal_api::{
     IpPoolSpec, Kind, NetworkPolicySpec, NetworkSetSpec, Object, Resource, ResourceKey, TierSpec,
 };
-use caracal_store::{Applied, Checked, Preconditions, Store, StoreError, apply, ensure, modify};
+use caracal_store::{
+    Applied, Checked, Preconditions, Reads, Store, StoreError, Write, apply, ensure, modify,
+};
 use caracal_store_memory::{MemoryStore, Op};
 
 fn checked() -> (MemoryStore, Checked) {
@@ -207,4 +209,30 @@ async fn a_field_of_a_newer_version_may_stay_but_not_come() {
         let text = reason(store.update(felix(wrong)).await);
         assert!(text.contains("no such field"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn nothing_gets_around_the_checks_by_a_transaction() {
+    let (memory, store) = checked();
+    assert!(memory.writes_together() > 0);
+    assert_eq!(store.writes_together(), 0);
+    let wrong = vec![Write::Create(set(&["10.0.0.0/33"]))];
+    let e = store.write_together(wrong).await.unwrap_err();
+    assert!(
+        matches!(
+            e,
+            StoreError::Unsupported {
+                kind: Kind::NetworkSet,
+                ..
+            }
+        ),
+        "{e}"
+    );
+    let key = set(&[]).key();
+    let reads = Reads {
+        objects: vec![key.clone()],
+        lists: Vec::new(),
+    };
+    let found = store.read_together(&reads).await.unwrap();
+    assert!(matches!(&found.objects[..], [Err(StoreError::NotFound(k))] if *k == key));
 }

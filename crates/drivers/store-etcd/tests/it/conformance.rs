@@ -15,6 +15,7 @@ use crate::backend::Backend;
 mod more;
 mod parts;
 mod table;
+mod together;
 
 type Check<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 type Behaviour = (&'static str, for<'a> fn(&'a dyn Backend) -> Check<'a>);
@@ -103,6 +104,16 @@ behaviours![
     parts::every_error_is_its_own_and_names_the_object,
     parts::reports_are_written_listed_and_retracted,
     parts::reports_go_with_their_lease,
+    together::a_store_without_transactions_says_so_at_once,
+    together::of_several_writes_all_are_done_or_none,
+    together::what_is_written_together_is_one_change,
+    together::what_is_read_together_is_of_one_moment,
+    together::more_than_a_transaction_takes_is_refused_whole,
+    together::nothing_to_write_together_is_done,
+    together::one_object_twice_in_a_transaction_is_refused,
+    together::writes_together_keep_what_single_writes_keep,
+    together::of_many_transactions_on_one_object_one_succeeds,
+    together::a_transaction_that_a_restart_cuts_off_is_no_refusal,
 ];
 
 /// Runs every behaviour on a clean store; names all that fail.

@@ -6,11 +6,12 @@ use std::{
 };
 
 use caracal_api::{Kind, NetworkSetSpec, Object, Resource, ResourceKey};
-use caracal_store::{ListOptions, Store, StoreError, WatchEvent};
+use caracal_store::{ListOptions, Store, StoreError, WatchEvent, Write as Together};
 use caracal_store_etcd::{EtcdSettings, EtcdStore};
 use caracal_testkit::{Etcd, free_port, needs};
 use futures::StreamExt;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{backend::Remote, conformance};
 
@@ -72,10 +73,21 @@ fn what_is_stored_is_calicos_and_unknown_fields_live() {
             o.spec.nets.push("11.0.0.0/8".into());
         }
         at.store.update(r).await.unwrap();
+        // With others as alone.
+        let mut r = at
+            .store
+            .get(&ResourceKey::namespaced(Kind::NetworkSet, "n", "a"))
+            .await
+            .unwrap();
+        if let Resource::NetworkSet(o) = &mut r {
+            o.spec.nets.push("12.0.0.0/8".into());
+        }
+        let writes = vec![Together::Update(r), Together::Create(set("b"))];
+        assert!(at.store.write_together(writes).await.unwrap());
         let raw = at.raw_get(place).await.unwrap();
         assert_eq!(
             raw["spec"],
-            json!({"nets": ["10.0.0.0/8", "11.0.0.0/8"], "future": {"x": 1}})
+            json!({"nets": ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8"], "future": {"x": 1}})
         );
         assert_eq!(
             (&raw["extra"], &raw["metadata"]["managed"]),
@@ -240,5 +252,74 @@ fn keys_of_others_are_left_alone() {
         for key in foreign {
             assert_eq!(at.raw_get(key).await.unwrap(), json!({"not": "ours"}), "{key}");
         }
+    });
+}
+
+/// Passes bytes on; from some moment on the server's answers go nowhere, and connections end when that is said.
+async fn deaf_proxy(server: String) -> (String, tokio::sync::watch::Sender<Hearing>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = format!("http://{}", listener.local_addr().unwrap());
+    let (says, hears) = tokio::sync::watch::channel(Hearing::All);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = tokio::net::TcpStream::connect(&server).await.unwrap();
+            let hears = hears.clone();
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = server.into_split();
+                let (now, mut until) = (hears.clone(), hears.clone());
+                let answers = async {
+                    let mut buffer = [0; 4096];
+                    while let Ok(n @ 1..) = from_server.read(&mut buffer).await {
+                        if *now.borrow() == Hearing::All && to_client.write_all(&buffer[..n]).await.is_err() {
+                            break;
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = answers => {}
+                    _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+                    _ = until.wait_for(|h| *h == Hearing::Ended) => {}
+                }
+            });
+        }
+    });
+    (at, says)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Hearing {
+    All,
+    Nothing,
+    Ended,
+}
+
+#[test]
+fn a_lost_reply_of_a_transaction_is_an_error_and_no_refusal() {
+    needs!("etcd");
+    let etcd = Etcd::start();
+    run(async {
+        let direct = Remote::at(&etcd.endpoint());
+        let (at, hearing) = deaf_proxy(etcd.endpoint().replace("http://", "")).await;
+        let store = EtcdStore::new(&EtcdSettings::new([at])).unwrap();
+        store.create(set("before")).await.unwrap();
+        hearing.send(Hearing::Nothing).unwrap();
+        let writes = vec![Together::Create(set("a")), Together::Create(set("b"))];
+        let asked = tokio::spawn({
+            let (store, writes) = (store.clone(), writes.clone());
+            async move { store.write_together(writes).await }
+        });
+        let key = set("a").key();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while direct.store.get(&key).await.is_err() {
+            assert!(Instant::now() < deadline, "the transaction arrives");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        hearing.send(Hearing::Ended).unwrap();
+        let e = asked.await.unwrap().unwrap_err();
+        assert!(matches!(e, StoreError::Unavailable(_)), "{e}");
+        direct.store.get(&set("b").key()).await.unwrap();
+        // Who asks again is refused, for it is done.
+        assert!(!direct.store.write_together(writes).await.unwrap());
     });
 }

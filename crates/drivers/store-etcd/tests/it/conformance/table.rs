@@ -11,7 +11,22 @@ const EXEMPT: &[(&str, &[Column], &str)] = &[
     ("a_value_over_the_limit_changes_nothing", MEMORY, "no limit"),
     ("reports_are_written_listed_and_retracted", MEMORY, "no reports"),
     ("reports_go_with_their_lease", MEMORY, "no reports"),
+    ("of_several_writes_all_are_done_or_none", ALONE, NO_TXN),
+    ("what_is_written_together_is_one_change", ALONE, NO_TXN),
+    ("what_is_read_together_is_of_one_moment", ALONE, NO_TXN),
+    ("more_than_a_transaction_takes_is_refused_whole", ALONE, NO_TXN),
+    ("nothing_to_write_together_is_done", ALONE, NO_TXN),
+    ("one_object_twice_in_a_transaction_is_refused", ALONE, NO_TXN),
+    ("writes_together_keep_what_single_writes_keep", ALONE, NO_TXN),
+    ("of_many_transactions_on_one_object_one_succeeds", ALONE, NO_TXN),
+    (
+        "a_transaction_that_a_restart_cuts_off_is_no_refusal",
+        ALONE,
+        NO_TXN,
+    ),
 ];
+const ALONE: &[Column] = &[Column::MemoryKubernetes];
+const NO_TXN: &str = "no transactions";
 const MEMORY: &[Column] = &[Column::MemoryEtcd, Column::MemoryKubernetes];
 
 /// The name of a function without its module.

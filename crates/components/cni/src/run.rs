@@ -38,6 +38,8 @@ const MAX_STDIN: u64 = 4 << 20;
 
 /// The whole of a plugin's process.
 pub(crate) fn process(plugin: Plugin, args: &[OsString]) -> i32 {
+    // The threads of a call are three and short; a heap of its own for each would be made and thrown away.
+    caracal_sys::limit_heaps(1);
     let env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
         .collect();

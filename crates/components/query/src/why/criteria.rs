@@ -171,10 +171,11 @@ fn not_ports(packet: &Packet, port: u16, entity: &EntityRule) -> String {
 }
 
 fn unserved(address: std::net::IpAddr, entity: &EntityRule) -> String {
-    let name = entity
-        .services
-        .as_ref()
-        .map(|s| format!("{}/{}", s.namespace, s.name));
+    let name = entity.services.as_ref().map(|s| match s.namespace.as_str() {
+        // The policy's own.
+        "" => s.name.clone(),
+        namespace => format!("{namespace}/{}", s.name),
+    });
     format!(
         "{address} is no endpoint of the service {}",
         name.unwrap_or_default()

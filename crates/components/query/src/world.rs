@@ -123,6 +123,7 @@ impl World {
                 EndpointToHost::Return => ToHost::Return,
             },
             bears_invalid: config.disable_conntrack_invalid_check,
+            source_spoofing: config.workload_source_spoofing,
         };
         Ok(Node { desired, host })
     }

@@ -53,6 +53,9 @@ pub struct Host {
     /// `DisableConntrackInvalidCheck`: policy is asked of packets of no connection, too.
     #[serde(default)]
     pub bears_invalid: bool,
+    /// `WorkloadSourceSpoofing: Any`: workloads may send from the prefixes that their endpoints allow, too.
+    #[serde(default)]
+    pub source_spoofing: bool,
 }
 
 /// From where to where.
@@ -250,7 +253,8 @@ impl<'a> Walk<'a> {
     fn source(&mut self, from: &str) -> Result<(), Blocked> {
         let p = self.as_sent();
         let endpoint = self.workload_of(from);
-        let allowed = endpoint.is_some_and(|w| w.allowed_sources.iter().any(|c| c.contains(p.src)));
+        let allowed = self.host.source_spoofing
+            && endpoint.is_some_and(|w| w.allowed_sources.iter().any(|c| c.contains(p.src)));
         let before_it_has_an_address = match p.src {
             IpAddr::V4(a) => a.is_unspecified() && p.proto == Proto::UDP && p.dport == 67,
             IpAddr::V6(a) => (a.is_unspecified() && p.proto == Proto::ICMPV6) || a.is_unicast_link_local(),

@@ -67,6 +67,7 @@ pub fn rules_config(host: &Host) -> RulesConfig {
         failsafe_out: ports(&host.failsafe_out),
         allow_vxlan_from_workloads: true,
         allow_ipip_from_workloads: true,
+        source_spoofing: host.source_spoofing,
         drop_invalid: !host.bears_invalid,
         ..RulesConfig::default()
     }

@@ -116,8 +116,8 @@ fn workload(rng: &mut Rng, n: usize) -> Resource {
         profiles,
         service_account_name: account.to_owned(),
         ports: rng.some(2, port),
-        allow_spoofed_source_prefixes: if rng.percent(10) {
-            vec!["192.0.2.0/26".into()]
+        allow_spoofed_source_prefixes: if rng.percent(25) {
+            vec!["192.0.2.0/26".into(), "2001:db8::/122".into()]
         } else {
             vec![]
         },
@@ -280,6 +280,7 @@ fn host(rng: &mut Rng) -> Host {
         failsafe_out: failsafe(rng),
         to_host: rng.one(&[ToHost::Drop, ToHost::Accept, ToHost::Return]),
         bears_invalid: false,
+        source_spoofing: false,
     }
 }
 
@@ -311,6 +312,7 @@ impl Case {
             slices: slices(rng),
             host: Host {
                 bears_invalid: seed % 2 == 1,
+                source_spoofing: seed / 2 % 2 == 1,
                 ..host(rng)
             },
             trips: Vec::new(),

@@ -95,5 +95,6 @@ mistakes! {
     WorkloadToHostUnpoliced: "a workload's traffic to its host does not meet its policy",
     ToHostAlwaysOpen: "DefaultEndpointToHostAction is not looked at",
     SpoofingAllowed: "workloads may send from any address",
+    PrefixesAlwaysOpen: "WorkloadSourceSpoofing is not looked at",
     UnknownWorkloadOpen: "an interface of no known workload is open",
 }

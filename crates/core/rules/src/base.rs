@@ -269,7 +269,7 @@ impl Builder<'_> {
                 ),
             ],
         };
-        if !self.facts.more_sources.is_empty() {
+        if self.config.source_spoofing && !self.facts.more_sources.is_empty() {
             let def = SetDef::new([KeyType::IfName, KeyType::Addr])
                 .intervals()
                 .commented("prefixes that workloads may send from besides their addresses");

@@ -65,6 +65,8 @@ pub struct RulesConfig {
     pub allow_vxlan_from_workloads: bool,
     /// Whether workloads may send IP-in-IP packets of their own.
     pub allow_ipip_from_workloads: bool,
+    /// Whether workloads may send from the prefixes that their endpoints allow, besides their addresses.
+    pub source_spoofing: bool,
     /// Whether packets that conntrack calls invalid are dropped to and from workloads.
     pub drop_invalid: bool,
     /// Source ports for outgoing NAT.
@@ -101,6 +103,7 @@ impl Default for RulesConfig {
             vxlan_port: 4789,
             allow_vxlan_from_workloads: false,
             allow_ipip_from_workloads: false,
+            source_spoofing: false,
             drop_invalid: true,
             nat_ports: None,
             nat_address: PerFamily::default(),

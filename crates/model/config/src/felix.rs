@@ -155,6 +155,8 @@ pub struct FelixConfig {
     pub disable_conntrack_invalid_check: bool,
     pub allow_vxlan_packets_from_workloads: bool,
     pub allow_ipip_packets_from_workloads: bool,
+    /// Whether workloads may send from the prefixes that their annotations name.
+    pub workload_source_spoofing: bool,
     /// `None`: no status files.
     pub endpoint_status_path_prefix: Option<String>,
     /// How the agent reports to the datastore; `None` when it does not.
@@ -231,6 +233,9 @@ impl FelixConfig {
             disable_conntrack_invalid_check: r.flag("DisableConntrackInvalidCheck"),
             allow_vxlan_packets_from_workloads: r.flag("AllowVXLANPacketsFromWorkloads"),
             allow_ipip_packets_from_workloads: r.flag("AllowIPIPPacketsFromWorkloads"),
+            workload_source_spoofing: r
+                .word("WorkloadSourceSpoofing", |word| (word == "Any").then_some(()))
+                .is_some(),
             endpoint_status_path_prefix: r.text_if_any("EndpointStatusPathPrefix"),
             reporting: r.flag("EndpointReportingEnabled").then(|| Reporting {
                 region: r.text("OpenstackRegion"),

@@ -30,6 +30,7 @@ pub(crate) fn rules_config(config: &FelixConfig) -> RulesConfig {
         vxlan_port: config.vxlan_port,
         allow_vxlan_from_workloads: config.allow_vxlan_packets_from_workloads,
         allow_ipip_from_workloads: config.allow_ipip_packets_from_workloads,
+        source_spoofing: config.workload_source_spoofing,
         drop_invalid: !config.disable_conntrack_invalid_check,
         nat_ports: config.nat_port_range,
         nat_address: PerFamily {

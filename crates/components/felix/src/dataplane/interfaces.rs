@@ -147,13 +147,26 @@ pub(crate) fn prepare_host(ipv6: bool) -> Result<(), SysError> {
 ///
 /// # Errors
 /// When one cannot be written; also when the interface vanishes meanwhile.
-pub(crate) fn prepare_workload(workload: &WorkloadEndpoint, ipv6: bool) -> Result<(), SysError> {
+pub(crate) fn prepare_workload(
+    workload: &WorkloadEndpoint,
+    ipv6: bool,
+    source_spoofing: bool,
+) -> Result<(), SysError> {
     let name = &*workload.interface;
     let v4 = SysctlDir::conf(Family::V4, name)?;
     for setting in ["route_localnet", "proxy_arp", "forwarding"] {
         v4.ensure(setting, "1")?;
     }
     Sysctl::neigh(Family::V4, name, "proxy_delay")?.ensure("0")?;
+    if workload.allowed_sources.iter().any(|c| c.family() == Family::V4) {
+        // Beside the rules the kernel may have a check of its own, which knows no exceptions; IPv6 has none.
+        let check = if source_spoofing {
+            "0".to_owned()
+        } else {
+            Sysctl::conf(Family::V4, "default", "rp_filter")?.read()?
+        };
+        v4.ensure("rp_filter", check.trim())?;
+    }
     if !ipv6 {
         return Ok(());
     }

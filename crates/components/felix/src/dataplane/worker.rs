@@ -471,7 +471,8 @@ impl Worker {
                 continue;
             };
             if self.interfaces.usable(&w.interface).is_ok()
-                && let Err(e) = prepare_workload(w, self.config.ipv6_support)
+                && let Err(e) =
+                    prepare_workload(w, self.config.ipv6_support, self.config.workload_source_spoofing)
             {
                 // The interface may have gone a moment ago; its event will tell.
                 tracing::debug!(interface = %w.interface, "settings: {e}");

@@ -363,11 +363,19 @@ impl Pod {
 
     /// Tells the datastore about it.
     pub(crate) fn announce(&self, world: &World, labels: Value) {
-        let spec = json!({
+        self.announce_with(world, labels, json!({}));
+    }
+
+    /// As [`announce`](Self::announce), with more in its spec.
+    pub(crate) fn announce_with(&self, world: &World, labels: Value, more: Value) {
+        let mut spec = json!({
             "orchestrator": "k8s", "node": self.node, "pod": self.name, "endpoint": "eth0",
             "workload": "", "containerID": format!("c-{}", self.name), "interfaceName": self.interface,
             "ipNetworks": [format!("{}/32", self.v4), format!("{}/128", self.v6)], "profiles": ["kns.default"],
         });
+        for (field, value) in more.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
         let mut labels = labels;
         labels["projectcalico.org/namespace"] = "default".into();
         labels["projectcalico.org/orchestrator"] = "k8s".into();

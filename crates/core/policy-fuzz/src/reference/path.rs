@@ -89,6 +89,8 @@ impl Reference<'_> {
             }
             _ => false,
         });
+        let prefixes =
+            prefixes && (self.case.host.source_spoofing || self.wrong(Mistake::PrefixesAlwaysOpen));
         no_address_yet || prefixes || self.wrong(Mistake::SpoofingAllowed)
     }
 

@@ -122,6 +122,7 @@ sentences! {
         the_endpoint_for_all_interfaces_governs_what_workloads_forward_too,
         a_staged_policy_decides_nothing_for_hosts_either,
         a_workload_interface_that_nobody_knows_is_closed_and_a_spoofed_source_too,
+        prefixes_that_a_workload_may_send_from_are_open_only_where_spoofing_is_allowed,
     }
     kubernetes {
         a_pod_is_an_endpoint_unless_it_has_its_nodes_network_or_no_node,

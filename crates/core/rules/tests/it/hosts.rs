@@ -33,6 +33,7 @@ pub(crate) fn config(host: &Host, deny: DenyAction) -> RulesConfig {
     RulesConfig {
         deny,
         failsafe_in: ports(&host.failsafe_in),
+        source_spoofing: host.source_spoofing,
         failsafe_out: ports(&host.failsafe_out),
         endpoint_to_host: match host.to_host {
             ToHost::Drop => HostAction::Drop,
@@ -86,14 +87,15 @@ fn failsafe() -> impl Strategy<Value = Vec<FailsafePort>> {
 
 pub(crate) fn host() -> impl Strategy<Value = Host> {
     let to_host = select(vec![ToHost::Drop, ToHost::Accept, ToHost::Return]);
-    (interfaces(), failsafe(), failsafe(), to_host).prop_map(
-        |(interfaces, failsafe_in, failsafe_out, to_host)| Host {
+    (interfaces(), failsafe(), failsafe(), to_host, any::<bool>()).prop_map(
+        |(interfaces, failsafe_in, failsafe_out, to_host, source_spoofing)| Host {
             interfaces,
             workload_prefixes: vec!["cali".into()],
             failsafe_in,
             failsafe_out,
             to_host,
             bears_invalid: false,
+            source_spoofing,
         },
     )
 }

@@ -92,7 +92,19 @@ fn ip(text: &str) -> IpAddr {
 
 #[test]
 fn a_workload_sends_from_its_own_addresses() {
-    let tables = tables(RulesConfig::default());
+    sends_from_its_own_addresses(false);
+}
+
+#[test]
+fn a_workload_sends_from_allowed_prefixes_where_that_is_allowed() {
+    sends_from_its_own_addresses(true);
+}
+
+fn sends_from_its_own_addresses(source_spoofing: bool) {
+    let tables = tables(RulesConfig {
+        source_spoofing,
+        ..RulesConfig::default()
+    });
     let accepted = |p: Packet, iif: &str, spoofed: bool| {
         let seen = Seen {
             spoofed,
@@ -113,7 +125,7 @@ fn a_workload_sends_from_its_own_addresses() {
             src: ip(extra),
             ..tcp(f, 80)
         };
-        assert!(accepted(p, "cali1", true));
+        assert_eq!(accepted(p, "cali1", true), source_spoofing);
         assert!(!accepted(p, "cali2", true), "another's prefix");
     }
     let dhcp = Packet::with_ports(ip("0.0.0.0"), ip("255.255.255.255"), Proto::UDP, 68, 67);

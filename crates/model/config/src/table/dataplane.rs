@@ -96,7 +96,7 @@ const COMMON: &[Param] = &[
     p("ServiceLoopPrevention", "serviceLoopPrevention", Kind::OneOf(&["Disabled", "Drop", "Reject"]), "Drop"),
     p("SidecarAccelerationEnabled", "sidecarAccelerationEnabled", Kind::Bool, "false"),
     p("UseInternalDataplaneDriver", "useInternalDataplaneDriver", Kind::Bool, "true"),
-    p("WorkloadSourceSpoofing", "workloadSourceSpoofing", Kind::OneOf(&["Any", "Disabled"]), "Disabled"),
+    p("WorkloadSourceSpoofing", "workloadSourceSpoofing", Kind::OneOf(&["Any", "Disabled"]), "Disabled").supported(),
 ];
 
 #[rustfmt::skip]

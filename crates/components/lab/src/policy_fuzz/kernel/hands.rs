@@ -257,6 +257,7 @@ pub(super) fn settings(host: &Host) -> anyhow::Result<Resource> {
         "allowVXLANPacketsFromWorkloads": true,
         "allowIPIPPacketsFromWorkloads": true,
         "disableConntrackInvalidCheck": host.bears_invalid,
+        "workloadSourceSpoofing": if host.source_spoofing { "Any" } else { "Disabled" },
     });
     let spec: FelixConfigurationSpec = serde_json::from_value(spec).context("the host's settings")?;
     Ok(Object::new("default", spec).into())

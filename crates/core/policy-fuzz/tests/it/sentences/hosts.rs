@@ -358,3 +358,44 @@ pub(super) fn a_workload_interface_that_nobody_knows_is_closed_and_a_spoofed_sou
     };
     assert!(!w.passes(spoofed));
 }
+
+pub(super) fn prefixes_that_a_workload_may_send_from_are_open_only_where_spoofing_is_allowed(
+    w: &mut World<'_>,
+) {
+    w.clear();
+    let prefixes = json!({"allowSpoofedSourcePrefixes": ["198.51.100.0/28", "2001:db8:7::/64"]});
+    w.pod(0, "red", json!({"app": "pod"}), prefixes);
+    w.pod(1, "red", json!({"app": "pod"}), json!({}));
+    let spoofed = |interface: &str, packet| Trip {
+        spoofed: true,
+        ..trip(through(interface, "eth0"), packet)
+    };
+    let sources = [
+        ("198.51.100.9", "198.51.100.16", "192.0.2.9"),
+        ("2001:db8:7::9", "2001:db8:8::9", "2001:db8::9"),
+    ];
+    for allowed in [false, true] {
+        w.case.host.source_spoofing = allowed;
+        for (inside, outside, to) in sources {
+            assert_eq!(
+                w.passes(spoofed("cali0", tcp(inside, to, 80))),
+                allowed,
+                "{inside}"
+            );
+            assert!(!w.passes(spoofed("cali0", tcp(outside, to, 80))), "{outside}");
+            assert!(
+                !w.passes(spoofed("cali1", tcp(inside, to, 80))),
+                "another's: {inside}"
+            );
+        }
+        assert!(w.passes(trip(through("cali0", "eth0"), tcp("10.0.0.1", "192.0.2.9", 80))));
+        // Policy is asked all the same.
+        let deny = json!({"selector": "app == 'pod'", "types": ["Egress"], "egress": deny(80)});
+        w.policy("p", deny);
+        assert!(!w.passes(spoofed("cali0", tcp(sources[0].0, sources[0].2, 80))));
+        w.policy(
+            "p",
+            json!({"selector": "app == 'pod'", "types": ["Egress"], "egress": [{"action": "Allow"}]}),
+        );
+    }
+}

@@ -7,7 +7,9 @@ use std::{
 
 use async_trait::async_trait;
 use caracal_api::{Kind, Resource, ResourceKey};
-use caracal_store::{ListOptions, Page, Preconditions, Store, StoreError, WatchFrom, WatchStream};
+use caracal_store::{
+    Found, ListOptions, Page, Preconditions, Reads, Store, StoreError, WatchFrom, WatchStream, Write,
+};
 
 /// Small numbers from a seed, the same on every machine.
 #[derive(Debug, Clone)]
@@ -145,5 +147,17 @@ impl Store for Process {
 
     async fn watch(&self, kind: Kind, from: &WatchFrom) -> Result<WatchStream, StoreError> {
         self.call(self.inner.watch(kind, from)).await
+    }
+
+    async fn read_together(&self, reads: &Reads) -> Result<Found, StoreError> {
+        self.call(self.inner.read_together(reads)).await
+    }
+
+    fn writes_together(&self) -> usize {
+        self.inner.writes_together()
+    }
+
+    async fn write_together(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        self.call(self.inner.write_together(writes)).await
     }
 }

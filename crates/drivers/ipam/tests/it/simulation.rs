@@ -15,12 +15,14 @@ use std::{
 };
 
 use caracal_api::{IpPoolSpec, Kind, NodeSpec, Object, ResourceKey};
+use caracal_ipam::Memory;
 use caracal_ipam_plan::{Collector, Holder, Life, ProblemKind};
 use caracal_net::Family;
 use caracal_store::{Preconditions, Store, StoreError};
 use caracal_store_memory::Op;
 
 use crate::{
+    agent::{Agent, Comer, Counts, handle_of},
     chaos::{Dice, Fate, Process},
     world::{GRACE, World, run, want},
 };
@@ -184,6 +186,9 @@ struct Cluster {
     truth: Rc<RefCell<Truth>>,
     /// The memory of a collector that works beside the churn; nobody's while one works with it.
     second: Rc<RefCell<Option<Collector>>>,
+    /// What agents remember of their nodes' blocks.
+    memories: Rc<RefCell<BTreeMap<u64, Memory>>>,
+    counts: Rc<Counts>,
     seed: u64,
     size: Size,
 }
@@ -211,6 +216,8 @@ impl Cluster {
             world,
             truth: Rc::default(),
             second: Rc::new(RefCell::new(Some(Collector::new(GC_GRACE)))),
+            memories: Rc::default(),
+            counts: Rc::default(),
             seed,
             size,
         }
@@ -228,14 +235,17 @@ impl Cluster {
         match &e.what {
             What::Toggle { slot, six } => {
                 let there = self.truth.borrow_mut().slots.remove(&(e.node, *slot));
+                let families: &[Family] = if *six { &Family::BOTH } else { &[Family::V4] };
                 match there {
+                    Some(container) if self.by_agent(&e) => self.detach(&e, vec![container]).await,
+                    None if self.by_agent(&e) => self.attach(&e, &[*slot], |_| families).await,
                     Some(container) => self.del(&e, container).await,
                     None => {
-                        let families: &[Family] = if *six { &Family::BOTH } else { &[Family::V4] };
                         self.add(&e, *slot, families).await;
                     }
                 }
             }
+            What::Burst { slots } if self.by_agent(&e) => self.come_and_go(&e, slots).await,
             What::Burst { slots } => self.burst(&e, slots).await,
             What::Tidy => {
                 let ipam = self.world.ipam(self.process(&e, 0), skew(e.node));
@@ -275,6 +285,94 @@ impl Cluster {
         }
         if !process.is_dead() {
             *self.second.borrow_mut() = Some(collector);
+        }
+    }
+
+    /// Half of the pods come and go through agents that use transactions, where there are such.
+    fn by_agent(&self, e: &Event) -> bool {
+        !self.world.memory.plays_kubernetes() && e.id % 2 == 1
+    }
+
+    fn agent(&self, e: &Event, salt: u64) -> (Agent, Arc<Process>) {
+        // They need few calls: what befalls them is to be at one of these.
+        let early = |n: u32| n % 7;
+        let fate = Fate {
+            dies_at: e.fate.dies_at.map(early),
+            loses: e.fate.loses.map(early),
+            cut_off: e.fate.cut_off.map(|(from, n)| (early(from), n)),
+            last_is_done: e.fate.last_is_done,
+        };
+        let seed = self.seed ^ (e.id << 8) ^ salt;
+        let process = Arc::new(Process::new(self.world.store(), fate, seed));
+        let memory = self.memories.borrow_mut().remove(&e.node);
+        let agent = Agent {
+            world: self.world.clone(),
+            ipam: self.world.ipam(process.clone(), skew(e.node)),
+            store: process.clone(),
+            node: node_name(e.node),
+            memory: memory.unwrap_or_default(),
+            counts: self.counts.clone(),
+        };
+        (agent, process)
+    }
+
+    /// An agent that died has forgotten everything.
+    fn rests(&self, e: &Event, agent: Agent, process: &Process) {
+        if !process.is_dead() {
+            self.memories.borrow_mut().insert(e.node, agent.memory);
+        }
+    }
+
+    /// Pods that run in these slots end, others start in those that are empty.
+    async fn come_and_go(&self, e: &Event, slots: &[u64]) {
+        let slots: BTreeSet<u64> = slots.iter().copied().collect();
+        let (mut gone, mut free) = (Vec::new(), Vec::new());
+        for slot in slots {
+            match self.truth.borrow_mut().slots.remove(&(e.node, slot)) {
+                Some(container) => gone.push(container),
+                None => free.push(slot),
+            }
+        }
+        let both = |i: usize| -> &'static [Family] {
+            if i.is_multiple_of(3) {
+                &Family::BOTH
+            } else {
+                &[Family::V4]
+            }
+        };
+        tokio::join!(self.detach(e, gone), self.attach(e, &free, both));
+    }
+
+    async fn attach(&self, e: &Event, slots: &[u64], families: impl Fn(usize) -> &'static [Family]) {
+        let comers: Vec<Comer> = (0..slots.len())
+            .map(|i| Comer {
+                container: format!("{:012x}", e.id * 256 + 1 + i as u64),
+                families: families(i),
+            })
+            .collect();
+        let (mut agent, process) = self.agent(e, 5);
+        let answers = agent.attach(&comers).await;
+        self.rests(e, agent, &process);
+        for ((slot, comer), answer) in slots.iter().zip(comers).zip(answers) {
+            match answer {
+                Ok(got) => self.start(e, *slot, comer.container, got, &process).await,
+                Err(_) => self.failed(e, comer.container),
+            }
+        }
+    }
+
+    async fn detach(&self, e: &Event, containers: Vec<String>) {
+        for c in &containers {
+            self.truth.borrow_mut().living.remove(c);
+        }
+        let (mut agent, process) = self.agent(e, 6);
+        let answers = agent.detach(&containers).await;
+        agent.memory.freed();
+        self.rests(e, agent, &process);
+        for (container, gone) in containers.into_iter().zip(answers) {
+            if !gone || process.is_dead() {
+                self.failed(e, container);
+            }
         }
     }
 
@@ -355,7 +453,10 @@ impl Cluster {
     }
 
     fn failed(&self, e: &Event, container: String) {
-        if !e.forgotten {
+        if e.forgotten {
+            // Its pod is deleted all the same.
+            self.world.stops(&node_name(e.node), &container);
+        } else {
             self.truth.borrow_mut().owed.insert((e.node, container));
         }
     }
@@ -417,7 +518,10 @@ impl Cluster {
                 t.living.remove(&container);
                 self.world.stops(&node, &container);
             }
-            t.owed.retain(|(node, _)| node != n);
+            let owed: Vec<_> = t.owed.extract_if(.., |(of, _)| of == n).collect();
+            for (_, container) in owed {
+                self.world.stops(&node, &container);
+            }
             self.world
                 .memory
                 .underive(&ResourceKey::global(Kind::Node, &node));
@@ -435,8 +539,30 @@ impl Cluster {
         let ipam = self.world.sound();
         // The runtime calls DEL until it succeeds.
         let owed = std::mem::take(&mut self.truth.borrow_mut().owed);
-        for (_, container) in owed {
-            let handle = format!("net.{container}");
+        let mut of_node: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for (node, container) in owed {
+            of_node.entry(node).or_default().push(container);
+        }
+        if !self.world.memory.plays_kubernetes() {
+            for (node, containers) in std::mem::take(&mut of_node) {
+                let agent = Agent {
+                    world: self.world.clone(),
+                    ipam: ipam.clone(),
+                    store: self.world.store(),
+                    node: node_name(node),
+                    memory: Memory::default(),
+                    counts: self.counts.clone(),
+                };
+                if agent.detach(&containers).await.contains(&false) {
+                    return Err(format!(
+                        "cycle {cycle}: DEL of {containers:?} on {} failed",
+                        agent.node
+                    ));
+                }
+            }
+        }
+        for container in of_node.into_values().flatten() {
+            let handle = handle_of(&container);
             ipam.release_handle(&handle)
                 .await
                 .map_err(|e| format!("DEL {handle}: {e}"))?;
@@ -577,7 +703,8 @@ fn simulate(seed: u64, kubernetes: bool, size: Size, events: &[Event]) -> Result
                     cluster.settle(&mut collector, cycle).await?;
                 }
                 let calls = [Op::Get, Op::List, Op::Create, Op::Update, Op::Delete];
-                println!("{} pods live at the end", cluster.truth.borrow().living.len());
+                let (living, counts) = (cluster.truth.borrow().living.len(), &cluster.counts);
+                println!("{living} pods live at the end; transactions: {counts:?}");
                 Ok(calls.iter().map(|c| cluster.world.memory.calls(*c)).sum())
             })
             .await

@@ -162,6 +162,17 @@ fn netns_sources_that_a_workload_may_send_from() {
     closed(others);
     checked(&a, "0");
     checked(&b, "1");
+    // Prefixes that come while it is allowed.
+    b.announce_with(
+        &world,
+        json!({}),
+        json!({"allowSpoofedSourcePrefixes": ["10.79.0.0/24", "fd79::/64"]}),
+    );
+    for (source, flag, at) in [("10.79.0.5", "", a.both()[0]), ("fd79::5", "nodad", a.both()[1])] {
+        b.ns.run(|| run(&format!("ip addr add {source} dev lo {flag}")))
+            .unwrap();
+        eventually(LONG, || arrives(&b.ns, source.parse().unwrap(), &a.ns, at));
+    }
     world.configure(json!({"workloadSourceSpoofing": "Disabled"}));
     checked(&a, "1");
     set(&node, &a.interface, "0");

@@ -98,9 +98,15 @@ mod tests {
 
     /// KiB of files in this process's memory.
     fn files() -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|l| l.strip_prefix("RssFile:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        let status = std::fs::read_to_string("/proc/self/status").expect("the kernel says so");
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("RssFile:"))
+            .expect("the kernel says so");
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .expect("the kernel says so")
     }
 
     #[test]

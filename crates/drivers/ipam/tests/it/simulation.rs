@@ -680,8 +680,9 @@ impl Cluster {
     }
 }
 
-/// Runs the events; says how many calls of the store there were, or what went wrong.
-fn simulate(seed: u64, kubernetes: bool, size: Size, events: &[Event]) -> Result<usize, String> {
+/// Runs the events; says how many calls of the store there were, and how many transactions were done and how many refused
+/// at least, or what went wrong.
+fn simulate(seed: u64, kubernetes: bool, size: Size, events: &[Event]) -> Result<(usize, usize), String> {
     run(async {
         let local = tokio::task::LocalSet::new();
         local
@@ -705,7 +706,8 @@ fn simulate(seed: u64, kubernetes: bool, size: Size, events: &[Event]) -> Result
                 let calls = [Op::Get, Op::List, Op::Create, Op::Update, Op::Delete];
                 let (living, counts) = (cluster.truth.borrow().living.len(), &cluster.counts);
                 println!("{living} pods live at the end; transactions: {counts:?}");
-                Ok(calls.iter().map(|c| cluster.world.memory.calls(*c)).sum())
+                let calls = calls.iter().map(|c| cluster.world.memory.calls(*c)).sum();
+                Ok((calls, counts.done.get().min(counts.refused.get())))
             })
             .await
     })
@@ -736,7 +738,10 @@ fn simulate_or_shrink(seed: u64, kubernetes: bool, size: Size) -> usize {
     println!("CARACAL_SIM_SEED={seed} {size:?} kubernetes: {kubernetes}");
     let events = plan(seed, size);
     match simulate(seed, kubernetes, size, &events) {
-        Ok(calls) => calls,
+        Ok((calls, transactions)) => {
+            assert!((transactions == 0) == kubernetes, "{transactions} transactions");
+            calls
+        }
         Err(e) => {
             println!("{e}; leaving events out");
             panic!("seed {seed}: {}", shrink(seed, kubernetes, size, events, e));

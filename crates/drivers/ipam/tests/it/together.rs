@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use caracal_api::{Kind, NodeSpec, Object, ResourceKey};
+use caracal_api::{
+    BlockAffinitySpec, IpPoolSpec, IpReservationSpec, IpamBlockSpec, Kind, NodeSpec, Object, ResourceKey,
+};
 use caracal_ids::NodeName;
 use caracal_ipam::{Assign, Ipam, Memory};
 use caracal_net::Family;
@@ -127,4 +129,155 @@ fn a_handle_that_counts_what_is_not_there_goes_with_the_others() {
         let (writes, _) = ipam.give_back(&parting, &names).unwrap();
         assert!(writes.is_empty());
     });
+}
+
+async fn change_block(w: &World, change: impl FnOnce(&mut IpamBlockSpec)) {
+    let key = ResourceKey::global(Kind::IpamBlock, "10-0-0-0-30");
+    let mut block: Object<IpamBlockSpec> = w.memory.get(&key).await.unwrap().try_into().unwrap();
+    change(&mut block.spec);
+    w.memory.update(block.into()).await.unwrap();
+}
+
+async fn change_pool(w: &World, change: impl FnOnce(&mut IpPoolSpec)) {
+    let key = ResourceKey::global(Kind::IpPool, "p4");
+    let mut pool: Object<IpPoolSpec> = w.memory.get(&key).await.unwrap().try_into().unwrap();
+    change(&mut pool.spec);
+    w.memory.update(pool.into()).await.unwrap();
+}
+
+async fn change_claim(w: &World, change: impl FnOnce(&mut BlockAffinitySpec)) {
+    let key = ResourceKey::global(Kind::BlockAffinity, "n1-10-0-0-0-30");
+    let mut claim: Object<BlockAffinitySpec> = w.memory.get(&key).await.unwrap().try_into().unwrap();
+    change(&mut claim.spec);
+    w.memory.update(claim.into()).await.unwrap();
+}
+
+/// Something that has changed before it is looked, by its name.
+async fn spoil(w: &World, how: &str) {
+    match how {
+        "nothing" => {}
+        "pool disabled" => change_pool(w, |p| p.disabled = true).await,
+        "node selector" => change_pool(w, |p| p.node_selector = "rack == 'b'".into()).await,
+        "namespace selector" => {
+            change_pool(w, |p| p.namespace_selector = "team == 'b'".into()).await;
+        }
+        "claim pending" => change_claim(w, |c| c.state = "pending".into()).await,
+        "claim going" => change_claim(w, |c| c.state = "pendingDeletion".into()).await,
+        "another node's" => change_block(w, |b| b.affinity = Some("host:n2".into())).await,
+        "reserved" => {
+            let spec = IpReservationSpec {
+                reserved_cidrs: vec!["10.0.0.0/30".into()],
+            };
+            w.put(Object::new("r", spec)).await;
+        }
+        "full, and no more blocks" => {
+            w.config(|c| c.max_blocks_per_host = 1).await;
+            let mut rest = want("n1", "rest", Family::V4, w.now());
+            rest.count = 3;
+            w.sound().assign(&rest).await.unwrap();
+        }
+        "resting" => {
+            w.config(|c| {
+                c.max_blocks_per_host = 1;
+                c.ip_cooldown_seconds = Some(100);
+            })
+            .await;
+            let mut rest = want("n1", "rest", Family::V4, w.now());
+            rest.count = 3;
+            let ipam = w.sound();
+            ipam.assign(&rest).await.unwrap();
+            ipam.release_handle(&rest.owner.handle).await.unwrap();
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn only_what_a_single_assignment_would_take_is_drawn() {
+    for how in [
+        "nothing",
+        "pool disabled",
+        "node selector",
+        "namespace selector",
+        "claim pending",
+        "claim going",
+        "another node's",
+        "reserved",
+        "full, and no more blocks",
+        "resting",
+    ] {
+        run(async {
+            let w = World::new(false);
+            w.pool("p4", "10.0.0.0/30", 30).await;
+            w.node("n1").await;
+            let ipam = ipam(&w);
+            let first = want("n1", "first", Family::V4, w.now());
+            ipam.assign(&first).await.unwrap();
+            let (node, mut memory) = (NodeName::new("n1").unwrap(), Memory::default());
+            let all = BTreeMap::from([(0, vec![want("n1", "a", Family::V4, w.now())])]);
+            // What was remembered from before does not help.
+            ipam.look(&node, &handles(&all), vec![], &mut memory)
+                .await
+                .unwrap();
+            spoil(&w, how).await;
+            let sight = ipam.look(&node, &handles(&all), vec![], &mut memory).await;
+            let drawn = ipam.draw(&sight.unwrap(), &all, &mut memory);
+            assert_eq!(drawn.given.len(), usize::from(how == "nothing"), "{how}");
+            assert_eq!(drawn.writes.is_empty(), how != "nothing", "{how}");
+        });
+    }
+}
+
+#[test]
+fn nothing_is_borrowed_in_a_transaction() {
+    run(async {
+        let w = World::new(false);
+        w.pool("p4", "10.0.0.0/30", 30).await;
+        let ipam = ipam(&w);
+        ipam.assign(&want("n1", "first", Family::V4, w.now()))
+            .await
+            .unwrap();
+        for strict in [false, true] {
+            w.config(|c| c.strict_affinity = strict).await;
+            let one = want("n2", "b", Family::V4, w.now());
+            let all = BTreeMap::from([(0, vec![one.clone()])]);
+            let (node, mut memory) = (NodeName::new("n2").unwrap(), Memory::default());
+            let sight = ipam.look(&node, &handles(&all), vec![], &mut memory).await;
+            let drawn = ipam.draw(&sight.unwrap(), &all, &mut memory);
+            assert!(drawn.given.is_empty() && drawn.writes.is_empty());
+            assert_eq!(
+                ipam.assign(&one).await.is_err(),
+                strict,
+                "the single path decides"
+            );
+            ipam.release_handle(&one.owner.handle).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_block_that_changes_after_the_look_is_not_written() {
+    for how in ["another node's", "full, and no more blocks", "resting", "gone"] {
+        run(async {
+            let w = World::new(false);
+            w.pool("p4", "10.0.0.0/30", 30).await;
+            let ipam = ipam(&w);
+            let first = want("n1", "first", Family::V4, w.now());
+            ipam.assign(&first).await.unwrap();
+            let (node, mut memory) = (NodeName::new("n1").unwrap(), Memory::default());
+            let all = BTreeMap::from([(0, vec![want("n1", "a", Family::V4, w.now())])]);
+            let sight = ipam.look(&node, &handles(&all), vec![], &mut memory).await;
+            let drawn = ipam.draw(&sight.unwrap(), &all, &mut memory);
+            assert_eq!(drawn.given.len(), 1);
+            if how == "gone" {
+                w.memory
+                    .underive(&ResourceKey::global(Kind::IpamBlock, "10-0-0-0-30"));
+            } else {
+                spoil(&w, how).await;
+            }
+            assert!(!ipam.write_together(drawn.writes).await.unwrap(), "{how}");
+            let handle = ResourceKey::global(Kind::IpamHandle, &all[&0][0].owner.handle);
+            assert!(w.memory.get(&handle).await.is_err(), "{how}");
+        });
+    }
 }

@@ -8,6 +8,8 @@
 set -euo pipefail
 
 readonly RUST_WANTED=1.95
+# The kernel of the tests' virtual machine and its modules (testkit/src/vm.rs).
+readonly VM=/var/cache/caracal-vm
 readonly CNITOOL=github.com/containernetworking/cni/cnitool@v1.3.0
 
 say() { printf '%s\n' "setup: $*" >&2; }
@@ -48,6 +50,13 @@ ipset ipset tests
 zsh zsh tests
 fish fish tests
 mkfs.ext4 e2fsprogs tests
+LIST
+  [ "$part" = test ] && [ "$(uname -m)" = x86_64 ] && cat <<'LIST'
+qemu-system-x86_64 qemu-system-x86 tests
+busybox busybox-static tests
+depmod kmod tests
+wg wireguard-tools tests
+ipvsadm ipvsadm tests
 LIST
   [ "$part" = test ] && ! has cnitool && ! go_is_new && echo /usr/share/doc/python3-venv python3-venv "building cnitool"
   return 0
@@ -124,6 +133,58 @@ if [ "$part" = test ] && ! has cnitool; then
     fail "cannot build cnitool"
   fi
   "${as_root[@]}" install -m 0755 "$built/cnitool" /usr/local/bin/cnitool
+fi
+
+# Debian's and Ubuntu's kernels for virtual machines, not installed, only unpacked: vmlinuz and lib/modules.
+if [ "$part" = test ] && [ "$(uname -m)" = x86_64 ] && [ ! -e "$VM/vmlinuz" ]; then
+  has apt-get || fail "missing: a kernel for the tests' virtual machine: $VM/vmlinuz and $VM/lib/modules"
+  become_root "missing: a kernel for the tests' virtual machine. Run this as root once"
+  say "fetching a kernel for a small virtual machine (tests)"
+  kernel=$(mktemp -d)
+  trap 'rm -rf "${log:-}" "${built:-}" "$kernel"' EXIT
+  image_package() {
+    apt-cache depends linux-image-cloud-amd64 linux-image-virtual 2>/dev/null |
+      sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1
+  }
+  unpack_kernel() {
+    local image modules version dir
+    image=$(image_package)
+    if [ -z "$image" ]; then
+      "${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 update
+      image=$(image_package)
+    fi
+    [ -n "$image" ] || { echo "no package linux-image-cloud-amd64 or linux-image-virtual"; return 1; }
+    # Ubuntu has the modules in a package of their own.
+    modules=$(apt-cache pkgnames "linux-modules-${image#linux-image-}" | grep -x "linux-modules-${image#linux-image-}" || true)
+    cd "$kernel"
+    apt-get -qq download "$image" ${modules:+"$modules"} ||
+      { "${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 update && apt-get -qq download "$image" ${modules:+"$modules"}; } ||
+      return 1
+    for package in *.deb; do dpkg-deb -x "$package" all || return 1; done
+    dir=$(find all -type d -path '*lib/modules/*' -prune | head -n 1)
+    version=$(basename "$dir")
+    # Of the modules, those of the network and what they build upon.
+    for sub in net lib crypto arch/x86/crypto drivers/net drivers/block kernel fs/fuse; do
+      [ -d "$dir/kernel/$sub" ] || continue
+      mkdir -p "vm/lib/modules/$version/kernel/$(dirname "$sub")"
+      mv "$dir/kernel/$sub" "vm/lib/modules/$version/kernel/$sub"
+    done
+    rm -rf "vm/lib/modules/$version/kernel/drivers/net/"{ethernet,wireless,usb,phy,wwan,can} \
+      "vm/lib/modules/$version/kernel/net/"{bluetooth,wireless,mac80211,ceph,sunrpc,can,nfc,smc,rds,tipc}
+    cp "$dir/modules.builtin" "$dir/modules.order" "vm/lib/modules/$version/"
+    mkdir -p vm/usr && ln -s ../lib vm/usr/lib
+    PATH="$PATH:/usr/sbin:/sbin" depmod -b "$kernel/vm" "$version" || return 1
+    cp all/boot/vmlinuz-* vm/vmlinuz || return 1
+    chmod -R a+rX vm
+    "${as_root[@]}" rm -rf "$VM"
+    "${as_root[@]}" mkdir -p "$(dirname "$VM")"
+    "${as_root[@]}" cp -r vm "$VM"
+  }
+  if ! (unpack_kernel) >"$kernel.log" 2>&1; then
+    tail -n 20 "$kernel.log" >&2
+    fail "cannot fetch a kernel for the tests' virtual machine"
+  fi
+  rm -f "$kernel.log"
 fi
 
 has cargo || fail "Rust is missing: install Rust $RUST_WANTED or newer (rustup.rs tells how) and try again"

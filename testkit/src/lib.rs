@@ -2,6 +2,7 @@
 //!
 //! A test that touches the kernel begins with [`netns!`]: it then runs in a process of its own, in an
 //! empty network namespace with a private `/run`, so nothing of the machine is seen or changed.
+//! One that needs a kernel other than the machine's begins with [`vm!`]: it runs in a small virtual machine.
 //! A test that needs something a machine may lack begins with [`needs!`]: where that is missing, the
 //! test writes a line to the skip ledger and ends. CI compares the ledger with
 //! `testdata/allowed-skips.txt`.
@@ -25,6 +26,7 @@ mod needs;
 mod partition;
 mod pki;
 mod table;
+pub mod vm;
 mod wait;
 
 pub use background::Background;
@@ -35,6 +37,7 @@ pub use isolate::{DEFAULT_LIMIT, isolate, private_dir, test_name};
 pub use needs::{find_tool, missing, skip};
 pub use pki::{Authority, Issued};
 pub use table::{Listed, problems_of_table};
+pub use vm::Vm;
 pub use wait::{eventually, free_port};
 
 /// Makes the rest of the test run alone in a fresh network and mount namespace, as root there. Must be
@@ -55,8 +58,22 @@ macro_rules! netns {
     };
 }
 
+/// Makes the rest of the test run alone in a small virtual machine, as root there, with the [`Vm`] that the
+/// argument gives. Must come before anything that changes the machine; a machine that cannot run another
+/// writes a line to the skip ledger.
+#[macro_export]
+macro_rules! vm {
+    ($vm:expr) => {
+        $crate::needs!("vm");
+        fn here_vm() {}
+        if !$crate::vm::enter($crate::test_name(::std::any::type_name_of_val(&here_vm)), || $vm) {
+            return;
+        }
+    };
+}
+
 /// Ends the test with a line in the skip ledger unless all that is named is there. A plain string is a
-/// program's name, `root`, or `link:KIND`; `needs!(if CONDITION, "what")` tests anything else.
+/// program's name, `root`, `vm` (for [`vm!`]) or `link:KIND`; `needs!(if CONDITION, "what")` tests anything else.
 #[macro_export]
 macro_rules! needs {
     (if $condition:expr, $what:expr) => {

@@ -27,9 +27,10 @@ pub fn missing(needs: &[&str]) -> Option<String> {
 fn is_there(need: &str) -> bool {
     match need.split_once(':') {
         None if need == "root" => nix::unistd::geteuid().is_root(),
+        None if need == "vm" => crate::vm::possible(),
         None => find_tool(need).is_some(),
         Some(("link", kind)) => link_kind(kind),
-        Some(_) => panic!("needs!({need:?}): not a program, `root` or `link:KIND`"),
+        Some(_) => panic!("needs!({need:?}): not a program, `root`, `vm` or `link:KIND`"),
     }
 }
 

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use caracal_testkit::{
-    Background, Etcd, NetNs, eventually, find_tool, free_port, isolate, missing, needs, netns, private_dir,
+    Background, Etcd, NetNs, Vm, eventually, find_tool, free_port, isolate, missing, needs, netns,
+    private_dir, vm,
 };
 
 #[test]
@@ -50,6 +51,20 @@ mod broken {
     }
 
     #[test]
+    #[ignore = "fails on purpose"]
+    fn vm_fails() {
+        vm!(Vm::new());
+        panic!("the message of the failure in the machine");
+    }
+
+    #[test]
+    #[ignore = "hangs on purpose"]
+    fn vm_hangs() {
+        vm!(Vm::new().limit(Duration::from_secs(2)));
+        Command::new("sleep").arg("1000").status().unwrap();
+    }
+
+    #[test]
     #[ignore = "hangs on purpose"]
     fn netns_hangs() {
         netns!();
@@ -68,6 +83,52 @@ fn panic_of(work: impl FnOnce() + std::panic::UnwindSafe) -> String {
 fn a_failure_inside_is_a_failure_outside() {
     let text = panic_of(|| assert!(isolate("broken::netns_fails", Duration::from_secs(30))));
     assert!(text.contains("the message of the failure"), "{text}");
+}
+
+#[test]
+fn vm_has_what_this_kernel_may_lack() {
+    needs!("ip", "nft", "wg");
+    vm!(Vm::new().tools(&["ip", "nft", "wg"]));
+    assert!(
+        std::fs::read_to_string("/proc/cmdline")
+            .unwrap()
+            .contains("console=ttyS0")
+    );
+    for link in [
+        "ipip local 192.0.2.1 remote 192.0.2.2",
+        "wireguard",
+        "vxlan id 1 dstport 4789",
+    ] {
+        let args = format!("link add t-{} type {link}", link.len());
+        let add = Command::new("ip").args(args.split(' ')).status();
+        assert!(add.unwrap().success(), "{args}");
+    }
+    let nft = "add table inet t; add chain inet t c { type filter hook input priority 0; };
+               add rule inet t c fib daddr type local meta nfproto ipv6 ct state established counter accept";
+    assert!(Command::new("nft").arg(nft).status().unwrap().success());
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    NetNs::create("made-here").unwrap();
+    assert_eq!(NetNs::list().unwrap(), ["made-here"]);
+}
+
+#[test]
+fn a_failure_in_a_virtual_machine_is_a_failure_outside() {
+    needs!("vm");
+    let text = panic_of(|| assert!(caracal_testkit::vm::enter("broken::vm_fails", Vm::new)));
+    assert!(text.contains("broken::vm_fails failed"), "{text}");
+    assert!(
+        text.contains("the message of the failure in the machine"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_virtual_machine_that_hangs_is_ended() {
+    needs!("vm");
+    let hang = || Vm::new().limit(Duration::from_secs(2));
+    let text = panic_of(move || assert!(caracal_testkit::vm::enter("broken::vm_hangs", hang)));
+    assert!(text.contains("took longer"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use caracal_api::{Action, TierDefaultAction};
 use caracal_desired::{Desired, HostEndpoint, Rule, TierPolicies, WorkloadEndpoint};
-use caracal_ids::{ProfileName, TierName};
+use caracal_ids::{PolicyId, ProfileName, TierName};
 use serde::{Deserialize, Serialize};
 
 use crate::{Decider, Decision, Direction, Packet, RuleSource, Step, Verdict, mismatch};
@@ -24,7 +24,8 @@ pub enum ListKind {
 pub enum Reading {
     /// Those that are enforced.
     Enforced,
-    /// Staged ones too, as if they were enforced (`calico-components.md` §3.5).
+    /// Staged ones too, as if they were enforced (`calico-components.md` §3.5), in the place of those that they would
+    /// replace or delete.
     Pending,
 }
 
@@ -155,6 +156,9 @@ fn one_tier(ground: Ground<'_>, tier: &TierPolicies, path: &mut Vec<Step>) -> Fl
             path.push(Step::Staged(tier.name.clone(), id.clone()));
             continue;
         }
+        if ground.reading == Reading::Pending && replaced(ground.desired, id) {
+            continue;
+        }
         governed = true;
         let Some(policy) = ground.desired.policies.get(id) else {
             return missing(format!("policy {id}"), path);
@@ -174,6 +178,11 @@ fn one_tier(ground: Ground<'_>, tier: &TierPolicies, path: &mut Vec<Step>) -> Fl
     } else {
         skipped(&tier.name, path)
     }
+}
+
+/// Whether some staged policy would replace or delete this one.
+fn replaced(desired: &Desired, id: &PolicyId) -> bool {
+    id.staged().any(|staged| desired.policies.contains_key(&staged))
 }
 
 fn skipped(tier: &TierName, path: &mut Vec<Step>) -> Flow {

@@ -2,6 +2,7 @@
 
 mod packets;
 mod policies;
+mod staged;
 
 use std::collections::BTreeMap;
 

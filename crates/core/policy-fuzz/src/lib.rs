@@ -1,7 +1,8 @@
 //! Random snapshots of a cluster with packets, and three opinions on each packet that must agree: a reference that
 //! reads the objects alone, the engine's output read by the oracle, and a dataplane.
 //!
-//! - [`Case::random`] makes a case of a seed; the same seed makes the same case on every machine.
+//! - [`Case::random`] makes a case of a seed; the same seed makes the same case on every machine. [`Case::random_staged`]
+//!   has more staged policies, [`Case::committed`] is what is when they are enforced.
 //! - [`Reference`] is small and obvious: nested loops over the objects, a selector parser of its own. It can be told to
 //!   make one deliberate [`Mistake`], which the suite must catch.
 //! - [`Dataplane`] is what packets go through: [`Model`] here, the kernel in the lab.
@@ -18,6 +19,7 @@ mod reference;
 mod rng;
 mod selector;
 mod shrink;
+mod staged;
 
 pub use case::{Case, NODE};
 pub use check::{Difference, check, check_believing};

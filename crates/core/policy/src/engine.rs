@@ -16,6 +16,7 @@ use crate::{
     objects::{self, Member},
     policy::{self, Policies, Ready, Source, State, policy_kind},
     profile::Profiles,
+    services::{self, ServiceCidrs},
     store::{Map, Set},
     tier::Tiers,
     vocabulary::Vocabulary,
@@ -30,6 +31,7 @@ pub struct Engine {
     policies: Policies,
     profiles: Profiles,
     tiers: Tiers,
+    service_cidrs: ServiceCidrs,
     invalid: Verdicts,
 }
 
@@ -86,6 +88,7 @@ impl Engine {
             policies: Policies::default(),
             profiles: Profiles::default(),
             tiers: Tiers::default(),
+            service_cidrs: ServiceCidrs::default(),
             invalid: Verdicts::default(),
         }
     }
@@ -115,6 +118,13 @@ impl Engine {
             Kind::HostEndpoint => self.host(key, value, &mut faults),
             Kind::NetworkSet | Kind::GlobalNetworkSet => self.network_set(key, value, &mut faults),
             Kind::KubernetesEndpointSlice => self.slice(key, value, &mut faults),
+            Kind::BgpConfiguration if &*key.name == services::GLOBAL => {
+                let spec = value.and_then(|r| match r {
+                    Resource::BgpConfiguration(o) => Some(&o.spec),
+                    _ => None,
+                });
+                self.service_cidrs.put(spec, &mut faults);
+            }
             kind if policy_kind(kind).is_some() => self.policy(key, value, &mut faults),
             _ => return,
         }
@@ -290,19 +300,23 @@ impl Engine {
             _ => None,
         };
         let written = value.and_then(Source::of);
-        let Some(source) = written.or_else(|| converted.as_ref().map(Source::of_spec)) else {
-            let id = PolicyId {
-                kind,
-                namespace: key.namespace.clone(),
-                name: key.name.clone(),
-            };
-            if let Some(at) = self.policies.find(&id) {
-                self.replace_policy(at, None);
-                self.policies.touched.insert(at);
-            }
-            return;
+        let source = written.or_else(|| converted.as_ref().map(Source::of_spec));
+        let id = || PolicyId {
+            kind,
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
         };
-        let read = policy::read(key, kind, &source, &mut self.cluster.sets, faults);
+        let read = match source {
+            Some(source) => policy::read(key, kind, &source, &mut self.cluster.sets, faults),
+            None if value.is_some_and(policy::deletes) => policy::deletion(id()),
+            None => {
+                if let Some(at) = self.policies.find(&id()) {
+                    self.replace_policy(at, None);
+                    self.policies.touched.insert(at);
+                }
+                return;
+            }
+        };
         let at = self.policies.find_or_make(&read.ready.policy.id);
         let selector = read.selector.map(|s| self.local.attach(&mut self.voc, &s, at));
         let tier = self.tiers.join(&read.tier);
@@ -319,6 +333,7 @@ impl Engine {
     /// Puts a new state in place of the old, whose claims on selectors, tiers and sets are let go of.
     fn replace_policy(&mut self, at: u32, mut state: Option<State>) {
         let before = self.policies.entries[at].state.take();
+        let before_was = before.is_some();
         let place = |s: &State| (s.tier, s.selector, s.standing.clone());
         let moved = before.as_ref().map(place) != state.as_ref().map(place);
         if moved {
@@ -345,6 +360,10 @@ impl Engine {
                 self.cluster.sets.forget(*set);
             }
         }
+        let comes_or_goes = before_was != state.is_some();
         self.policies.entries[at].state = state;
+        if comes_or_goes {
+            self.policies.touch_staged(at);
+        }
     }
 }

@@ -121,6 +121,47 @@ pub(crate) fn converted(
     spec
 }
 
+/// Whether an object stages that a policy is deleted.
+pub(crate) fn deletes(resource: &Resource) -> bool {
+    let action = match resource {
+        Resource::StagedNetworkPolicy(o) => o.spec.staged_action,
+        Resource::StagedGlobalNetworkPolicy(o) => o.spec.staged_action,
+        Resource::StagedKubernetesNetworkPolicy(o) => o.spec.staged_action,
+        _ => None,
+    };
+    action == Some(StagedAction::Delete)
+}
+
+/// A staged deletion: it selects nothing and says nothing, but is there.
+pub(crate) fn deletion(id: PolicyId) -> Read {
+    let tier = TierName::default_tier();
+    Read {
+        tier: tier.clone(),
+        standing: Standing {
+            order: u64::MAX,
+            tie_break: id.tie_break().into_boxed_str(),
+            ingress: false,
+            egress: false,
+            untracked: false,
+            pre_dnat: false,
+            forward: false,
+            needed_everywhere: false,
+        },
+        selector: None,
+        ready: Ready {
+            policy: Arc::new(Policy {
+                id,
+                tier,
+                ingress: Vec::new(),
+                egress: Vec::new(),
+                untracked: false,
+                pre_dnat: false,
+            }),
+            sets: Box::default(),
+        },
+    }
+}
+
 /// Where a policy stands and what it governs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -241,6 +282,21 @@ pub(crate) struct State {
     pub(crate) ready: Arc<Ready>,
 }
 
+impl State {
+    /// What is emitted of a staged policy that governs nothing here, but would replace or delete one that may.
+    pub(crate) fn mark(&self) -> Arc<Ready> {
+        let policy = Policy {
+            ingress: Vec::new(),
+            egress: Vec::new(),
+            ..(*self.ready.policy).clone()
+        };
+        Arc::new(Ready {
+            policy: Arc::new(policy),
+            sets: Box::default(),
+        })
+    }
+}
+
 /// A policy that exists or is still emitted.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -254,6 +310,8 @@ pub(crate) struct Entry {
 pub(crate) struct Policies {
     pub(crate) entries: Slab<Entry>,
     by_id: Map<PolicyId, u32>,
+    /// How many of them are staged.
+    staged: usize,
     /// Policies to look at in the next flush.
     pub(crate) touched: Set<u32>,
 }
@@ -273,7 +331,24 @@ impl Policies {
             emitted: None,
         });
         self.by_id.insert(id.clone(), at);
+        self.staged += usize::from(id.kind.is_staged());
         at
+    }
+
+    /// Whether a staged policy is about one that exists.
+    pub(crate) fn replaces(&self, staged: u32) -> bool {
+        let enforced = self.entries[staged].id.enforced();
+        let at = enforced.and_then(|id| self.find(&id));
+        at.is_some_and(|at| self.entries[at].state.is_some())
+    }
+
+    /// The staged policies that are about this one are looked at in the next flush.
+    pub(crate) fn touch_staged(&mut self, at: u32) {
+        if self.staged > 0 {
+            let staged = self.entries[at].id.staged();
+            let staged: Vec<u32> = staged.filter_map(|id| self.find(&id)).collect();
+            self.touched.extend(staged);
+        }
     }
 
     pub(crate) fn state(&self, policy: u32) -> Option<&State> {
@@ -287,6 +362,7 @@ impl Policies {
             && let Some(entry) = self.entries.remove(policy)
         {
             self.by_id.remove(&entry.id);
+            self.staged -= usize::from(entry.id.kind.is_staged());
         }
     }
 }

@@ -76,6 +76,9 @@ impl FromStr for PolicyKind {
     }
 }
 
+/// What precedes the name of a Kubernetes policy in Calico's.
+const KUBERNETES_POLICY_PREFIX: &str = "knp.default.";
+
 /// The identity of a policy. `Display` is `Kind/namespace/name`, or `Kind/name` where there is no namespace.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PolicyId {
@@ -102,6 +105,46 @@ impl PolicyId {
     #[must_use]
     pub fn global(kind: PolicyKind, name: &str) -> Self {
         Self::namespaced(kind, "", name)
+    }
+
+    /// The policy that this staged one would make, replace or delete; nothing for one that is not staged.
+    #[must_use]
+    pub fn enforced(&self) -> Option<Self> {
+        let (kind, name) = match self.kind {
+            PolicyKind::StagedNetworkPolicy => (PolicyKind::NetworkPolicy, Arc::clone(&self.name)),
+            PolicyKind::StagedGlobalNetworkPolicy => {
+                (PolicyKind::GlobalNetworkPolicy, Arc::clone(&self.name))
+            }
+            PolicyKind::StagedKubernetesNetworkPolicy => {
+                let name = format!("{KUBERNETES_POLICY_PREFIX}{}", self.name);
+                (PolicyKind::NetworkPolicy, name.into())
+            }
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            namespace: Arc::clone(&self.namespace),
+            name,
+        })
+    }
+
+    /// The staged policies that would make, replace or delete this one, if they exist.
+    pub fn staged(&self) -> impl Iterator<Item = Self> + use<> {
+        let of = |kind, name: &str| Self::namespaced(kind, &self.namespace, name);
+        let (plain, kubernetes) = match self.kind {
+            PolicyKind::GlobalNetworkPolicy => {
+                (Some(of(PolicyKind::StagedGlobalNetworkPolicy, &self.name)), None)
+            }
+            PolicyKind::NetworkPolicy => {
+                let own = self.name.strip_prefix(KUBERNETES_POLICY_PREFIX);
+                (
+                    Some(of(PolicyKind::StagedNetworkPolicy, &self.name)),
+                    own.map(|name| of(PolicyKind::StagedKubernetesNetworkPolicy, name)),
+                )
+            }
+            _ => (None, None),
+        };
+        plain.into_iter().chain(kubernetes)
     }
 
     /// The string whose byte order breaks ties between policies of equal order: `name/namespace/kind`
@@ -155,6 +198,37 @@ mod tests {
         let ab = PolicyId::global(PolicyKind::GlobalNetworkPolicy, "a-b");
         assert!(ab.tie_break() < a.tie_break());
         assert!(a < ab);
+    }
+
+    #[test]
+    fn a_staged_policy_is_about_an_enforced_one() {
+        use PolicyKind::{
+            GlobalNetworkPolicy, NetworkPolicy, StagedGlobalNetworkPolicy, StagedKubernetesNetworkPolicy,
+            StagedNetworkPolicy,
+        };
+        for (staged, enforced) in [
+            (
+                PolicyId::namespaced(StagedNetworkPolicy, "n", "x"),
+                PolicyId::namespaced(NetworkPolicy, "n", "x"),
+            ),
+            (
+                PolicyId::global(StagedGlobalNetworkPolicy, "x"),
+                PolicyId::global(GlobalNetworkPolicy, "x"),
+            ),
+            (
+                PolicyId::namespaced(StagedKubernetesNetworkPolicy, "n", "x"),
+                PolicyId::namespaced(NetworkPolicy, "n", "knp.default.x"),
+            ),
+        ] {
+            assert_eq!(staged.enforced().as_ref(), Some(&enforced));
+            assert!(enforced.staged().any(|s| s == staged));
+            assert!(
+                enforced
+                    .staged()
+                    .all(|s| s.enforced().as_ref() == Some(&enforced))
+            );
+            assert_eq!((enforced.enforced(), staged.staged().count()), (None, 0));
+        }
     }
 
     #[test]

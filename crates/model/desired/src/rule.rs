@@ -118,7 +118,8 @@ impl Rule {
     }
 }
 
-/// A policy that at least one local endpoint needs.
+/// A policy that at least one local endpoint needs; or, then without rules, a staged one that would replace or delete one
+/// that exists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     /// Identity.

@@ -239,7 +239,7 @@ fn accounts(rng: &mut Rng) -> String {
     .to_owned()
 }
 
-fn namespaced(rng: &mut Rng) -> NetworkPolicySpec {
+pub(super) fn namespaced(rng: &mut Rng) -> NetworkPolicySpec {
     NetworkPolicySpec {
         tier: tier(rng),
         order: order(rng),
@@ -252,7 +252,7 @@ fn namespaced(rng: &mut Rng) -> NetworkPolicySpec {
     }
 }
 
-fn global(rng: &mut Rng, hosts: bool) -> GlobalNetworkPolicySpec {
+pub(super) fn global(rng: &mut Rng, hosts: bool) -> GlobalNetworkPolicySpec {
     let mut spec = GlobalNetworkPolicySpec {
         tier: tier(rng),
         order: order(rng),
@@ -356,7 +356,7 @@ fn by_icmp(rng: &mut Rng) -> Resource {
 }
 
 /// Staged by way of JSON: the fields are the same.
-fn stage<A: serde::Serialize, B: serde::de::DeserializeOwned>(
+pub(super) fn stage<A: serde::Serialize, B: serde::de::DeserializeOwned>(
     spec: &A,
     action: Option<StagedAction>,
 ) -> Option<B> {
@@ -365,6 +365,17 @@ fn stage<A: serde::Serialize, B: serde::de::DeserializeOwned>(
         value["stagedAction"] = serde_json::to_value(action).ok()?;
     }
     serde_json::from_value(value).ok()
+}
+
+/// A staged policy of some name.
+pub(super) fn staged(rng: &mut Rng, hosts: bool) -> Option<Resource> {
+    let (name, namespace) = (rng.pick(&["new", "a"]), rng.pick(&NAMESPACES));
+    if rng.percent(50) {
+        let spec: StagedGlobalNetworkPolicySpec = stage(&global(rng, hosts), None)?;
+        return Some(Object::new(name, spec).into());
+    }
+    let spec: StagedNetworkPolicySpec = stage(&namespaced(rng), None)?;
+    Some(Object::namespaced(namespace, name, spec).into())
 }
 
 pub(super) fn policies(rng: &mut Rng, hosts: bool, out: &mut Vec<Resource>) {

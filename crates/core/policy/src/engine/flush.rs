@@ -19,6 +19,7 @@ struct Stages {
     policies_gone: Vec<Delta>,
     profiles_gone: Vec<Delta>,
     sets_gone: Vec<Delta>,
+    service_cidrs: Option<Delta>,
     verdicts: Vec<Delta>,
 }
 
@@ -33,6 +34,7 @@ impl Stages {
             self.policies_gone,
             self.profiles_gone,
             self.sets_gone,
+            self.service_cidrs.into_iter().collect(),
             self.verdicts,
         ];
         stages.into_iter().flatten().collect()
@@ -54,6 +56,7 @@ impl Engine {
         self.cluster
             .flush(&mut self.voc, &mut out.sets, &mut out.sets_gone);
         self.flush_endpoints(&mut out);
+        out.service_cidrs = self.service_cidrs.flush();
         self.flush_verdicts(&mut out);
         self.forget_words();
         out.in_order()
@@ -68,9 +71,14 @@ impl Engine {
         let entries = &self.policies.entries;
         touched.sort_unstable_by(|a, b| entries[*a].id.cmp(&entries[*b].id));
         for at in touched {
+            let needed = |s: &State| self.local.reach(s.selector).needs(&s.standing);
+            let state = self.policies.entries[at].state.as_ref();
+            let wanted = match state {
+                Some(s) if needed(s) => Some(s.ready.clone()),
+                Some(s) if self.policies.replaces(at) => Some(s.mark()),
+                _ => None,
+            };
             let entry = &mut self.policies.entries[at];
-            let needed = |s: &&State| self.local.reach(s.selector).needs(&s.standing);
-            let wanted = entry.state.as_ref().filter(needed).map(|s| s.ready.clone());
             match (&entry.emitted, &wanted) {
                 (before, Some(ready)) => {
                     let same = |held: &Arc<Ready>| held.policy == ready.policy;

@@ -279,6 +279,7 @@ impl Scratch<'_> {
                     .insert(policy.id.clone(), self.plain_policy(policy).0);
             }
         }
+        self.marks(&policies, &mut out);
         for thing in &local {
             let text = match thing.key.kind {
                 Kind::HostEndpoint => format!("h {}", thing.key.name),
@@ -315,6 +316,40 @@ impl Scratch<'_> {
         }
         out.invalid = invalid;
         out
+    }
+
+    /// Staged policies that would replace or delete one that exists are there, without their rules where they are not
+    /// needed for themselves.
+    fn marks(&self, policies: &[Written<'_>], out: &mut Plain) {
+        for (key, resource) in self.objects {
+            let (kind, enforced, action) = match resource {
+                Resource::StagedNetworkPolicy(p) => (
+                    PolicyKind::StagedNetworkPolicy,
+                    Kind::NetworkPolicy,
+                    p.spec.staged_action,
+                ),
+                Resource::StagedGlobalNetworkPolicy(p) => (
+                    PolicyKind::StagedGlobalNetworkPolicy,
+                    Kind::GlobalNetworkPolicy,
+                    p.spec.staged_action,
+                ),
+                _ => continue,
+            };
+            if !self
+                .objects
+                .contains_key(&ResourceKey::of(enforced, Some(&key.namespace), &key.name))
+            {
+                continue;
+            }
+            let id = PolicyId::namespaced(kind, &key.namespace, &key.name);
+            let written = policies.iter().find(|p| p.id == id);
+            assert_eq!(written.is_none(), action == Some(StagedAction::Delete));
+            out.policies.entry(id).or_insert_with(|| PlainPolicy {
+                tier: written.map_or("default".to_owned(), |w| w.tier.clone()),
+                rules: [vec![], vec![]],
+                flags: written.map_or([false; 2], |w| [w.flags[0], w.flags[1]]),
+            });
+        }
     }
 
     fn profile(&self, name: &ProfileName) -> [Vec<PlainRule>; 2] {

@@ -54,14 +54,15 @@ impl Compiler {
     }
 
     /// What an oracle must know to judge packets between these two addresses by these tiers and profiles: their
-    /// policies, staged ones too, and of the IP sets only what holds one of the addresses.
+    /// policies, staged ones too and those that would replace or delete them, and of the IP sets only what holds one of
+    /// the addresses.
     #[must_use]
     pub fn ground(&self, tiers: &[TierPolicies], profiles: &[ProfileName], between: [IpAddr; 2]) -> Desired {
         let mut ground = Desired::default();
         let ids = tiers.iter().flat_map(|t| t.ingress.iter().chain(&t.egress));
-        for id in ids {
+        for id in ids.flat_map(|id| id.staged().chain([id.clone()])) {
             if let Some(Rules::Policy(p)) = self.sources.get(&SourceId::Policy(id.clone())) {
-                ground.policies.insert(id.clone(), Arc::clone(p));
+                ground.policies.insert(id, Arc::clone(p));
             }
         }
         for name in profiles {

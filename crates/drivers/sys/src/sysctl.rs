@@ -1,8 +1,11 @@
 use std::fs;
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use caracal_net::Family;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 
 use crate::SysError;
 
@@ -17,9 +20,7 @@ impl Sysctl {
     pub fn new(parts: &[&str]) -> Result<Self, SysError> {
         let mut path = PathBuf::from("/proc/sys");
         for part in parts {
-            if part.is_empty() || *part == "." || *part == ".." || part.contains(['/', '\0']) {
-                return Err(SysError::SysctlKey((*part).to_owned()));
-            }
+            check(part)?;
             path.push(part);
         }
         Ok(Self { path })
@@ -67,17 +68,20 @@ impl Sysctl {
     }
 }
 
-/// The settings of one interface, found once. Every network namespace has entries of the same names at the same places of
+/// A folder of settings, found once. Every network namespace has entries of the same names at the same places of
 /// `/proc/sys/net`, and the kernel looks through all of them for each path that begins there: with a thousand pods on a
-/// node that is a good part of what a pod costs.
+/// node that is a good part of what a pod costs. From an open folder on nothing is looked for there.
+///
+/// It stays the folder of the namespace in which it was opened.
 #[derive(Debug)]
 pub struct SysctlDir {
     /// For messages.
     path: PathBuf,
-    /// The same place by way of an open file.
-    place: Sysctl,
-    _open: fs::File,
+    open: fs::File,
 }
+
+/// Longer than any value that is set through here.
+const LONGEST: usize = 256;
 
 impl SysctlDir {
     /// `net.ipvN.conf.INTERFACE`.
@@ -88,17 +92,50 @@ impl SysctlDir {
         Self::open(&["net", segment(family), "conf", interface])
     }
 
+    /// `net.ipvN.conf`: the interfaces are the folders in it, those that are still to come as well.
+    ///
+    /// # Errors
+    /// When this kernel has no such family.
+    pub fn all_conf(family: Family) -> Result<Self, SysError> {
+        Self::open(&["net", segment(family), "conf"])
+    }
+
+    /// `net.ipvN.neigh`, likewise.
+    ///
+    /// # Errors
+    /// When this kernel has no such family.
+    pub fn all_neigh(family: Family) -> Result<Self, SysError> {
+        Self::open(&["net", segment(family), "neigh"])
+    }
+
     fn open(parts: &[&str]) -> Result<Self, SysError> {
         let path = Sysctl::new(parts)?.path;
         let open = fs::File::open(&path).map_err(|e| SysError::file("open", &path, e))?;
-        let place = Sysctl {
-            path: PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd())),
-        };
-        Ok(Self {
-            path,
-            place,
-            _open: open,
-        })
+        Ok(Self { path, open })
+    }
+
+    /// A folder in it.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn folder(&self, name: &str) -> Result<Self, SysError> {
+        check(name)?;
+        let path = self.path.join(name);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let open = openat(&self.open, name, flags, Mode::empty());
+        let open = open.map_err(|e| SysError::file("open", &path, e))?.into();
+        Ok(Self { path, open })
+    }
+
+    /// The value of the setting of that name, without white space around it.
+    ///
+    /// # Errors
+    /// As [`Sysctl::read`].
+    pub fn read(&self, name: &str) -> Result<String, SysError> {
+        check(name)?;
+        let file = self.file(name, OFlag::O_RDONLY);
+        let value = file.and_then(|f| value_of(&f));
+        value.map_err(|e| SysError::file("read", self.path.join(name), e))
     }
 
     /// As [`Sysctl::ensure`], for the setting of that name.
@@ -106,17 +143,46 @@ impl SysctlDir {
     /// # Errors
     /// As [`Sysctl::ensure`].
     pub fn ensure(&self, name: &str, value: &str) -> Result<bool, SysError> {
-        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
-            return Err(SysError::SysctlKey(name.to_owned()));
-        }
-        let setting = Sysctl {
-            path: self.place.path.join(name),
+        check(name)?;
+        let failed = |action, e| SysError::file(action, self.path.join(name), e);
+        // One that is right already may be where nobody may write.
+        let file = self.file(name, OFlag::O_RDWR);
+        let Ok(file) = file else {
+            let denied = match file {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => e,
+                Err(e) => return Err(failed("read", e)),
+                Ok(_) => return Ok(false),
+            };
+            return match self.read(name)? == value {
+                true => Ok(false),
+                false => Err(failed("write", denied)),
+            };
         };
-        setting.ensure(value).map_err(|e| match e {
-            SysError::File { action, source, .. } => SysError::file(action, self.path.join(name), source),
-            other => other,
-        })
+        if value_of(&file).map_err(|e| failed("read", e))? == value {
+            return Ok(false);
+        }
+        file.write_all_at(value.as_bytes(), 0)
+            .map_err(|e| failed("write", e))?;
+        Ok(true)
     }
+
+    fn file(&self, name: &str, flags: OFlag) -> io::Result<fs::File> {
+        Ok(openat(&self.open, name, flags | OFlag::O_CLOEXEC, Mode::empty())?.into())
+    }
+}
+
+fn value_of(file: &fs::File) -> io::Result<String> {
+    let mut buffer = [0; LONGEST];
+    let length = file.read_at(&mut buffer, 0)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).trim().to_owned())
+}
+
+/// One part of a key.
+fn check(part: &str) -> Result<(), SysError> {
+    if part.is_empty() || part == "." || part == ".." || part.contains(['/', '\0']) {
+        return Err(SysError::SysctlKey(part.to_owned()));
+    }
+    Ok(())
 }
 
 fn segment(family: Family) -> &'static str {
@@ -147,6 +213,18 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(missing.contains("none-of-these"), "{missing}");
+        let all = SysctlDir::all_conf(Family::V4).unwrap();
+        let lo = all.folder("lo").unwrap();
+        assert_eq!(lo.read("route_localnet").unwrap(), now);
+        assert!(!lo.ensure("route_localnet", &now).unwrap());
+        let missing = all.folder("none-of-these").unwrap_err().to_string();
+        assert!(
+            missing.contains("/proc/sys/net/ipv4/conf/none-of-these"),
+            "{missing}"
+        );
+        let neigh = SysctlDir::all_neigh(Family::V4).unwrap().folder("lo").unwrap();
+        assert!(neigh.read("proxy_delay").is_ok());
+        assert!(neigh.read("../lo").is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use caracal_net::Family;
 use caracal_sys::{
-    MountPlan, NetNs, ProcessId, SysError, Sysctl, processes_in, read_mtu_file, read_optional,
+    MountPlan, NetNs, ProcessId, SysError, Sysctl, SysctlDir, processes_in, read_mtu_file, read_optional,
     remove_optional, spawn_in, write_atomic, write_mtu_file,
 };
 use caracal_testkit::{Background, netns};
@@ -141,6 +141,29 @@ fn netns_sysctls_are_those_of_the_threads_namespace() {
     let missing = Sysctl::conf(Family::V6, "cali0", "forwarding").unwrap();
     assert!(!missing.exists());
     assert!(missing.write("1").unwrap_err().to_string().contains("cali0"));
+}
+
+#[test]
+fn netns_an_open_folder_is_that_of_its_namespace_and_knows_links_that_come_later() {
+    netns!();
+    let other = NetNs::anonymous().unwrap();
+    let own = SysctlDir::all_conf(Family::V4).unwrap();
+    let theirs = other.run(|| SysctlDir::all_conf(Family::V4).unwrap()).unwrap();
+    assert!(own.folder("cali0").is_err() && theirs.folder("lo").is_ok());
+    let add = Command::new("ip")
+        .args(["link", "add", "cali0", "type", "veth", "peer", "name", "inner0"])
+        .status();
+    assert!(add.unwrap().success());
+    assert!(theirs.folder("cali0").is_err());
+    let cali = own.folder("cali0").unwrap();
+    assert!(cali.ensure("proxy_arp", "1").unwrap());
+    assert!(!cali.ensure("proxy_arp", "1").unwrap());
+    let by_path = Sysctl::conf(Family::V4, "cali0", "proxy_arp").unwrap();
+    assert_eq!(by_path.read().unwrap(), "1");
+    assert!(theirs.folder("lo").unwrap().ensure("proxy_arp", "1").unwrap());
+    assert_eq!(own.folder("lo").unwrap().read("proxy_arp").unwrap(), "0");
+    let odd = cali.ensure("proxy_arp", "often").unwrap_err().to_string();
+    assert!(odd.contains("write") && odd.contains("cali0/proxy_arp"), "{odd}");
 }
 
 #[test]

@@ -12,6 +12,9 @@ use caracal_update::Update;
 /// Where the configuration file is unless told otherwise.
 pub(crate) const DEFAULT_FILE: &str = "/etc/calico/felix.cfg";
 
+/// The ClusterInformation of the cluster.
+const CLUSTER: &str = "default";
+
 /// All layers of configuration.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -20,6 +23,8 @@ pub(crate) struct Settings {
     file: Option<String>,
     objects: FelixObjects,
     node_labels: BTreeMap<String, String>,
+    /// Of ClusterInformation, and whether it changed since the last look.
+    cluster_type: (String, bool),
     resolved: Resolved,
     /// Objects that were read at the start and that the feed has not delivered yet.
     unseen: BTreeSet<String>,
@@ -41,6 +46,7 @@ impl Settings {
             file,
             objects: FelixObjects::default(),
             node_labels: BTreeMap::new(),
+            cluster_type: (String::new(), false),
             resolved,
             unseen: BTreeSet::new(),
             told: BTreeSet::new(),
@@ -85,6 +91,16 @@ impl Settings {
                 }
                 self.node_labels.clone_from(&r.metadata().labels);
             }
+            (Kind::ClusterInformation, value) if &*update.key.name == CLUSTER => {
+                let now = match value {
+                    Some(Resource::ClusterInformation(o)) => o.spec.cluster_type.as_str(),
+                    _ => "",
+                };
+                if self.cluster_type.0 == now {
+                    return false;
+                }
+                self.cluster_type = (now.to_owned(), true);
+            }
             _ => return false,
         }
         true
@@ -100,7 +116,10 @@ impl Settings {
         self.objects
             .lay(self.node.as_str(), &self.node_labels, &mut sources);
         let resolved = resolve(&sources);
-        let changed = resolved.changed_since(&self.resolved);
+        let mut changed = resolved.changed_since(&self.resolved);
+        if std::mem::take(&mut self.cluster_type.1) {
+            changed.push("ClusterType");
+        }
         self.resolved = resolved;
         changed
     }
@@ -112,7 +131,7 @@ impl Settings {
 
     /// The parameters as typed fields.
     pub(crate) fn config(&self) -> FelixConfig {
-        FelixConfig::new(&self.resolved)
+        FelixConfig::new(&self.resolved).in_cluster(&self.cluster_type.0)
     }
 
     /// Every parameter with its value and source, as JSON.

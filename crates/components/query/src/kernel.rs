@@ -334,7 +334,7 @@ fn entry(world: &World, node: &Node, stage: &Stage, direction: Direction) -> Opt
             let exists = world.hosts().any(|h| h.metadata.name == **name);
             (named && exists).then(|| (map, known.interface.to_string()))
         }
-        Stage::Source(_) | Stage::ToHost => None,
+        Stage::Source(_) | Stage::ToHost | Stage::ServiceLoop => None,
     }
 }
 

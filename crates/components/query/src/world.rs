@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use caracal_analysis::{State, endpoint_name};
 use caracal_api::{HostEndpointSpec, Kind, Object, Resource, ResourceKey, WorkloadEndpointSpec};
-use caracal_config::{EndpointToHost, FelixConfig, FelixObjects, ProtoPort, Sources};
+use caracal_config::{EndpointToHost, FelixConfig, FelixObjects, ProtoPort, ServiceLoopPrevention, Sources};
 use caracal_desired::Desired;
 use caracal_ids::{NodeName, WorkloadId};
 use caracal_net::{Cidr, Family, IfAddr};
-use caracal_oracle::{FailsafePort, Host, ToHost};
+use caracal_oracle::{FailsafePort, Host, OpenStack, ToHost};
 use caracal_policy::Engine;
 use caracal_update::Update;
 
@@ -124,6 +124,10 @@ impl World {
             },
             bears_invalid: config.disable_conntrack_invalid_check,
             source_spoofing: config.workload_source_spoofing,
+            bears_service_loops: config.service_loop_prevention == ServiceLoopPrevention::Disabled,
+            openstack: config.openstack.then_some(OpenStack {
+                metadata: config.metadata,
+            }),
         };
         Ok(Node { desired, host })
     }
@@ -141,7 +145,12 @@ impl World {
         let labels = found.map(|n| n.metadata().labels.clone()).unwrap_or_default();
         let mut sources = Sources::default();
         objects.lay(node, &labels, &mut sources);
-        FelixConfig::new(&caracal_config::resolve(&sources))
+        let cluster = ResourceKey::global(Kind::ClusterInformation, "default");
+        let cluster_type = match self.by_key.get(&cluster).map(AsRef::as_ref) {
+            Some(Resource::ClusterInformation(o)) => o.spec.cluster_type.as_str(),
+            _ => "",
+        };
+        FelixConfig::new(&caracal_config::resolve(&sources)).in_cluster(cluster_type)
     }
 
     /// The interfaces of a node that host endpoints tell of; at least one.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
@@ -37,6 +37,13 @@ pub struct FailsafePort {
     pub net: Option<Cidr>,
 }
 
+/// What workloads may always ask of a host of OpenStack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenStack {
+    /// Where its metadata service listens, if it has one.
+    pub metadata: Option<(Ipv4Addr, u16)>,
+}
+
 /// The host that packets pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
@@ -56,6 +63,12 @@ pub struct Host {
     /// `WorkloadSourceSpoofing: Any`: workloads may send from the prefixes that their endpoints allow, too.
     #[serde(default)]
     pub source_spoofing: bool,
+    /// `ServiceLoopPrevention: Disabled`: forwarded packets to addresses of services that nobody translated go on.
+    #[serde(default)]
+    pub bears_service_loops: bool,
+    /// Whether it is one of OpenStack.
+    #[serde(default)]
+    pub openstack: Option<OpenStack>,
 }
 
 /// From where to where.
@@ -104,6 +117,8 @@ pub enum Stage {
     Workload(String),
     /// Behind the policy of a workload that talks to its host.
     ToHost,
+    /// Behind all policy of what is forwarded.
+    ServiceLoop,
 }
 
 /// The verdict of a trip with everything that was decided on the way.
@@ -157,7 +172,7 @@ impl<'a> Walk<'a> {
                 self.workload(from, Direction::Egress)?;
                 self.workload(to, Direction::Ingress)?;
                 self.host_list(to, ListKind::Forward, Direction::Egress, &self.trip.packet)?;
-                Ok(())
+                self.service_loop()
             }
             Way::In { from } => {
                 let accepted = self.before_routing(from)?;
@@ -339,6 +354,37 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// What still has an address of a service, nobody translated: it would come back.
+    fn service_loop(&mut self) -> Result<(), Blocked> {
+        let dst = self.trip.packet.dst;
+        let is_services = self.desired.service_cidrs.iter().any(|c| c.contains(dst));
+        if self.host.bears_service_loops || !is_services {
+            return Ok(());
+        }
+        self.say(
+            Stage::ServiceLoop,
+            Direction::Ingress,
+            Verdict::Blocked,
+            Decider::ServiceLoop,
+        );
+        Err(Blocked)
+    }
+
+    /// What a guest of OpenStack cannot begin without.
+    fn is_openstacks(&self) -> bool {
+        let p = &self.trip.packet;
+        let Some(OpenStack { metadata }) = self.host.openstack else {
+            return false;
+        };
+        let dhcp = match p.family() {
+            Family::V4 => (68, 67),
+            Family::V6 => (546, 547),
+        };
+        let asks_metadata = metadata
+            .is_some_and(|(ip, port)| p.proto == Proto::TCP && p.dst == IpAddr::V4(ip) && p.dport == port);
+        asks_metadata || (p.proto == Proto::UDP && (p.dport == 53 || (p.sport, p.dport) == dhcp))
+    }
+
     fn workload_to_host(&mut self, from: &str) -> Result<(), Blocked> {
         let p = &self.trip.packet;
         let is_neighbours = p.family() == Family::V6
@@ -347,6 +393,10 @@ impl<'a> Walk<'a> {
         let (direction, stage) = (Direction::Egress, Stage::ToHost);
         if is_neighbours {
             self.say(stage, direction, Verdict::Allowed, Decider::Neighbours);
+            return Ok(());
+        }
+        if self.is_openstacks() {
+            self.say(stage, direction, Verdict::Allowed, Decider::OpenStack);
             return Ok(());
         }
         self.workload(from, Direction::Egress)?;

@@ -12,7 +12,7 @@ mod trace;
 mod verdict;
 
 pub use criteria::{Criterion, mismatch};
-pub use journey::{FailsafePort, Host, Journey, Stage, ToHost, Trip, Way, travel};
+pub use journey::{FailsafePort, Host, Journey, OpenStack, Stage, ToHost, Trip, Way, travel};
 pub use packet::{Direction, Packet, Verdict};
 pub use trace::{Decider, Decision, RuleSource, Step};
 pub use verdict::{ListKind, Reading, decide, decide_as, decide_host, decide_host_as};

@@ -71,6 +71,10 @@ pub enum Decider {
     HostToWorkload,
     /// What a host must hear from its neighbours.
     Neighbours,
+    /// What OpenStack's workloads may always ask of their host.
+    OpenStack,
+    /// An address of a service that nobody translated.
+    ServiceLoop,
 }
 
 impl fmt::Display for Decider {
@@ -87,6 +91,10 @@ impl fmt::Display for Decider {
             Self::Spoofed => f.write_str("the source is not the workload's"),
             Self::HostToWorkload => f.write_str("from the host to a workload of its own"),
             Self::Neighbours => f.write_str("neighbour discovery"),
+            Self::OpenStack => f.write_str("OpenStack's DHCP, DNS and metadata"),
+            Self::ServiceLoop => {
+                f.write_str("service-loop prevention: nobody translated the service's address")
+            }
         }
     }
 }

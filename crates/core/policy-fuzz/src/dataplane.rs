@@ -4,7 +4,7 @@ use caracal_net::PerFamily;
 use caracal_oracle::{FailsafePort, Host, ToHost, Trip, Way};
 use caracal_policy::Engine;
 use caracal_rules::{
-    Compiler, Failsafe, HostAction, RulesConfig,
+    Compiler, Failsafe, HostAction, OpenStack, RulesConfig, ServiceLoops,
     ir::{TableState, render},
     model,
 };
@@ -69,6 +69,12 @@ pub fn rules_config(host: &Host) -> RulesConfig {
         allow_ipip_from_workloads: true,
         source_spoofing: host.source_spoofing,
         drop_invalid: !host.bears_invalid,
+        service_loops: if host.bears_service_loops {
+            ServiceLoops::Disabled
+        } else {
+            ServiceLoops::Drop
+        },
+        openstack: host.openstack.map(|o| OpenStack { metadata: o.metadata }),
         ..RulesConfig::default()
     }
 }

@@ -1,5 +1,6 @@
 //! Random cases of a small world, so that things meet: few names, labels, addresses and ports.
 
+mod network;
 mod packets;
 mod policies;
 mod staged;
@@ -282,6 +283,8 @@ fn host(rng: &mut Rng) -> Host {
         to_host: rng.one(&[ToHost::Drop, ToHost::Accept, ToHost::Return]),
         bears_invalid: false,
         source_spoofing: false,
+        bears_service_loops: false,
+        openstack: None,
     }
 }
 
@@ -318,6 +321,7 @@ impl Case {
             },
             trips: Vec::new(),
         };
+        network::complete(seed, &mut case);
         case.trips = (0..packets).map(|_| packets::trip(rng, &case)).collect();
         case
     }

@@ -8,6 +8,7 @@
 //! - `rules`: a rule with everything resolved (§3.3, §3.6, §3.7).
 //! - `policy`, `tier`, `lists`: types, order, tie-breaks, the lists of an endpoint (§3.1, §3.2, §3.4).
 //! - `profile`, `objects`: profiles, endpoints, network sets; labels that are forced and inherited (§3.6, §3.11).
+//! - `services`: the ranges that services have their addresses of (§3.10).
 //! - `index`: which labelled things match which selectors, at the cost of what changed.
 //! - `cluster`, `sets`: IP sets and their members. `local`: this node's endpoints. `engine`: all of it together.
 //!
@@ -40,6 +41,7 @@ mod policy;
 mod profile;
 mod rules;
 mod scope;
+mod services;
 mod sets;
 mod store;
 mod tier;

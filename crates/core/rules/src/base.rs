@@ -2,7 +2,9 @@
 
 mod host;
 mod limits;
+mod loops;
 mod nat;
+mod openstack;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,6 +58,8 @@ pub(crate) struct Facts {
     pub(crate) nat_sources: Vec<Span>,
     /// Destinations that are not outside.
     pub(crate) nat_spared: Vec<Span>,
+    /// Ranges of services' addresses.
+    pub(crate) services: Vec<Span>,
     /// What interfaces may send from beside what is routed to them.
     pub(crate) more_sources: Vec<(IfName, Span)>,
     /// What host endpoints ask for; nothing without any.
@@ -137,6 +141,7 @@ pub(crate) fn base(config: &RulesConfig, family: Family, facts: &Facts) -> Base 
     b.hosts();
     b.postrouting();
     b.nat();
+    b.openstack_metadata();
     b.out
 }
 
@@ -345,6 +350,7 @@ impl Builder<'_> {
             rules.push(self.dispatch(slot));
         }
         rules.extend(self.host_rules(Slot::ForwardOut));
+        rules.extend(self.service_loops());
         rules.extend(self.forwarded());
         // What policy let through, and what is no workload's, goes on to the rules of others.
         self.base_chain("filter-forward", hook(ChainKind::Filter, Hook::Forward, 0), rules);
@@ -376,7 +382,8 @@ impl Builder<'_> {
         rules.extend(self.host_rules(Slot::HostIn));
         self.base_chain("filter-input", hook(ChainKind::Filter, Hook::Input, 0), rules);
 
-        let mut rules = self.connections(&[Limited::From]);
+        let mut rules = self.openstack_services();
+        rules.extend(self.connections(&[Limited::From]));
         if self.family == Family::V6 {
             // Listener queries and reports, router and neighbour discovery, but no router advertisement (134).
             let types = [130, 131, 132, 133, 135, 136].map(|t| Key::One(Span::IcmpType(t)));

@@ -45,6 +45,7 @@ pub struct Compiler {
     vteps: BTreeMap<NodeName, Vtep>,
     hosts: BTreeMap<NodeName, Host>,
     pools: BTreeMap<Cidr, Pool>,
+    service_cidrs: BTreeSet<Cidr>,
     tables: PerFamily<Table>,
     // since the last flush
     dirty_interfaces: BTreeSet<IfName>,
@@ -70,6 +71,7 @@ impl Compiler {
             vteps: BTreeMap::new(),
             hosts: BTreeMap::new(),
             pools: BTreeMap::new(),
+            service_cidrs: BTreeSet::new(),
             tables: PerFamily::new(Table::new),
             dirty_interfaces: BTreeSet::new(),
             dirty_sources: BTreeSet::new(),
@@ -202,6 +204,7 @@ impl Compiler {
             Delta::PoolGone(cidr) => {
                 self.pools.remove(cidr);
             }
+            Delta::ServiceCidrs(cidrs) => self.service_cidrs.clone_from(cidrs),
             // Routes are not the filter's; invalid objects are left out already.
             _ => return,
         }
@@ -374,6 +377,12 @@ impl Compiler {
             nat_sources: merge_spans(pools().filter(|p| p.nat_outgoing).map(|p| p.cidr.into())),
             nat_spared: merge_spans(pools().map(|p| p.cidr.into()).chain(spared)),
             more_sources,
+            services: merge_spans(
+                self.service_cidrs
+                    .iter()
+                    .filter(|c| c.family() == family)
+                    .map(|c| Span::from(*c)),
+            ),
             hosts: self.host_facts(),
         }
     }

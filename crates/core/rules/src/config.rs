@@ -1,4 +1,7 @@
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use caracal_net::{Cidr, PerFamily, PortRange, Proto};
 
@@ -24,6 +27,25 @@ pub enum DenyAction {
     Drop,
     /// With "port unreachable".
     Reject,
+}
+
+/// What becomes of forwarded packets to addresses of services that nobody translated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ServiceLoops {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They are refused, and the sender is told.
+    Reject,
+    /// They go on.
+    Disabled,
+}
+
+/// What workloads may always ask of a host of OpenStack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenStack {
+    /// Where its metadata service listens, if it has one.
+    pub metadata: Option<(Ipv4Addr, u16)>,
 }
 
 /// How often the log action may write.
@@ -69,6 +91,10 @@ pub struct RulesConfig {
     pub source_spoofing: bool,
     /// Whether packets that conntrack calls invalid are dropped to and from workloads.
     pub drop_invalid: bool,
+    /// What becomes of packets to addresses of services that nobody translated.
+    pub service_loops: ServiceLoops,
+    /// What OpenStack's workloads may always ask of their host; absent where there is no OpenStack.
+    pub openstack: Option<OpenStack>,
     /// Source ports for outgoing NAT.
     pub nat_ports: Option<PortRange>,
     /// Source address for outgoing NAT; absent means that of the outgoing interface.
@@ -105,6 +131,8 @@ impl Default for RulesConfig {
             allow_ipip_from_workloads: false,
             source_spoofing: false,
             drop_invalid: true,
+            service_loops: ServiceLoops::default(),
+            openstack: None,
             nat_ports: None,
             nat_address: PerFamily::default(),
             nat_spares_hosts: false,

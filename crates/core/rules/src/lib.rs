@@ -31,7 +31,7 @@ mod source;
 mod table;
 
 pub use compiler::Compiler;
-pub use config::{DenyAction, Failsafe, HostAction, LogRate, RulesConfig};
+pub use config::{DenyAction, Failsafe, HostAction, LogRate, OpenStack, RulesConfig, ServiceLoops};
 pub use counters::{Counted, What};
 pub use counting::Counting;
 

@@ -56,6 +56,18 @@ words! {
 }
 
 words! {
+    /// What becomes of forwarded packets to addresses of services that nobody translated.
+    ServiceLoopPrevention {
+        /// Dropped.
+        Drop = "Drop",
+        /// Refused.
+        Reject = "Reject",
+        /// They go on.
+        Disabled = "Disabled",
+    }
+}
+
+words! {
     /// Which destinations are spared from outgoing NAT.
     NatExclusions {
         /// Addresses of IP pools.
@@ -157,6 +169,11 @@ pub struct FelixConfig {
     pub allow_ipip_packets_from_workloads: bool,
     /// Whether workloads may send from the prefixes that their annotations name.
     pub workload_source_spoofing: bool,
+    pub service_loop_prevention: ServiceLoopPrevention,
+    /// Whether the parameters say that this is a host of OpenStack; see [`FelixConfig::in_cluster`].
+    pub openstack: bool,
+    /// Where OpenStack's metadata service listens (`MetadataAddr`, `MetadataPort`); `None`: nowhere that is known.
+    pub metadata: Option<(Ipv4Addr, u16)>,
     /// `None`: no status files.
     pub endpoint_status_path_prefix: Option<String>,
     /// How the agent reports to the datastore; `None` when it does not.
@@ -195,6 +212,13 @@ impl FelixConfig {
     #[must_use]
     pub fn new(resolved: &Resolved) -> Self {
         Self::read(&Reader::new(resolved))
+    }
+
+    /// What also the type of the cluster says (`clusterType` of ClusterInformation, words with commas between them).
+    #[must_use]
+    pub fn in_cluster(mut self, cluster_type: &str) -> Self {
+        self.openstack |= cluster_type.to_lowercase().contains("openstack");
+        self
     }
 
     fn read(r: &Reader<'_>) -> Self {
@@ -236,6 +260,11 @@ impl FelixConfig {
             workload_source_spoofing: r
                 .word("WorkloadSourceSpoofing", |word| (word == "Any").then_some(()))
                 .is_some(),
+            service_loop_prevention: r
+                .word("ServiceLoopPrevention", ServiceLoopPrevention::from_word)
+                .unwrap_or(ServiceLoopPrevention::Drop),
+            openstack: r.openstack(),
+            metadata: r.metadata(),
             endpoint_status_path_prefix: r.text_if_any("EndpointStatusPathPrefix"),
             reporting: r.flag("EndpointReportingEnabled").then(|| Reporting {
                 region: r.text("OpenstackRegion"),
@@ -382,6 +411,22 @@ impl<'a> Reader<'a> {
 
     fn proto_ports(&self, name: &str) -> Vec<ProtoPort> {
         read!(self, name, Value::ProtoPorts(l) => l.clone().unwrap_or_default())
+    }
+
+    /// As Calico tells: a metadata service elsewhere than by default, or interfaces of OpenStack's name.
+    fn openstack(&self) -> bool {
+        let addr = self.text("MetadataAddr");
+        let port: u16 = self.number("MetadataPort");
+        !matches!(addr.as_str(), "" | "127.0.0.1")
+            || !matches!(port, 0 | 8775)
+            || self.text("InterfacePrefix").split(',').any(|p| p == "tap")
+    }
+
+    /// A name in the place of the address, and port 0, lead nowhere.
+    fn metadata(&self) -> Option<(Ipv4Addr, u16)> {
+        let port: u16 = self.number("MetadataPort");
+        let addr = self.text("MetadataAddr").parse().ok()?;
+        Some((addr, port)).filter(|_| port != 0)
     }
 
     fn etcd_endpoints(&self) -> Vec<String> {

@@ -20,6 +20,7 @@ mod value;
 
 pub use felix::{
     DatastoreType, DenyAction, EndpointToHost, FelixConfig, LogFormat, LogSeverity, NatExclusions, Reporting,
+    ServiceLoopPrevention,
 };
 pub use layers::{
     Outcome, Problem, Resolved, ResolvedParam, Source, Sources, SpecLayer, pick_selected, resolve,

@@ -70,6 +70,8 @@ pub enum Delta {
     Pool(Pool),
     /// The pool is gone.
     PoolGone(Cidr),
+    /// The ranges that services of the cluster have their addresses of, all of them.
+    ServiceCidrs(BTreeSet<Cidr>),
     /// An object cannot be used.
     Invalid(Invalid),
     /// The object is usable again, or gone.
@@ -97,6 +99,8 @@ pub struct Desired {
     pub hosts: BTreeMap<NodeName, Host>,
     /// Pools by range.
     pub pools: BTreeMap<Cidr, Pool>,
+    /// Ranges of services' addresses.
+    pub service_cidrs: BTreeSet<Cidr>,
     /// Objects that cannot be used, with the reason.
     pub invalid: BTreeMap<ResourceKey, String>,
 }
@@ -175,6 +179,7 @@ impl Desired {
             Delta::PoolGone(cidr) => {
                 self.pools.remove(&cidr);
             }
+            Delta::ServiceCidrs(cidrs) => self.service_cidrs = cidrs,
             Delta::Invalid(i) => {
                 self.invalid.insert(i.key, i.reason);
             }

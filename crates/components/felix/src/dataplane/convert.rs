@@ -2,9 +2,13 @@
 
 use std::net::IpAddr;
 
-use caracal_config::{DenyAction, EndpointToHost, FelixConfig, NatExclusions, ProtoPort};
+use caracal_config::{
+    DenyAction, EndpointToHost, FelixConfig, NatExclusions, ProtoPort, ServiceLoopPrevention,
+};
 use caracal_net::PerFamily;
-use caracal_rules::{DenyAction as RuleDeny, Failsafe, HostAction, LogRate, RulesConfig, ir::Per};
+use caracal_rules::{
+    DenyAction as RuleDeny, Failsafe, HostAction, LogRate, OpenStack, RulesConfig, ServiceLoops, ir::Per,
+};
 
 /// What the rules need of the parameters.
 pub(crate) fn rules_config(config: &FelixConfig) -> RulesConfig {
@@ -32,6 +36,14 @@ pub(crate) fn rules_config(config: &FelixConfig) -> RulesConfig {
         allow_ipip_from_workloads: config.allow_ipip_packets_from_workloads,
         source_spoofing: config.workload_source_spoofing,
         drop_invalid: !config.disable_conntrack_invalid_check,
+        service_loops: match config.service_loop_prevention {
+            ServiceLoopPrevention::Drop => ServiceLoops::Drop,
+            ServiceLoopPrevention::Reject => ServiceLoops::Reject,
+            ServiceLoopPrevention::Disabled => ServiceLoops::Disabled,
+        },
+        openstack: config.openstack.then_some(OpenStack {
+            metadata: config.metadata,
+        }),
         nat_ports: config.nat_port_range,
         nat_address: PerFamily {
             v4: config.nat_outgoing_address.map(IpAddr::V4),

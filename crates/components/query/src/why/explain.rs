@@ -173,6 +173,7 @@ impl Lens<'_> {
             }
             Stage::Source(interface) => (format!("source check of {interface}"), &[], &[]),
             Stage::ToHost => (format!("workloads to node {}", self.name), &[], &[]),
+            Stage::ServiceLoop => ("addresses of services".to_owned(), &[], &[]),
         };
         let asked = decision.is_some_and(|d| asks_policy(&d.by));
         let mut walk = Walk {

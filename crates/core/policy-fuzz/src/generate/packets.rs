@@ -1,10 +1,10 @@
 //! Packets that could be on the wire: each from where its source is to where its destination is.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use caracal_api::Resource;
 use caracal_net::{Family, Proto};
-use caracal_oracle::{Packet, Trip, Way};
+use caracal_oracle::{OpenStack, Packet, Trip, Way};
 
 use super::{LOCAL, OUTSIDE, pod_address};
 use crate::{Case, rng::Rng};
@@ -110,6 +110,31 @@ pub(super) fn has_untracked(case: &Case) -> bool {
     })
 }
 
+/// What guests of OpenStack ask of their host, or nearly that.
+fn ask_openstack(rng: &mut Rng, openstack: OpenStack, packet: &mut Packet) {
+    let (ip, port) = openstack.metadata.unwrap_or((Ipv4Addr::new(172, 16, 0, 1), 80));
+    let (proto, sport, dport) = rng.one(&[
+        (Proto::TCP, 4000, port),
+        (Proto::UDP, 4000, port),
+        (Proto::UDP, 68, 67),
+        (Proto::UDP, 546, 547),
+        (Proto::UDP, 67, 68),
+        (Proto::UDP, 4000, 67),
+        (Proto::UDP, 4000, 53),
+        (Proto::TCP, 4000, 53),
+    ]);
+    *packet = Packet {
+        proto,
+        sport,
+        dport,
+        icmp: None,
+        ..*packet
+    };
+    if packet.family() == Family::V4 && rng.percent(50) {
+        packet.dst = ip.into();
+    }
+}
+
 pub(super) fn trip(rng: &mut Rng, case: &Case) -> Trip {
     let (from, mut to) = (place(rng), place(rng));
     if from == to {
@@ -126,7 +151,12 @@ pub(super) fn trip(rng: &mut Rng, case: &Case) -> Trip {
         src = address(rng, Place::Link("eth0"), family);
     }
     let dst = address(rng, to, family);
-    let packet = packet(rng, case.host.bears_invalid, family, src, dst);
+    let mut packet = packet(rng, case.host.bears_invalid, family, src, dst);
+    if let (Some(openstack), Place::Pod(_), Place::Host) = (case.host.openstack, from, to)
+        && rng.percent(50)
+    {
+        ask_openstack(rng, openstack, &mut packet);
+    }
     let way = match (from, to) {
         (Place::Host, _) => Way::Out { to: interface(to) },
         (_, Place::Host) => Way::In {

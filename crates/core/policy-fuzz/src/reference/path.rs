@@ -24,6 +24,12 @@ impl Reference<'_> {
                     && self.pod(from, false, packet)
                     && self.pod(to, true, packet)
                     && self.host(to, ListKind::Forward, false, packet) != Some(false)
+                    && !self.loops(trip)
+            }
+            Way::In { .. } | Way::Out { .. }
+                if self.wrong(Mistake::ServiceLoopsEverywhere) && self.loops(trip) =>
+            {
+                false
             }
             Way::In { from } => {
                 let Some(done) = self.early(from, trip) else {
@@ -64,6 +70,50 @@ impl Reference<'_> {
         };
         self.host(from, ListKind::PreDnat, true, &seen)
             .map_or(Some(false), |allowed| allowed.then_some(true))
+    }
+
+    /// Whether the packet still has a service's address, so that it would come back.
+    fn loops(&self, trip: &Trip) -> bool {
+        let dst = match self.wrong(Mistake::ServiceLoopsAsSent) {
+            true => sent(trip).dst,
+            false => trip.packet.dst,
+        };
+        let named = self.case.objects.iter().any(|o| match o {
+            Resource::BgpConfiguration(o) => {
+                let own = o.metadata.name == format!("node.{NODE}");
+                let counts =
+                    o.metadata.name == "default" || (own && self.wrong(Mistake::ServiceLoopsOfNodes));
+                let mut blocks = o.spec.service_cluster_ips.clone();
+                if !self.wrong(Mistake::ServiceLoopsOfClusterOnly) {
+                    blocks.extend(o.spec.service_external_ips.clone());
+                    blocks.extend(o.spec.service_load_balancer_ips.clone());
+                }
+                let hit = |text: &str| text.parse().is_ok_and(|c: caracal_net::Cidr| c.contains(dst));
+                counts && blocks.iter().any(|b| hit(&b.cidr))
+            }
+            _ => false,
+        });
+        let asked = !self.case.host.bears_service_loops || self.wrong(Mistake::ServiceLoopsAlways);
+        named && asked && !self.wrong(Mistake::ServiceLoopsIgnored)
+    }
+
+    /// Whether a pod asks for what guests of OpenStack may always have.
+    fn openstacks(&self, p: &Packet) -> bool {
+        let openstack = self.case.host.openstack;
+        let metadata = openstack.and_then(|o| o.metadata).is_some_and(|(ip, port)| {
+            let there = p.dst == IpAddr::V4(ip)
+                || (p.family() == Family::V4 && self.wrong(Mistake::OpenStackMetadataAnywhere));
+            p.proto == Proto::TCP && there && p.dport == port
+        });
+        let dhcp = match p.family() {
+            Family::V4 => p.sport == 68 && p.dport == 67,
+            Family::V6 => p.sport == 546 && p.dport == 547,
+        };
+        let dns = p.dport == 53;
+        let by_tcp = p.proto == Proto::TCP && dns && self.wrong(Mistake::OpenStackByTcp);
+        let here = openstack.is_some() || self.wrong(Mistake::OpenStackEverywhere);
+        let open = metadata || by_tcp || (p.proto == Proto::UDP && (dhcp || dns));
+        here && open && !self.wrong(Mistake::OpenStackIgnored)
     }
 
     fn is_pod(&self, interface: &str) -> bool {
@@ -113,7 +163,7 @@ impl Reference<'_> {
                 .is_some_and(|(t, _)| [130, 131, 132, 133, 135, 136].contains(&t));
         let open = self.case.host.to_host != ToHost::Drop || self.wrong(Mistake::ToHostAlwaysOpen);
         let policy = self.pod(from, false, p) || self.wrong(Mistake::WorkloadToHostUnpoliced);
-        discovery || (policy && open)
+        discovery || self.openstacks(p) || (policy && open)
     }
 
     /// The host endpoint of an interface.

@@ -2,6 +2,8 @@
 //! kernel, and in the lab's tests by packets through a kernel: whoever judges, the objects, the engine and the dataplane
 //! must be of one opinion, and that must be what is written here.
 
+#[path = "sentences/forwarding.rs"]
+mod forwarding;
 #[path = "sentences/hosts.rs"]
 mod hosts;
 #[path = "sentences/kubernetes.rs"]
@@ -123,6 +125,12 @@ sentences! {
         a_staged_policy_decides_nothing_for_hosts_either,
         a_workload_interface_that_nobody_knows_is_closed_and_a_spoofed_source_too,
         prefixes_that_a_workload_may_send_from_are_open_only_where_spoofing_is_allowed,
+    }
+    forwarding {
+        what_is_forwarded_to_a_services_address_that_nobody_translated_is_stopped,
+        service_ranges_are_those_of_the_bgp_configuration_for_all_nodes,
+        service_loops_end_behind_policy_that_allows_and_before_tracking_too,
+        guests_of_openstack_ask_their_host_for_dhcp_dns_and_metadata_whatever_policy_says,
     }
     kubernetes {
         a_pod_is_an_endpoint_unless_it_has_its_nodes_network_or_no_node,

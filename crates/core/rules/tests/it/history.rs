@@ -147,7 +147,8 @@ fn deltas_of(step: &Step, now: &Desired, worlds: &[Desired]) -> Vec<Delta> {
         Step::Pool(n, w) => {
             let cidr = pool_cidr(n);
             let new = worlds[w].pools.get(&cidr).map(|p| Delta::Pool(p.clone()));
-            vec![new.unwrap_or(Delta::PoolGone(cidr))]
+            let services = Delta::ServiceCidrs(worlds[w].service_cidrs.clone());
+            vec![new.unwrap_or(Delta::PoolGone(cidr)), services]
         }
         Step::Config(_) | Step::Flush | Step::Interface(..) => vec![],
     }

@@ -1,10 +1,12 @@
 //! Host endpoints: the whole way of a packet through the tables, and through the oracle.
 
+use std::net::Ipv4Addr;
+
 use caracal_desired::Desired;
 use caracal_net::{Cidr, PerFamily, Proto};
 use caracal_oracle::{FailsafePort, Host, Journey, Packet, Reading, ToHost, Trip, Verdict, Way, travel};
 use caracal_rules::{
-    Compiler, DenyAction, Failsafe, HostAction, RulesConfig,
+    Compiler, DenyAction, Failsafe, HostAction, OpenStack, RulesConfig, ServiceLoops,
     ir::TableState,
     model::{self, Fate},
 };
@@ -34,6 +36,12 @@ pub(crate) fn config(host: &Host, deny: DenyAction) -> RulesConfig {
         deny,
         failsafe_in: ports(&host.failsafe_in),
         source_spoofing: host.source_spoofing,
+        service_loops: match (host.bears_service_loops, deny) {
+            (true, _) => ServiceLoops::Disabled,
+            (false, DenyAction::Drop) => ServiceLoops::Drop,
+            (false, DenyAction::Reject) => ServiceLoops::Reject,
+        },
+        openstack: host.openstack.map(|o| OpenStack { metadata: o.metadata }),
         failsafe_out: ports(&host.failsafe_out),
         endpoint_to_host: match host.to_host {
             ToHost::Drop => HostAction::Drop,
@@ -87,15 +95,24 @@ fn failsafe() -> impl Strategy<Value = Vec<FailsafePort>> {
 
 pub(crate) fn host() -> impl Strategy<Value = Host> {
     let to_host = select(vec![ToHost::Drop, ToHost::Accept, ToHost::Return]);
-    (interfaces(), failsafe(), failsafe(), to_host, any::<bool>()).prop_map(
-        |(interfaces, failsafe_in, failsafe_out, to_host, source_spoofing)| Host {
+    let metadata = (Ipv4Addr::new(10, 0, 0, 1), 2);
+    let openstack = option::of(Just(metadata)).prop_map(|metadata| caracal_oracle::OpenStack { metadata });
+    let more = (
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+        option::weighted(0.3, openstack),
+    );
+    (interfaces(), failsafe(), failsafe(), to_host, more).prop_map(
+        |(interfaces, failsafe_in, failsafe_out, to_host, more)| Host {
             interfaces,
             workload_prefixes: vec!["cali".into()],
             failsafe_in,
             failsafe_out,
             to_host,
             bears_invalid: false,
-            source_spoofing,
+            source_spoofing: more.0,
+            bears_service_loops: more.1,
+            openstack: more.2,
         },
     )
 }

@@ -8,7 +8,7 @@ use caracal_ids::{PolicyId, PolicyKind, ProfileName, TierName, WorkloadId};
 use caracal_net::{Cidr, Family, PerFamily, PortRange, Proto};
 use caracal_oracle::{Direction, Packet, Verdict, decide};
 use caracal_rules::{
-    Compiler, DenyAction, RulesConfig,
+    Compiler, DenyAction, RulesConfig, ServiceLoops,
     ir::{Hook, TableState},
 };
 use proptest::{collection::vec, prelude::*};
@@ -23,6 +23,7 @@ pub(crate) fn open() -> RulesConfig {
     RulesConfig {
         allow_vxlan_from_workloads: true,
         allow_ipip_from_workloads: true,
+        service_loops: ServiceLoops::Disabled,
         ..RulesConfig::default()
     }
 }

@@ -8,7 +8,7 @@ use caracal_ids::WorkloadId;
 use caracal_net::{Family, PerFamily, PortRange, Proto};
 use caracal_oracle::Packet;
 use caracal_rules::{
-    Compiler, HostAction, RulesConfig,
+    Compiler, HostAction, OpenStack, RulesConfig, ServiceLoops,
     ir::{CtState, Hook, Statement, TableState, render},
 };
 
@@ -243,6 +243,99 @@ fn tunnels_end_here_for_nodes_only() {
     assert_eq!(raw(Hook::Prerouting, true), [Statement::NoTrack]);
     assert_eq!(raw(Hook::Prerouting, false), [], "passing through");
     assert_eq!(raw(Hook::Output, false), [Statement::NoTrack]);
+}
+
+#[test]
+fn what_still_has_a_services_address_is_stopped_on_its_way_through() {
+    for (how, shown) in [
+        (ServiceLoops::Drop, "drop"),
+        (ServiceLoops::Reject, "reject with "),
+        (ServiceLoops::Disabled, ""),
+    ] {
+        let mut compiler = Compiler::new(RulesConfig {
+            service_loops: how,
+            ..RulesConfig::default()
+        });
+        let cidrs = ["10.0.0.96/28", "10.0.0.96/27", "fd00::60/123"];
+        let cidrs = cidrs.map(|t| t.parse().unwrap());
+        compiler.apply(&Delta::ServiceCidrs(cidrs.into()));
+        let tables = compiler.full_state();
+        for (f, table) in tables.iter() {
+            let fate = |state, dst| {
+                let packet = Packet {
+                    dst: addr(f, dst),
+                    ..tcp(f, 80)
+                };
+                let seen = Seen {
+                    state,
+                    ..Seen::new(packet, Some("eth0"), Some("eth1"))
+                };
+                pass(table, Hook::Forward, 0, &seen).accepted
+            };
+            let open = how == ServiceLoops::Disabled;
+            for state in [CtState::NEW, CtState::UNTRACKED] {
+                assert_eq!([fate(state, 96), fate(state, 127)], [open, open], "{how:?}");
+                assert!(fate(state, 95) && fate(state, 128));
+            }
+            assert!(fate(CtState::ESTABLISHED, 100) && fate(CtState::RELATED, 100));
+            let text = render(f, "caracal", table);
+            let rule = text.lines().find(|l| l.contains("@service-cidrs"));
+            let counts = "counter name \"wall/service-loop.in.deny\"";
+            assert_eq!(
+                rule.is_some_and(|r| r.contains(shown) && r.contains(counts)),
+                !open
+            );
+        }
+        compiler.apply(&Delta::ServiceCidrs([].into()));
+        for (f, table) in compiler.full_state().iter() {
+            assert!(!render(f, "caracal", table).contains("service"));
+        }
+    }
+}
+
+#[test]
+fn guests_of_openstack_ask_their_host_whatever_policy_says() {
+    let metadata = std::net::Ipv4Addr::new(10, 0, 0, 100);
+    let with = |openstack| {
+        tables(RulesConfig {
+            openstack,
+            endpoint_to_host: HostAction::Drop,
+            ..RulesConfig::default()
+        })
+    };
+    let some = |metadata| Some(OpenStack { metadata });
+    for (openstack, has_metadata) in [
+        (None, false),
+        (some(None), false),
+        (some(Some((metadata, 8775))), true),
+    ] {
+        let tables = with(openstack);
+        for (f, table) in tables.iter() {
+            let asks = |proto, sport, dport| {
+                let packet = Packet::with_ports(addr(f, 1), addr(f, 100), proto, sport, dport);
+                let seen = Seen::new(packet, Some("cali1"), None);
+                pass(table, Hook::Input, 0, &seen).accepted
+            };
+            let (client, server) = if f == Family::V4 { (68, 67) } else { (546, 547) };
+            let here = openstack.is_some();
+            assert_eq!(asks(Proto::UDP, client, server), here);
+            assert_eq!(asks(Proto::UDP, 5, 53), here);
+            assert_eq!(asks(Proto::TCP, 5, 8775), has_metadata && f == Family::V4);
+            for (proto, sport, dport) in [
+                (Proto::UDP, server, client),
+                (Proto::UDP, 5, server),
+                (Proto::TCP, 5, 53),
+                (Proto::UDP, 5, 8775),
+                (Proto::TCP, 5, 80),
+            ] {
+                assert!(!asks(proto, sport, dport), "{proto} {sport} {dport}");
+            }
+            let text = render(f, "caracal", table);
+            let leads = "ip daddr 169.254.169.254 th dport 80 dnat to 10.0.0.100:8775";
+            let leads = text.contains(leads);
+            assert_eq!(leads, has_metadata && f == Family::V4, "{text}");
+        }
+    }
 }
 
 #[test]

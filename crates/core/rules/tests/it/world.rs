@@ -353,8 +353,18 @@ fn net_part() -> impl Strategy<Value = Vec<Delta>> {
         any::<bool>(),
         select(vec![EncapMode::Never, EncapMode::Never, EncapMode::Always]),
     );
-    (vec(option::of(node_addrs), NODES), vec(option::of(pool), POOLS)).prop_map(|(nodes, pools)| {
-        let mut out = vec![];
+    let service = (family(), 0u8..18, 0u8..6).prop_map(|(f, n, bits)| {
+        let whole = if f == Family::V4 { 32 } else { 128 };
+        Cidr::new(addr(f, n), whole - bits)
+    });
+    let services = prop_oneof![3 => Just(vec![]), 2 => vec(service, 1..4)];
+    let parts = (
+        vec(option::of(node_addrs), NODES),
+        vec(option::of(pool), POOLS),
+        services,
+    );
+    parts.prop_map(|(nodes, pools, services)| {
+        let mut out = vec![Delta::ServiceCidrs(services.into_iter().collect())];
         for (n, (a, both)) in nodes.into_iter().enumerate().filter_map(|(n, x)| Some((n, x?))) {
             let of = |f| (both || f == Family::V4).then(|| addr(f, a));
             out.push(Delta::Host(Host {
@@ -443,6 +453,7 @@ pub(crate) fn deltas(d: &Desired) -> Vec<Delta> {
     out.extend(d.hosts.values().cloned().map(Delta::Host));
     out.extend(d.vteps.values().cloned().map(Delta::Vtep));
     out.extend(d.pools.values().cloned().map(Delta::Pool));
+    out.push(Delta::ServiceCidrs(d.service_cidrs.clone()));
     out
 }
 

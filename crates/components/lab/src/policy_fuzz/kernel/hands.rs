@@ -246,7 +246,7 @@ pub(super) fn settings(host: &Host) -> anyhow::Result<Resource> {
         };
         of.iter().map(one).collect()
     };
-    let spec = json!({
+    let mut spec = json!({
         "defaultEndpointToHostAction": match host.to_host {
             ToHost::Drop => "Drop",
             ToHost::Accept => "Accept",
@@ -258,7 +258,17 @@ pub(super) fn settings(host: &Host) -> anyhow::Result<Resource> {
         "allowIPIPPacketsFromWorkloads": true,
         "disableConntrackInvalidCheck": host.bears_invalid,
         "workloadSourceSpoofing": if host.source_spoofing { "Any" } else { "Disabled" },
+        "serviceLoopPrevention": if host.bears_service_loops { "Disabled" } else { "Drop" },
     });
+    if let Some(openstack) = host.openstack {
+        // What is not the default says that there is one; no address is no metadata service.
+        let (address, port) = match openstack.metadata {
+            Some((address, port)) => (address.to_string(), port),
+            None => ("none".to_owned(), 8776),
+        };
+        spec["metadataAddr"] = address.into();
+        spec["metadataPort"] = port.into();
+    }
     let spec: FelixConfigurationSpec = serde_json::from_value(spec).context("the host's settings")?;
     Ok(Object::new("default", spec).into())
 }

@@ -66,9 +66,10 @@ impl Engine {
             (Kind::Node, Some(Resource::Node(o))) => {
                 parse::node(o).map(|f| self.set_node(key, f)).map(|()| None)
             }
-            (Kind::IpPool, Some(Resource::IpPool(o))) => {
-                parse::pool(o).map(|p| self.set_pool(key, Some(p))).map(|()| None)
-            }
+            (Kind::IpPool, Some(Resource::IpPool(o))) => parse::pool(o).map(|(pool, fault)| {
+                self.set_pool(key, Some(pool));
+                fault
+            }),
             (Kind::IpamBlock, Some(Resource::IpamBlock(o))) if self.source == RouteSource::CalicoIpam => {
                 parse::block(o).map(|c| self.set_claimed(key, c))
             }
@@ -163,6 +164,8 @@ impl Engine {
             let tunnel = *facts.tunnel.get(family);
             claims.extend(tunnel.map(|a| (Cidr::host(a), ClaimKind::Tunnel, name.clone())));
         }
+        let ipip = facts.host.ipip.map(|a| Cidr::host(a.into()));
+        claims.extend(ipip.map(|a| (a, ClaimKind::Tunnel, name.clone())));
         let old = self.nodes.insert(name.clone(), facts.clone());
         if old.as_ref() != Some(&facts) {
             if old.as_ref().map(|o| &o.host) != Some(&facts.host) {

@@ -32,6 +32,29 @@ fn pool(n: &str, cidr: &str, mode: EncapMode) -> Update {
     Update::set(Object::new(n, spec).into())
 }
 
+/// A node with an address for IP-in-IP.
+fn ipip_node(n: &str, v4: &str, tunnel: &str) -> Update {
+    let bgp = NodeBgpSpec {
+        ipv4_address: v4.into(),
+        ipv4_ipip_tunnel_addr: tunnel.into(),
+        ..NodeBgpSpec::default()
+    };
+    let spec = NodeSpec {
+        bgp: Some(bgp),
+        ..NodeSpec::default()
+    };
+    Update::set(Object::new(n, spec).into())
+}
+
+fn ipip_pool(n: &str, cidr: &str, mode: EncapMode) -> Update {
+    let spec = IpPoolSpec {
+        cidr: cidr.into(),
+        ipip_mode: Some(mode),
+        ..IpPoolSpec::default()
+    };
+    Update::set(Object::new(n, spec).into())
+}
+
 /// A block owned by `owner` in which each of `holders` holds one address, from ordinal 0 on.
 fn block(cidr: &str, owner: Option<&str>, holders: &[&str]) -> Update {
     let attributes = holders
@@ -93,6 +116,63 @@ fn a_remote_block_is_encapsulated_by_mode_and_subnet() {
             Some("10.0.1.0".parse().unwrap())
         );
     }
+}
+
+#[test]
+fn ip_in_ip_by_mode_and_subnet_with_borrowed_and_tunnel_addresses() {
+    for (mode, remote_ip, encap) in [
+        (EncapMode::Always, "172.30.0.2/24", true),
+        (EncapMode::CrossSubnet, "172.30.0.2/24", false),
+        (EncapMode::CrossSubnet, "172.31.0.2/24", true),
+    ] {
+        let (mut e, mut d) = run(&[
+            ipip_node("me", "172.30.0.1/24", "10.0.0.0"),
+            ipip_node("other", remote_ip, "10.0.1.0"),
+            ipip_pool("p", "10.0.0.0/16", mode),
+            // The other node's tunnel address is borrowed, as one of its workloads' is.
+            block("10.0.0.0/26", Some("me"), &["me", "other"]),
+            block("10.0.1.0/26", Some("other"), &["other", "other"]),
+        ]);
+        let far = remote_ip.split('/').next().unwrap().parse().ok();
+        for (dst, borrowed) in [("10.0.1.0/26", false), ("10.0.0.1/32", true)] {
+            let r = &d.routes[&cidr(dst)];
+            assert_eq!(
+                (r.pool, r.encap, r.borrowed),
+                (EncapType::Ipip, encap, borrowed),
+                "{mode:?} {dst}"
+            );
+            assert!(r.flags.remote_workload && r.node_ip == far);
+        }
+        assert!(d.routes[&cidr("10.0.1.0/32")].flags.remote_tunnel);
+        assert!(d.routes[&cidr("10.0.0.0/32")].flags.local_tunnel);
+        assert_eq!(d.hosts[&name("me")].ipip, Some([10, 0, 0, 0].into()));
+        assert!(d.vteps.is_empty(), "no end of a VXLAN tunnel");
+        // The address moves, then the node has none.
+        e.apply(&ipip_node("me", "172.30.0.1/24", "10.0.0.9"));
+        d.apply_all(e.flush());
+        assert_eq!(d.hosts[&name("me")].ipip, Some([10, 0, 0, 9].into()));
+        assert!(d.routes[&cidr("10.0.0.9/32")].flags.local_tunnel);
+        assert!(!d.routes.contains_key(&cidr("10.0.0.0/32")));
+        e.apply(&ipip_node("me", "172.30.0.1/24", "fd00::9"));
+        d.apply_all(e.flush());
+        let said = &d.invalid[&ResourceKey::global(Kind::Node, "me")];
+        assert!(said.contains("spec.bgp.ipv4IPIPTunnelAddr"), "{said}");
+    }
+}
+
+#[test]
+fn a_pool_of_ipv6_with_ip_in_ip_is_named_and_counts_without() {
+    let (mut e, mut d) = run(&[
+        node("me", "172.30.0.1/24", ""),
+        ipip_pool("six", "fd00::/64", EncapMode::Always),
+        block("fd00::/122", Some("me"), &[]),
+    ]);
+    let key = ResourceKey::global(Kind::IpPool, "six");
+    assert!(d.invalid[&key].contains("spec.ipipMode"), "{:?}", d.invalid);
+    assert_eq!(d.routes[&cidr("fd00::/122")].pool, EncapType::NoEncap);
+    e.apply(&ipip_pool("six", "fd00::/64", EncapMode::Never));
+    d.apply_all(e.flush());
+    assert!(d.invalid.is_empty());
 }
 
 #[test]
@@ -243,8 +323,11 @@ fn any_update() -> impl Strategy<Value = Update> {
     let holder = prop::sample::select(vec!["me", "a", "b", "no node!"]);
     let holders = prop::collection::vec(holder, 0..3);
     prop_oneof![
-        (n.clone(), ip, tunnel).prop_map(|(n, ip, t)| node(n, ip, t)),
-        (prop::sample::select(vec!["p", "q"]), pools, mode).prop_map(|(n, c, m)| pool(n, c, m)),
+        (n.clone(), ip.clone(), tunnel.clone()).prop_map(|(n, ip, t)| node(n, ip, t)),
+        (n.clone(), ip, tunnel).prop_map(|(n, ip, t)| ipip_node(n, ip, t)),
+        (prop::sample::select(vec!["p", "q"]), pools.clone(), mode.clone())
+            .prop_map(|(n, c, m)| pool(n, c, m)),
+        (prop::sample::select(vec!["p", "q"]), pools, mode).prop_map(|(n, c, m)| ipip_pool(n, c, m)),
         (blocks, prop::option::of(n), holders).prop_map(|(c, o, h)| block(c, o, &h)),
     ]
 }

@@ -1,6 +1,6 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use caracal_api::{IpPoolSpec, IpamBlockSpec, NodeSpec, Object, WorkloadEndpointSpec};
+use caracal_api::{EncapMode, IpPoolSpec, IpamBlockSpec, NodeSpec, Object, WorkloadEndpointSpec};
 use caracal_desired::{Host, Pool, Vtep};
 use caracal_ids::NodeName;
 use caracal_net::{Cidr, Family, IfAddr, MacAddr, PerFamily};
@@ -52,6 +52,14 @@ fn optional_addr(text: &str, family: Family, field: &str) -> Result<Option<IpAdd
     Ok(Some(addr.addr))
 }
 
+fn ipip(text: &str) -> Result<Option<Ipv4Addr>, String> {
+    let addr = optional_addr(text, Family::V4, "spec.bgp.ipv4IPIPTunnelAddr")?;
+    Ok(addr.and_then(|a| match a {
+        IpAddr::V4(a) => Some(a),
+        IpAddr::V6(_) => None,
+    }))
+}
+
 fn optional_mac(text: &str, node: &NodeName, family: Family, field: &str) -> Result<MacAddr, String> {
     if text.is_empty() {
         Ok(vtep_mac(node, family))
@@ -79,6 +87,7 @@ pub(crate) fn node(object: &Object<NodeSpec>) -> Result<NodeFacts, String> {
                 v4: own(&bgp.ipv4_address, Family::V4, "spec.bgp.ipv4Address")?,
                 v6: own(&bgp.ipv6_address, Family::V6, "spec.bgp.ipv6Address")?,
             },
+            ipip: ipip(&bgp.ipv4_ipip_tunnel_addr)?,
         },
         tunnel: PerFamily {
             v4: optional_addr(
@@ -109,15 +118,25 @@ pub(crate) fn node(object: &Object<NodeSpec>) -> Result<NodeFacts, String> {
     })
 }
 
-pub(crate) fn pool(object: &Object<IpPoolSpec>) -> Result<Pool, String> {
+/// The pool, and what of it cannot be done.
+pub(crate) fn pool(object: &Object<IpPoolSpec>) -> Result<(Pool, Option<String>), String> {
     let spec = &object.spec;
     let cidr: Cidr = spec.cidr.parse().map_err(|e| bad("spec.cidr", &spec.cidr, e))?;
-    Ok(Pool {
+    let mut pool = Pool {
         cidr,
         nat_outgoing: spec.nat_outgoing,
         vxlan: spec.vxlan_mode.unwrap_or_default(),
         ipip: spec.ipip_mode.unwrap_or_default(),
-    })
+    };
+    let mut fault = None;
+    if cidr.family() == Family::V6 && pool.ipip != EncapMode::Never {
+        fault = Some(format!(
+            "spec.ipipMode {:?}: IP-in-IP is for IPv4 pools only; it counts as Never for {cidr}",
+            pool.ipip
+        ));
+        pool.ipip = EncapMode::Never;
+    }
+    Ok((pool, fault))
 }
 
 /// What an object claims, as far as it can be read, and what cannot.

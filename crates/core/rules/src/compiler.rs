@@ -360,7 +360,8 @@ impl Compiler {
         let nodes = self.hosts.values().filter_map(|h| *h.addr.get(family));
         let nodes = nodes.map(|a| Span::addr(a.addr));
         // Packets of IPv4 only; a pool of nodes that speak it to one another says so.
-        let ipip = family == Family::V4 && pools().any(|p| p.ipip != EncapMode::Never);
+        let by_pools = || pools().any(|p| p.ipip != EncapMode::Never);
+        let ipip = family == Family::V4 && self.config.ipip.unwrap_or_else(by_pools);
         let tunnels = nodes.clone();
         let near = merge_spans(pools().map(|p| p.cidr.into()).chain(nodes));
         Facts {

@@ -83,6 +83,8 @@ pub struct RulesConfig {
     pub vxlan: PerFamily<Option<bool>>,
     /// UDP port of VXLAN.
     pub vxlan_port: u16,
+    /// Whether IP-in-IP is used; absent means as soon as a pool asks for it. IPv4 only.
+    pub ipip: Option<bool>,
     /// Whether workloads may send VXLAN packets of their own.
     pub allow_vxlan_from_workloads: bool,
     /// Whether workloads may send IP-in-IP packets of their own.
@@ -127,6 +129,7 @@ impl Default for RulesConfig {
             deny: DenyAction::default(),
             vxlan: PerFamily::default(),
             vxlan_port: 4789,
+            ipip: None,
             allow_vxlan_from_workloads: false,
             allow_ipip_from_workloads: false,
             source_spoofing: false,

@@ -1,5 +1,7 @@
 use caracal_netlink::Refusal;
 
+use crate::Link;
+
 /// What went wrong with a link, an address, a neighbour or the netlink socket.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -30,6 +32,16 @@ pub enum LinkError {
         found: String,
         /// What should be there.
         wanted: &'static str,
+    },
+    /// The kernel does not know this kind of link.
+    #[error("cannot make {object}: this kernel does not know {what}: {fix}")]
+    Unsupported {
+        /// The link's name.
+        object: String,
+        /// What it does not know.
+        what: &'static str,
+        /// What to do about it.
+        fix: &'static str,
     },
     /// No link carries an address that something has to be built on.
     #[error("cannot {action} {object}: no link has the address {address}")]
@@ -63,6 +75,17 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    pub(crate) fn in_the_way(found: &Link, wanted: &'static str) -> Self {
+        Self::InTheWay {
+            name: found.name.clone(),
+            found: found.kind.clone().map_or_else(
+                || "a link of no kind".to_owned(),
+                |kind| format!("of kind {kind}"),
+            ),
+            wanted,
+        }
+    }
+
     /// The kernel's error number, if it refused.
     pub fn errno(&self) -> Option<i32> {
         match self {

@@ -1,5 +1,6 @@
 //! Links, addresses, neighbours and forwarding entries of the kernel, by rtnetlink, without any program
-//! started: [`Rtnl`] for requests, [`Monitor`] for events, [`Vxlan`] for a whole VXLAN device with its peers.
+//! started: [`Rtnl`] for requests, [`Monitor`] for events, [`Vxlan`] for a whole VXLAN device with its peers, [`Ipip`]
+//! for the device of IP-in-IP.
 //!
 //! - An operation is idempotent: what is there already as asked is success; deleting what is not there tells so.
 //! - [`Departure`] deletes many links at once and tells when they are gone, which is long before the kernel answers.
@@ -12,6 +13,7 @@ mod claims;
 mod decode;
 mod departure;
 mod error;
+mod ipip;
 mod links;
 mod model;
 mod monitor;
@@ -26,6 +28,7 @@ pub use address::AddressSpec;
 pub use caracal_netlink::Refusal;
 pub use departure::Departure;
 pub use error::LinkError;
+pub use ipip::{Ipip, IpipSpec};
 pub use links::{LinkChange, LinkRef, VethSpec, check_name};
 pub use model::{Address, AddressScope, FdbEntry, Link, Neighbour, OperState, VxlanAttributes};
 pub use monitor::{Event, Groups, Monitor};

@@ -3,7 +3,10 @@ use std::net::IpAddr;
 use caracal_net::{Family, MacAddr};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan};
 
-use crate::{AddressSpec, Link, LinkChange, LinkError, Rtnl, VxlanAttributes};
+use crate::{AddressSpec, LinkChange, LinkError, Rtnl, VxlanAttributes};
+
+/// What has the name of a VXLAN device must be.
+const WANTED: &str = "a VXLAN device";
 
 /// A VXLAN device as it should be.
 ///
@@ -63,7 +66,7 @@ impl Rtnl {
             && found.vxlan != Some(wanted)
         {
             if found.kind.as_deref() != Some("vxlan") {
-                return Err(in_the_way(found));
+                return Err(LinkError::in_the_way(found, WANTED));
             }
             self.delete_link(found)?;
             link = None;
@@ -124,18 +127,7 @@ impl Rtnl {
         match self.link(name)? {
             None => Ok(false),
             Some(link) if link.kind.as_deref() == Some("vxlan") => self.delete_link(&link),
-            Some(link) => Err(in_the_way(&link)),
+            Some(link) => Err(LinkError::in_the_way(&link, WANTED)),
         }
-    }
-}
-
-fn in_the_way(found: &Link) -> LinkError {
-    LinkError::InTheWay {
-        name: found.name.clone(),
-        found: found.kind.clone().map_or_else(
-            || "a link of no kind".to_owned(),
-            |kind| format!("of kind {kind}"),
-        ),
-        wanted: "a VXLAN device",
     }
 }

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use caracal_desired::{EncapType, RouteInfo, Vtep, WorkloadEndpoint};
 use caracal_net::{Family, PerFamily};
 
@@ -14,11 +16,15 @@ pub struct ClusterContext {
     pub protocol: u8,
     /// The VXLAN devices.
     pub vxlan: PerFamily<String>,
+    /// The device for IP-in-IP.
+    pub ipip: String,
     /// The link with this node's own address, once known.
     pub uplink: PerFamily<Option<String>>,
     /// What becomes of packets to free addresses of this node's blocks: Calico's `ServiceLoopPrevention` aside,
     /// they must not leave the node.
     pub free_addresses: Target,
+    /// Whether routes of pools with IP-in-IP are ours to write, and not a BGP daemon's.
+    pub ipip_routes: bool,
     /// Whether routes of pools without encapsulation are ours to write, too, and not a BGP daemon's.
     pub unencapsulated: bool,
 }
@@ -56,7 +62,14 @@ fn remote_target(
             onlink: true,
         }),
         EncapType::NoEncap if !context.unencapsulated => None,
-        EncapType::Vxlan | EncapType::NoEncap if info.same_subnet => Some(Target::Via {
+        EncapType::Ipip if !context.ipip_routes => None,
+        // The kernel takes the next hop for the address of the outer packet.
+        EncapType::Ipip if info.encap => Some(Target::Via {
+            link: context.ipip.clone(),
+            gateway: info.node_ip.filter(IpAddr::is_ipv4)?,
+            onlink: true,
+        }),
+        EncapType::Vxlan | EncapType::NoEncap | EncapType::Ipip if info.same_subnet => Some(Target::Via {
             link: context.uplink.get(family).clone()?,
             gateway: info.node_ip?,
             onlink: true,
@@ -99,11 +112,13 @@ mod tests {
                 v4: "vxlan.calico".into(),
                 v6: "vxlan-v6.calico".into(),
             },
+            ipip: "tunl0".into(),
             uplink: PerFamily {
                 v4: Some("eth0".into()),
                 v6: None,
             },
             free_addresses: Target::Blackhole,
+            ipip_routes: true,
             unencapsulated: false,
         }
     }
@@ -148,6 +163,60 @@ mod tests {
 
     fn shown(info: &RouteInfo, vtep: Option<&Vtep>, context: &ClusterContext) -> Option<String> {
         cluster_route(info, vtep, context).map(|(key, route)| format!("{} {route}", key.dst))
+    }
+
+    #[test]
+    fn ip_in_ip_leads_to_the_node_by_its_device() {
+        let context = context();
+        let far = info("10.65.2.0/26", EncapType::Ipip, false, true);
+        assert_eq!(
+            shown(&far, None, &context).as_deref(),
+            Some("10.65.2.0/26 via 172.30.0.2 dev tunl0 onlink")
+        );
+        // A workload or the tunnel end of a node that borrowed the address.
+        let tunnel = RouteFlags {
+            remote_tunnel: true,
+            ..RouteFlags::default()
+        };
+        let both = RouteFlags {
+            remote_workload: true,
+            ..tunnel
+        };
+        for (flags, borrowed, there) in [
+            (tunnel, false, false),
+            (tunnel, true, true),
+            (both, true, true),
+            (both, false, true),
+        ] {
+            let one = RouteInfo {
+                flags,
+                borrowed,
+                ..info("10.65.1.7/32", EncapType::Ipip, false, true)
+            };
+            let route = shown(&one, None, &context);
+            assert_eq!(
+                route.is_some_and(|r| r == "10.65.1.7/32 via 172.30.0.2 dev tunl0 onlink"),
+                there,
+                "{flags:?}"
+            );
+        }
+        let near = info("10.65.2.0/26", EncapType::Ipip, true, false);
+        assert_eq!(
+            shown(&near, None, &context).as_deref(),
+            Some("10.65.2.0/26 via 172.30.0.2 dev eth0 onlink")
+        );
+        let unknown = RouteInfo {
+            node_ip: None,
+            ..far.clone()
+        };
+        assert_eq!(shown(&unknown, None, &context), None, "where is it?");
+        let theirs = ClusterContext {
+            ipip_routes: false,
+            unencapsulated: true,
+            ..context
+        };
+        assert_eq!(shown(&far, None, &theirs), None, "a BGP daemon's");
+        assert_eq!(shown(&near, None, &theirs), None, "a BGP daemon's");
     }
 
     #[test]

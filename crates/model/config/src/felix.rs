@@ -188,10 +188,17 @@ pub struct FelixConfig {
     pub vxlan_port: u16,
     pub vxlan_vni: u32,
 
+    /// Whether there is IP-in-IP; `None`: follow the pools.
+    pub ipip_enabled: Option<bool>,
+    /// Bytes; `None`: found out.
+    pub ipip_mtu: Option<u16>,
+
     pub device_route_protocol: u8,
     pub device_route_source: Option<Ipv4Addr>,
     pub device_route_source_v6: Option<Ipv6Addr>,
     pub remove_external_routes: bool,
+    /// Whether routes of pools with IP-in-IP are the agent's to write (`ProgramClusterRoutes`).
+    pub ipip_routes: bool,
     /// Whether routes of pools without encapsulation are the agent's to write (`ProgramClusterRoutes`).
     pub unencapsulated_routes: bool,
     /// `None`: no audit of routes.
@@ -277,10 +284,16 @@ impl FelixConfig {
             vxlan_mtu_v6: Some(r.number("VXLANMTUV6")).filter(|n| *n != 0),
             vxlan_port: r.number("VXLANPort"),
             vxlan_vni: r.number("VXLANVNI"),
+            ipip_enabled: r.optional_flag("IpInIpEnabled"),
+            ipip_mtu: Some(r.number("IpInIpMtu")).filter(|n| *n != 0),
             device_route_protocol: r.number("DeviceRouteProtocol"),
             device_route_source: r.ipv4("DeviceRouteSourceAddress"),
             device_route_source_v6: r.ipv6("DeviceRouteSourceAddressIPv6"),
             remove_external_routes: r.flag("RemoveExternalRoutes"),
+            ipip_routes: matches!(
+                r.text("ProgramClusterRoutes").as_str(),
+                "Enabled" | "EnabledIPIPOnly"
+            ),
             unencapsulated_routes: matches!(
                 r.text("ProgramClusterRoutes").as_str(),
                 "Enabled" | "EnabledNoEncapOnly"

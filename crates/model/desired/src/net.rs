@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use caracal_api::EncapMode;
 use caracal_ids::NodeName;
@@ -81,6 +81,8 @@ pub struct Host {
     pub node: NodeName,
     /// Its addresses with their subnets.
     pub addr: PerFamily<Option<caracal_net::IfAddr>>,
+    /// The address of its device for IP-in-IP.
+    pub ipip: Option<Ipv4Addr>,
 }
 
 /// A pool of addresses.

@@ -9,7 +9,7 @@ use caracal_nft::{Config as NftConfig, Nft};
 use caracal_route::{Ownership, Routes};
 use caracal_update::InSync;
 
-use super::{files::StatusFiles, leftovers, network::DEVICES};
+use super::{files::StatusFiles, leftovers, network::remove_devices};
 
 /// Removes everything that an agent of this kind puts into the kernel and the file system of its node, and nothing else.
 /// One step that fails does not keep the others from being done.
@@ -26,7 +26,7 @@ pub(crate) fn cleanup(config: &FelixConfig) -> anyhow::Result<()> {
     }
     let steps: [(&str, &dyn Fn() -> anyhow::Result<()>); 8] = [
         ("tables", &|| Ok(Nft::open(NftConfig::default())?.cleanup()?)),
-        ("tunnel devices", &devices),
+        ("tunnel devices", &|| Ok(remove_devices(&mut Rtnl::open()?)?)),
         ("bandwidth limits", &|| {
             Ok(super::bandwidth::sweep(&mut Rtnl::open()?, |_| (false, false))?)
         }),
@@ -70,14 +70,6 @@ pub(crate) fn cleanup_calico(dry_run: bool) -> anyhow::Result<Vec<String>> {
     let (gone, stay) = leftovers::remove(&mut nft);
     anyhow::ensure!(stay.is_empty(), "{}", stay.join("; "));
     Ok(gone)
-}
-
-fn devices() -> anyhow::Result<()> {
-    let mut rtnl = Rtnl::open()?;
-    for (_, device) in DEVICES.iter() {
-        rtnl.remove_vxlan(device)?;
-    }
-    Ok(())
 }
 
 fn routes(config: &FelixConfig) -> anyhow::Result<()> {

@@ -32,6 +32,7 @@ pub(crate) fn rules_config(config: &FelixConfig) -> RulesConfig {
             v6: config.vxlan_enabled,
         },
         vxlan_port: config.vxlan_port,
+        ipip: config.ipip_enabled,
         allow_vxlan_from_workloads: config.allow_vxlan_packets_from_workloads,
         allow_ipip_from_workloads: config.allow_ipip_packets_from_workloads,
         source_spoofing: config.workload_source_spoofing,

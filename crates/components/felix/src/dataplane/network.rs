@@ -1,5 +1,7 @@
 //! Routes and tunnel devices that follow from the desired state.
 
+mod devices;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -7,11 +9,10 @@ use std::{
     time::Instant,
 };
 
-use caracal_api::EncapMode;
 use caracal_config::FelixConfig;
 use caracal_desired::{Delta, Host, Pool, RouteInfo, Vtep, WorkloadEndpoint};
 use caracal_ids::{NodeName, WorkloadId};
-use caracal_link::{Encapsulation, Rtnl, Vxlan, VxlanPeer, VxlanSpec, overhead};
+use caracal_link::{Event, Rtnl, VxlanPeer};
 use caracal_net::{Cidr, Family, PerFamily};
 use caracal_route::{
     ClusterContext, MAIN_TABLE, Ownership, PROTOCOL_CLUSTER, RouteError, RouteKey, Routes, Target,
@@ -20,22 +21,11 @@ use caracal_route::{
 use caracal_update::InSync;
 
 use super::departed::Departed;
+pub(super) use devices::remove as remove_devices;
+use devices::{Devices, IPIP, Own, VXLAN};
 
 /// Metrics of our routes: the kernel's defaults, so that the plugin's and the agent's routes are the same ones.
 const METRIC: PerFamily<u32> = PerFamily { v4: 0, v6: 1024 };
-
-/// Used where the uplink does not tell its MTU.
-const USUAL_MTU: u32 = 1500;
-
-/// The tunnel devices.
-pub(crate) const DEVICES: PerFamily<&str> = PerFamily {
-    v4: "vxlan.calico",
-    v6: "vxlan-v6.calico",
-};
-
-fn device_name(family: Family) -> &'static str {
-    DEVICES.get(family)
-}
 
 fn addresses(w: &WorkloadEndpoint) -> impl Iterator<Item = IpAddr> + '_ {
     w.addresses.v4.iter().chain(&w.addresses.v6).map(Cidr::addr)
@@ -48,10 +38,8 @@ pub(crate) struct Network {
     context: ClusterContext,
     device_protocol: u8,
     device_source: PerFamily<Option<IpAddr>>,
-    ipv6: bool,
-    vxlan_settings: (u32, u16, Option<bool>, PerFamily<Option<u16>>),
     pub(crate) routes: Routes,
-    pub(crate) vxlan: PerFamily<Vxlan>,
+    devices: Devices,
     workloads: BTreeMap<WorkloadId, Arc<WorkloadEndpoint>>,
     infos: BTreeMap<Cidr, RouteInfo>,
     on_node: BTreeMap<NodeName, BTreeSet<Cidr>>,
@@ -59,8 +47,9 @@ pub(crate) struct Network {
     vteps: BTreeMap<NodeName, Vtep>,
     hosts: BTreeMap<NodeName, Host>,
     pools: BTreeMap<Cidr, Pool>,
-    uplink_mtu: PerFamily<Option<u32>>,
     devices_stale: bool,
+    /// Pools ask for IP-in-IP, and its routes are somebody else's.
+    foreign_routes: bool,
     /// Destinations whose route the kernel refused at the last apply, with its words.
     failed: BTreeMap<Cidr, String>,
     /// Destinations of which that changed.
@@ -83,17 +72,17 @@ impl Network {
                 table: MAIN_TABLE,
                 metric: METRIC,
                 protocol: PROTOCOL_CLUSTER,
-                vxlan: PerFamily::new(|f| device_name(f).to_owned()),
+                vxlan: PerFamily::new(|f| (*VXLAN.get(f)).to_owned()),
+                ipip: IPIP.to_owned(),
                 uplink: PerFamily::default(),
                 free_addresses: Target::Blackhole,
+                ipip_routes: false,
                 unencapsulated: false,
             },
             device_protocol: config.device_route_protocol,
             device_source: PerFamily::default(),
-            ipv6: config.ipv6_support,
-            vxlan_settings: Default::default(),
             routes: Routes::new(ownership),
-            vxlan: PerFamily::new(|f| Vxlan::new(device_name(f))),
+            devices: Devices::new(),
             workloads: BTreeMap::new(),
             infos: BTreeMap::new(),
             on_node: BTreeMap::new(),
@@ -101,8 +90,8 @@ impl Network {
             vteps: BTreeMap::new(),
             hosts: BTreeMap::new(),
             pools: BTreeMap::new(),
-            uplink_mtu: PerFamily::default(),
             devices_stale: true,
+            foreign_routes: false,
             failed: BTreeMap::new(),
             reconsider: BTreeSet::new(),
             departed: Departed::default(),
@@ -113,16 +102,7 @@ impl Network {
 
     /// Takes parameters that may change while the agent runs.
     pub(crate) fn configure(&mut self, config: &FelixConfig) {
-        self.ipv6 = config.ipv6_support;
-        self.vxlan_settings = (
-            config.vxlan_vni,
-            config.vxlan_port,
-            config.vxlan_enabled,
-            PerFamily {
-                v4: config.vxlan_mtu,
-                v6: config.vxlan_mtu_v6,
-            },
-        );
+        self.devices.configure(config);
         self.devices_stale = true;
         let source = PerFamily {
             v4: config.device_route_source.map(IpAddr::V4),
@@ -138,9 +118,9 @@ impl Network {
                     .for_each(|(key, route)| self.routes.set(key, route));
             }
         }
-        let unencapsulated = config.unencapsulated_routes;
-        if unencapsulated != self.context.unencapsulated {
-            self.context.unencapsulated = unencapsulated;
+        let ours = (config.ipip_routes, config.unencapsulated_routes);
+        if ours != (self.context.ipip_routes, self.context.unencapsulated) {
+            (self.context.ipip_routes, self.context.unencapsulated) = ours;
             self.recompute_all();
         }
     }
@@ -314,8 +294,8 @@ impl Network {
                     })
                 });
                 match peer {
-                    Some(p) => self.vxlan.get_mut(family).set_peer(node.as_str(), p),
-                    None => self.vxlan.get_mut(family).remove_peer(node.as_str()),
+                    Some(p) => self.devices.vxlan.get_mut(family).set_peer(node.as_str(), p),
+                    None => self.devices.vxlan.get_mut(family).remove_peer(node.as_str()),
                 }
             }
         }
@@ -332,30 +312,15 @@ impl Network {
         self.devices_stale = true;
     }
 
-    fn uses_vxlan(&self, family: Family) -> bool {
-        let by_pools = self
-            .pools
-            .values()
-            .any(|p| p.cidr.family() == family && p.vxlan != EncapMode::Never);
-        (family == Family::V4 || self.ipv6) && self.vxlan_settings.2.unwrap_or(by_pools)
+    /// Follows the kernel.
+    pub(crate) fn on_event(&mut self, event: &Event) {
+        self.routes.on_event(event);
+        self.devices.on_event(event);
     }
 
-    /// The MTU that pods should use: what the uplink carries less what encapsulation adds.
+    /// The MTU that pods should use.
     pub(crate) fn pod_mtu(&self) -> u32 {
-        let per_family = Family::BOTH.iter().filter_map(|f| {
-            let uplink = (*self.uplink_mtu.get(*f))?;
-            Some(if self.uses_vxlan(*f) {
-                self.device_mtu(*f, uplink)
-            } else {
-                uplink
-            })
-        });
-        per_family.min().unwrap_or(USUAL_MTU)
-    }
-
-    fn device_mtu(&self, family: Family, uplink: u32) -> u32 {
-        let configured = self.vxlan_settings.3.get(family).map(u32::from);
-        configured.unwrap_or_else(|| uplink.saturating_sub(overhead(Encapsulation::Vxlan(family))))
+        self.devices.pod_mtu()
     }
 
     /// Finds the uplinks and says what the tunnel devices should be. Cheap when nothing changed.
@@ -363,26 +328,21 @@ impl Network {
         if !self.devices_stale {
             return Ok(());
         }
-        let mut uplinks: PerFamily<Option<String>> = PerFamily::default();
-        for family in Family::BOTH {
-            let own = self
-                .hosts
-                .get(&self.node)
-                .and_then(|h| *h.addr.get(family))
-                .map(|a| a.addr);
-            let index = match own {
-                Some(addr) => rtnl.link_with_address(addr)?,
-                None => None,
-            };
-            let link = match index {
-                Some(index) => rtnl.link(index)?,
-                None => None,
-            };
-            *self.uplink_mtu.get_mut(family) = link.as_ref().map(|l| l.mtu);
-            *uplinks.get_mut(family) = link.map(|l| l.name);
-            let spec = self.device_spec(family, own);
-            self.vxlan.get_mut(family).set_device(spec);
+        let host = self.hosts.get(&self.node);
+        let own = Own {
+            addr: PerFamily::new(|f| host.and_then(|h| *h.addr.get(f)).map(|a| a.addr)),
+            ipip: host.and_then(|h| h.ipip),
+            vtep: self.vteps.get(&self.node),
+        };
+        let uplinks = self.devices.refresh(rtnl, &own, self.pools.values())?;
+        let foreign = self.devices.uses_ipip() && !self.context.ipip_routes;
+        if foreign && !std::mem::replace(&mut self.foreign_routes, foreign) {
+            tracing::warn!(
+                "pools use IP-in-IP, and ProgramClusterRoutes leaves their routes to a BGP daemon: without one no other \
+                 node's pods are reached"
+            );
         }
+        self.foreign_routes = foreign;
         self.devices_stale = false;
         if uplinks != self.context.uplink {
             self.context.uplink = uplinks;
@@ -391,38 +351,13 @@ impl Network {
         Ok(())
     }
 
-    fn device_spec(&self, family: Family, own: Option<IpAddr>) -> Option<VxlanSpec> {
-        if !self.uses_vxlan(family) {
-            return None;
-        }
-        let vtep = self.vteps.get(&self.node)?;
-        // Without a tunnel address the device would answer for nothing.
-        let address = (*vtep.tunnel_addr.get(family))?;
-        let (vni, port, ..) = self.vxlan_settings;
-        Some(VxlanSpec {
-            name: device_name(family).to_owned(),
-            vni,
-            port,
-            local: own?,
-            mac: (*vtep.mac.get(family))?,
-            mtu: self.device_mtu(family, (*self.uplink_mtu.get(family)).unwrap_or(USUAL_MTU)),
-            address: Some(address),
-        })
-    }
-
     /// Makes the kernel's devices and routes what is desired. What failed is told and tried again later.
     pub(crate) fn apply(&mut self, rtnl: &mut Rtnl, token: &InSync) -> Vec<String> {
         let mut errors = Vec::new();
         if let Err(e) = self.refresh_devices(rtnl) {
             errors.push(e.to_string());
         }
-        for family in Family::BOTH {
-            let driver = self.vxlan.get_mut(family);
-            if driver.is_pending() {
-                let report = driver.apply(rtnl, token);
-                errors.extend(report.errors.iter().map(ToString::to_string));
-            }
-        }
+        errors.extend(self.devices.apply(rtnl, token));
         if self.routes.is_pending() {
             let report = self.routes.apply(rtnl, token);
             let before = std::mem::take(&mut self.failed);
@@ -465,9 +400,7 @@ impl Network {
 
     /// Whether an apply has anything to do.
     pub(crate) fn is_pending(&self) -> bool {
-        self.devices_stale
-            || self.routes.is_pending()
-            || Family::BOTH.iter().any(|f| self.vxlan.get(*f).is_pending())
+        self.devices_stale || self.routes.is_pending() || self.devices.is_pending()
     }
 
     /// What is desired, for people.

@@ -17,7 +17,6 @@ use caracal_config::FelixConfig;
 use caracal_desired::{Delta, WorkloadEndpoint};
 use caracal_ids::WorkloadId;
 use caracal_link::{Groups, Monitor, Rtnl};
-use caracal_net::Family;
 use caracal_nft::{Config as NftConfig, Nft, Wait};
 use caracal_rules::{Compiler, Counting, RulesConfig, ir::IfName};
 use caracal_runtime::{Reporter, Shutdown};
@@ -383,10 +382,7 @@ impl Worker {
                 }
                 _ => changed.extend(self.interfaces.on_event(&event)),
             }
-            self.network.routes.on_event(&event);
-            for family in Family::BOTH {
-                self.network.vxlan.get_mut(family).on_event(&event);
-            }
+            self.network.on_event(&event);
         }
         self.tell_addresses();
         if address_events > 0 {

@@ -431,6 +431,7 @@ fn addresses_of_hosts_are_spared_where_asked() {
                     v4: host("192.0.2.1"),
                     v6: host("2001:db8::1"),
                 },
+                ipip: None,
             }),
             Delta::Pool(Pool {
                 cidr: "10.0.0.0/24".parse().unwrap(),
@@ -464,6 +465,7 @@ fn with_controls(qos: QosControls) -> String {
             v4: Some("172.30.0.1/24".parse().unwrap()),
             v6: None,
         },
+        ipip: None,
     }));
     let table = compiler.full_state().v4;
     assert_eq!(crate::interpreter::faults(&table), [""; 0]);

@@ -370,6 +370,7 @@ fn net_part() -> impl Strategy<Value = Vec<Delta>> {
             out.push(Delta::Host(Host {
                 node: node(n),
                 addr: PerFamily::new(|f| of(f).map(|addr| IfAddr { addr, len: 24 })),
+                ipip: None,
             }));
             out.push(Delta::Vtep(Vtep {
                 node: node(n),

@@ -53,6 +53,8 @@ fn defaults_are_calicos() {
         (c.vxlan_enabled, c.vxlan_mtu, c.vxlan_port, c.vxlan_vni),
         (None, None, 4789, 4096)
     );
+    assert_eq!((c.ipip_enabled, c.ipip_mtu), (None, None));
+    assert_eq!((c.ipip_routes, c.unencapsulated_routes), (true, false));
     assert_eq!((c.device_route_protocol, c.remove_external_routes), (3, true));
     assert_eq!(c.route_refresh_interval, Some(Duration::from_secs(90)));
     assert_eq!(

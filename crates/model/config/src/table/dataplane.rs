@@ -158,8 +158,8 @@ const VXLAN: &[Param] = &[
 
 #[rustfmt::skip]
 const IPIP: &[Param] = &[
-    p("IpInIpEnabled", "ipipEnabled", Kind::OptionalBool, ""),
-    p("IpInIpMtu", "ipipMTU", Kind::Int(MTU), "0"),
+    p("IpInIpEnabled", "ipipEnabled", Kind::OptionalBool, "").supported(),
+    p("IpInIpMtu", "ipipMTU", Kind::Int(MTU), "0").supported(),
 ];
 
 #[rustfmt::skip]

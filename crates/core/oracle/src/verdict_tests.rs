@@ -198,6 +198,7 @@ fn named_and_numeric_ports_are_one_criterion() {
         IpSet {
             kind: IpSetKind::IpPort,
             members: [member].into(),
+            about: "".into(),
         },
     );
     let r = rule(Action::Allow, |r| {

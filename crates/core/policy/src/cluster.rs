@@ -381,6 +381,7 @@ impl Cluster {
         IpSet {
             kind: key.kind(),
             members: members.into_iter().collect::<BTreeSet<_>>(),
+            about: key.about(),
         }
     }
 

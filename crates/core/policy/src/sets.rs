@@ -43,6 +43,31 @@ impl SetKey {
         }
     }
 
+    /// What people read of it.
+    pub(crate) fn about(&self) -> Arc<str> {
+        let text = match self {
+            Self::Selected { selector, port: None } => return selector.canonical().into(),
+            Self::Selected {
+                selector,
+                port: Some(NamedPort { proto, name }),
+            } => match proto {
+                Some(proto) => format!("{proto} port {name} of {}", selector.canonical()),
+                None => format!("port {name} of {}", selector.canonical()),
+            },
+            Self::Service {
+                namespace,
+                name,
+                ports: true,
+            } => format!("service {namespace}/{name}"),
+            Self::Service {
+                namespace,
+                name,
+                ports: false,
+            } => format!("addresses of service {namespace}/{name}"),
+        };
+        text.into()
+    }
+
     /// `s:` (selector), `n:` (named port), `svc:` or `svcnoport:` (service) and 96 bits of a hash of all that the set
     /// is of.
     fn id(&self) -> IpSetId {
@@ -243,6 +268,27 @@ mod tests {
             service("a", "bc", false),
         ];
         assert!(ids[0] != ids[1] && ids[0].starts_with("svc:") && ids[2].starts_with("svcnoport:"));
+    }
+
+    #[test]
+    fn a_set_says_what_it_is_of() {
+        let service = |ports| SetKey::Service {
+            namespace: "red".into(),
+            name: "web".into(),
+            ports,
+        };
+        for (key, text) in [
+            (key("a in {'1',  '2'}", None), "a in {\"1\", \"2\"}"),
+            (
+                key("has(a)", Some((Some(Proto::TCP), "http"))),
+                "TCP port http of has(a)",
+            ),
+            (key("has(a)", Some((None, "http"))), "port http of has(a)"),
+            (service(true), "service red/web"),
+            (service(false), "addresses of service red/web"),
+        ] {
+            assert_eq!(&*key.about(), text);
+        }
     }
 
     #[test]

@@ -27,13 +27,13 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    pub(crate) fn def(self, id: &IpSetId) -> SetDef {
+    pub(crate) fn def(self, id: &IpSetId, about: &str) -> SetDef {
         let def = match self {
             Self::Addresses => SetDef::new([KeyType::Addr]),
             Self::Nets => SetDef::new([KeyType::Addr]).intervals(),
             Self::Ports => SetDef::new([KeyType::Addr, KeyType::Proto, KeyType::Port]),
         };
-        def.commented(format!("IP set {id}"))
+        def.commented(format!("IP set {id}")).about(about)
     }
 
     /// What of a packet's side is looked up.
@@ -87,6 +87,7 @@ struct Side {
 #[derive(Debug)]
 pub(crate) struct Replica {
     kind: IpSetKind,
+    about: Box<str>,
     members: BTreeSet<IpSetMember>,
     sides: PerFamily<Side>,
 }
@@ -99,9 +100,10 @@ fn key(member: &IpSetMember) -> Key {
 }
 
 impl Replica {
-    fn new(kind: IpSetKind) -> Self {
+    fn new(kind: IpSetKind, about: Box<str>) -> Self {
         Self {
             kind,
+            about,
             members: BTreeSet::new(),
             sides: PerFamily::default(),
         }
@@ -196,6 +198,11 @@ impl Replica {
         }
     }
 
+    /// What it is of, as far as a listing has room for it.
+    pub(crate) fn about(&self) -> &str {
+        &self.about
+    }
+
     /// What the members are.
     pub(crate) fn kind(&self) -> IpSetKind {
         self.kind
@@ -236,6 +243,18 @@ fn net(member: &IpSetMember) -> Option<caracal_net::Cidr> {
     }
 }
 
+/// A text as a comment in a listing that `nft` reads again: without quotes, and not longer than it takes.
+fn listed(text: &str) -> Box<str> {
+    const MAX: usize = 127;
+    const CUT: &str = "…";
+    let mut text = text.replace('"', "'");
+    if text.len() > MAX {
+        text.truncate(text.floor_char_boundary(MAX - CUT.len()));
+        text.push_str(CUT);
+    }
+    text.into()
+}
+
 /// All sets.
 #[derive(Debug, Default)]
 pub(crate) struct IpSets {
@@ -246,12 +265,10 @@ impl IpSets {
     /// Puts a whole set in place; whether rules that use it must be written anew.
     pub(crate) fn put(&mut self, id: &IpSetId, set: &IpSet) -> bool {
         let before = self.shapes(id);
-        let replica = self
-            .sets
-            .entry(id.clone())
-            .or_insert_with(|| Replica::new(set.kind));
+        let fresh = || Replica::new(set.kind, listed(&set.about));
+        let replica = self.sets.entry(id.clone()).or_insert_with(fresh);
         if replica.kind != set.kind {
-            *replica = Replica::new(set.kind);
+            *replica = fresh();
         }
         let gone: Vec<IpSetMember> = replica.members.difference(&set.members).copied().collect();
         gone.iter().for_each(|m| replica.remove(m));
@@ -265,7 +282,7 @@ impl IpSets {
         let replica = self
             .sets
             .entry(id.clone())
-            .or_insert_with(|| Replica::new(IpSetKind::Net));
+            .or_insert_with(|| Replica::new(IpSetKind::Net, Box::default()));
         removed.iter().for_each(|m| replica.remove(m));
         added.iter().for_each(|m| replica.insert(*m));
         before != self.shapes(id)

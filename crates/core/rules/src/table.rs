@@ -245,7 +245,7 @@ impl Table {
         for (id, name) in &self.ip_written {
             if let (Some((_, shape)), Some(set)) = (ip_sets.resolve(id, self.family), ip_sets.get(id)) {
                 let elements = set.elements(self.family).into_iter().collect();
-                let def = shape.def(id);
+                let def = shape.def(id, set.about());
                 state.sets.insert(name.clone(), Set { def, elements });
             }
         }
@@ -459,7 +459,7 @@ impl Table {
                 if let Some(old) = self.ip_written.insert(id.clone(), name.clone()) {
                     out.sets_gone.push(TableDelta::RemoveSet(old));
                 }
-                out.sets.push(TableDelta::PutSet(name.clone(), shape.def(id)));
+                out.sets.push(TableDelta::PutSet(name.clone(), shape.def(id, replica.about())));
             }
             out.sets.push(TableDelta::ReplaceElements(name, elements));
         } else if let Some(old) = self.ip_written.remove(id) {

@@ -116,6 +116,7 @@ impl Desired {
                 let set = self.ip_sets.entry(id).or_insert_with(|| IpSet {
                     kind: IpSetKind::Net,
                     members: BTreeSet::new(),
+                    about: std::sync::Arc::default(),
                 });
                 for m in &removed {
                     set.members.remove(m);

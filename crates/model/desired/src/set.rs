@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use caracal_net::{Cidr, Proto};
 use serde::{Deserialize, Serialize};
@@ -39,4 +39,7 @@ pub struct IpSet {
     pub kind: IpSetKind,
     /// The members, each once.
     pub members: BTreeSet<IpSetMember>,
+    /// What it is of, for people: a selector, a named port of one, a service. Follows from its id; empty where nobody knows.
+    #[serde(default)]
+    pub about: Arc<str>,
 }

@@ -151,6 +151,7 @@ impl Cluster {
         IpSet {
             kind: key.kind(),
             members,
+            about: key.about(),
         }
     }
 }

@@ -81,6 +81,7 @@ impl Compiler {
                 let set = IpSet {
                     kind: replica.kind(),
                     members: replica.holding(between).collect(),
+                    about: replica.about().into(),
                 };
                 ground.ip_sets.insert(id.clone(), set);
             }

@@ -97,7 +97,8 @@ impl Text<'_> {
             interval,
             size,
             counters,
-            comment,
+            comment: _,
+            about: _,
         } = &set.def;
         let word = if data.is_some() { "map" } else { "set" };
         write!(self.out, "\t{word} {name} {{\n\t\ttype {}", self.types(key))?;
@@ -117,8 +118,9 @@ impl Text<'_> {
         if *counters {
             self.out.push_str("\t\tcounter\n");
         }
-        if !comment.is_empty() {
-            writeln!(self.out, "\t\tcomment {}", quoted(comment))?;
+        let told = set.def.told();
+        if !told.is_empty() {
+            writeln!(self.out, "\t\tcomment {}", quoted(told))?;
         }
         if !set.elements.is_empty() {
             self.out.push_str("\t\telements = {");

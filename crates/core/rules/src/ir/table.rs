@@ -110,6 +110,8 @@ pub struct SetDef {
     pub counters: bool,
     /// What it is for, as read in a listing.
     pub comment: String,
+    /// What is in it, which a listing tells in the place of the comment. Sets that differ in nothing else are one.
+    pub about: String,
 }
 
 impl SetDef {
@@ -122,6 +124,7 @@ impl SetDef {
             size: None,
             counters: false,
             comment: String::new(),
+            about: String::new(),
         }
     }
 
@@ -156,6 +159,24 @@ impl SetDef {
         Self {
             counters: true,
             ..self
+        }
+    }
+
+    /// The same with a word about what is in it.
+    #[must_use]
+    pub fn about(self, about: impl Into<String>) -> Self {
+        Self {
+            about: about.into(),
+            ..self
+        }
+    }
+
+    /// What a listing tells of it.
+    #[must_use]
+    pub fn told(&self) -> &str {
+        match self.about.as_str() {
+            "" => &self.comment,
+            about => about,
         }
     }
 

@@ -85,6 +85,7 @@ fn example() -> Vec<Delta> {
             IpSet {
                 kind: IpSetKind::Net,
                 members: members.into(),
+                about: "role == \"frontend\"".into(),
             },
         ),
         policy(

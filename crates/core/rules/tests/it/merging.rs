@@ -433,6 +433,7 @@ fn a_member_is_an_element_and_a_prefix_makes_another_set() {
             IpSet {
                 kind: IpSetKind::Net,
                 members,
+                about: Arc::default(),
             },
         ),
         policy(2, vec![rule]),
@@ -483,6 +484,7 @@ fn names_of_unlike_sets_are_unlike() {
     let set = IpSet {
         kind: IpSetKind::Net,
         members: [].into(),
+        about: Arc::default(),
     };
     let node = Node::new(&[Delta::IpSet(odd, set), policy(2, vec![rule]), endpoint(0, 2..3)]);
     assert!(node.rules()[0].contains("@set.."), "{:?}", node.rules());

@@ -238,9 +238,10 @@ fn ip_set(n: usize) -> impl Strategy<Value = IpSet> {
         0u16..8,
     )
         .prop_map(|(f, n, proto, port)| IpSetMember::IpPort(addr(f, n), proto, port));
-    let of = |kind, members: Vec<IpSetMember>| IpSet {
+    let of = move |kind, members: Vec<IpSetMember>| IpSet {
         kind,
         members: members.into_iter().collect::<BTreeSet<_>>(),
+        about: format!("number {n}").into(),
     };
     let nets = net.prop_map(move |m| of(IpSetKind::Net, m));
     let ports = vec(port, 0..12).prop_map(move |m| of(IpSetKind::IpPort, m));

@@ -51,11 +51,25 @@ pub(crate) fn is_concat(def: &SetDef) -> bool {
     def.interval && def.key.len() > 1
 }
 
-/// Tells definitions apart; 0 is none of ours.
+/// Tells definitions apart; 0 is none of ours. What is told about a set's content makes no other set, and the hash is that of
+/// agents which told nothing.
 pub(crate) fn def_hash(def: &SetDef, family: Family) -> u64 {
+    let SetDef {
+        key,
+        data,
+        interval,
+        size,
+        counters,
+        comment,
+        about: _,
+    } = def;
     let mut hasher = DefaultHasher::new();
     hasher.write_u8(family.number());
-    hasher.write(format!("{def:?}").as_bytes());
+    let text = format!(
+        "SetDef {{ key: {key:?}, data: {data:?}, interval: {interval:?}, size: {size:?}, counters: {counters:?}, comment: \
+         {comment:?} }}"
+    );
+    hasher.write(text.as_bytes());
     hasher.finish().max(1)
 }
 
@@ -128,8 +142,8 @@ pub(crate) fn put_set(
     if concat || def.size.is_some() {
         w.nest(set::DESC, |w| put_desc(w, def, concat, family));
     }
-    if !def.comment.is_empty() {
-        push_tlv(&mut userdata, UD_COMMENT, &comment_bytes(&def.comment));
+    if !def.told().is_empty() {
+        push_tlv(&mut userdata, UD_COMMENT, &comment_bytes(def.told()));
     }
     push_tlv(&mut userdata, UD_HASH, &def_hash(def, family).to_le_bytes());
     w.bytes(set::USERDATA, &userdata);

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use caracal_api::{Action, EncapMode, TierDefaultAction};
+use caracal_api::{
+    Action, EncapMode, GlobalNetworkPolicySpec, Object, PolicyType, Port, ServiceMatch, TierDefaultAction,
+    WorkloadEndpointSpec,
+};
 use caracal_desired::{Delta, HostEndpoint, Policy, Pool, Rule, TierPolicies, Vtep, WorkloadEndpoint};
 use caracal_ids::{NodeName, PolicyId, PolicyKind, TierName, WorkloadId};
 use caracal_net::{Family, PerFamily, PortRange, Proto};
@@ -414,4 +417,104 @@ fn netns_packets_meet_a_host_endpoint() {
     for family in Family::BOTH {
         assert!(connects(family, 8081), "the endpoint is gone");
     }
+}
+
+/// A policy for a pod on this node that looks into sets of all kinds; which text each set is to tell.
+fn selecting() -> (Case, Vec<String>) {
+    let mut rules = Vec::new();
+    let mut rule = |fill: &dyn Fn(&mut caracal_api::Rule)| {
+        let mut rule = caracal_api::Rule::new(Action::Allow);
+        rule.protocol = Some(caracal_api::Protocol::Name("TCP".into()));
+        fill(&mut rule);
+        rules.push(rule);
+    };
+    let long = format!("label in {{'{}'}}", "ä".repeat(100));
+    rule(&|r| r.source.selector = "role == 'db' && has(env)".into());
+    rule(&|r| r.source.selector.clone_from(&long));
+    rule(&|r| {
+        r.destination.selector = "app == 'web'".into();
+        r.destination.ports = vec![Port::Named("http".into())];
+    });
+    rule(&|r| {
+        r.source.services = Some(ServiceMatch {
+            name: "shop".into(),
+            namespace: "red".into(),
+        });
+    });
+    let spec = GlobalNetworkPolicySpec {
+        tier: "default".into(),
+        ingress: rules,
+        types: vec![PolicyType::Ingress],
+        ..GlobalNetworkPolicySpec::default()
+    };
+    let pod = WorkloadEndpointSpec {
+        node: caracal_policy_fuzz::NODE.into(),
+        orchestrator: "k8s".into(),
+        interface_name: "cali1".into(),
+        ip_networks: vec!["10.0.0.1".into(), "fd00::1".into()],
+        ..WorkloadEndpointSpec::default()
+    };
+    let case = Case {
+        objects: vec![
+            Object::new("p", spec).into(),
+            Object::namespaced("red", "pod", pod).into(),
+        ],
+        ..Case::random(1, 0)
+    };
+    let told = [
+        "(role == 'db' && has(env))".to_owned(),
+        format!("label in {{'{}…", "ä".repeat(56)),
+        "TCP port http of app == 'web'".to_owned(),
+        "addresses of service red/shop".to_owned(),
+    ];
+    (case, told.into())
+}
+
+/// What the list of a family's sets says about each.
+fn told_by(family: Family) -> Vec<String> {
+    let listed = nft(&["list", "sets", if family == Family::V4 { "ip" } else { "ip6" }]);
+    let comments = listed.lines().filter_map(|l| l.trim().strip_prefix("comment \""));
+    comments.map(|c| c.trim_end_matches('"').to_owned()).collect()
+}
+
+#[test]
+fn netns_a_listing_says_what_each_set_is_of_and_a_table_that_does_not_is_kept() {
+    netns!();
+    needs!("nft");
+    let (case, told) = selecting();
+    let mut compiler = Compiler::new(rules_config(&case.host));
+    compiler.apply_all(&desired(&case).1);
+    let mut older = compiler.full_state();
+    for table in [&mut older.v4, &mut older.v6] {
+        table.sets.values_mut().for_each(|set| set.def.about.clear());
+    }
+    let report = open().start(older, &token()).expect("an agent that told nothing");
+    assert_eq!(report.problems, []);
+    for family in Family::BOTH {
+        let silent = told_by(family);
+        assert!(silent.iter().all(|t| !told.contains(t)), "{silent:?}");
+        let plain = silent.iter().filter(|t| t.starts_with("IP set "));
+        assert_eq!(plain.count(), told.len(), "{silent:?}");
+    }
+    // The next one has nothing to change.
+    wrote(
+        &open().start(compiler.full_state(), &token()).expect("a restart"),
+        0,
+    );
+    script("flush ruleset");
+    open()
+        .start(compiler.full_state(), &token())
+        .expect("from nothing");
+    for family in Family::BOTH {
+        let tells = told_by(family);
+        for text in &told {
+            assert!(tells.contains(text), "{text:?} is not in {tells:?}");
+        }
+        let fits = |t: &String| t.len() <= 127 && !t.starts_with("IP set ");
+        assert!(tells.iter().all(fits), "{tells:?}");
+    }
+    // And `nft` reads its own listing again.
+    let listing = ruleset();
+    script(&format!("flush ruleset\n{listing}"));
+    assert_eq!(ruleset(), listing);
 }

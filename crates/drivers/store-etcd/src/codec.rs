@@ -1,8 +1,11 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use caracal_api::{Kind, Resource, ResourceKey, Unreadable, read_stored};
+use caracal_api::{
+    IpamBlockSpec, Kind, Object, Resource, ResourceKey, Unreadable, read_bare_block, read_stored,
+};
 use caracal_store::{derived_uid, has_status, unreadable};
-use caracal_wire::KeyValue;
+use caracal_wire::{Bytes, KeyValue};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::keys;
@@ -82,6 +85,70 @@ pub(crate) fn to_stored(resource: &Resource) -> Value {
     }
 }
 
+/// The text that is stored for an object.
+pub(crate) fn to_text(resource: &Resource) -> Bytes {
+    let text = match resource {
+        // Blocks are large and written for each pod.
+        Resource::IpamBlock(block) => serde_json::to_string(&StoredBlock::of(&block.spec)).ok(),
+        _ => None,
+    };
+    text.unwrap_or_else(|| to_stored(resource).to_string()).into()
+}
+
+/// A block as it is stored.
+#[derive(Serialize)]
+struct StoredBlock<'a> {
+    cidr: &'a str,
+    affinity: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    affinity_claim_time: Option<&'a str>,
+    allocations: &'a [Option<usize>],
+    unallocated: &'a [usize],
+    attributes: Vec<StoredAttribute<'a>>,
+    #[serde(rename = "sequenceNumber")]
+    sequence_number: u64,
+    #[serde(rename = "sequenceNumberForAllocation")]
+    sequence_number_for_allocation: &'a BTreeMap<String, u64>,
+    deleted: bool,
+    #[serde(rename = "strictAffinity", skip_serializing_if = "std::ops::Not::not")]
+    strict_affinity: bool,
+}
+
+#[derive(Serialize)]
+struct StoredAttribute<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handle_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    secondary: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    alternate: &'a BTreeMap<String, String>,
+    #[serde(rename = "releasedAt", skip_serializing_if = "Option::is_none")]
+    released_at: Option<&'a str>,
+}
+
+impl<'a> StoredBlock<'a> {
+    fn of(spec: &'a IpamBlockSpec) -> Self {
+        let attributes = spec.attributes.iter().map(|a| StoredAttribute {
+            handle_id: a.handle_id.as_deref(),
+            secondary: &a.secondary,
+            alternate: &a.alternate_owner_attrs,
+            released_at: a.released_at.as_deref(),
+        });
+        Self {
+            cidr: &spec.cidr,
+            affinity: spec.affinity.as_deref(),
+            affinity_claim_time: spec.affinity_claim_time.as_deref(),
+            allocations: &spec.allocations,
+            unallocated: &spec.unallocated,
+            attributes: attributes.collect(),
+            sequence_number: spec.sequence_number,
+            sequence_number_for_allocation: &spec.sequence_number_for_allocation,
+            deleted: spec.deleted,
+            strict_affinity: spec.strict_affinity,
+        }
+    }
+}
+
 fn field(spec: &Map<String, Value>, name: &str, default: Value) -> Value {
     spec.get(name).cloned().unwrap_or(default)
 }
@@ -127,13 +194,26 @@ fn stored_config(mut spec: Map<String, Value>) -> Value {
 
 /// Reads a stored value; the error says what is wrong with it.
 pub(crate) fn from_stored(key: &ResourceKey, kv: &KeyValue) -> Result<Resource, Unreadable> {
-    let mut resource = if bare(key.kind) {
+    // One of nobody may have its owner in a field of old.
+    let block = (key.kind == Kind::IpamBlock)
+        .then(|| read_bare_block(&kv.value).filter(|b| b.affinity.is_some()))
+        .flatten();
+    let mut resource = if let Some(block) = block {
+        Object::new(&*key.name, block).into()
+    } else if bare(key.kind) {
         let value: Value = serde_json::from_slice(&kv.value).map_err(|e| e.to_string())?;
         let Value::Object(content) = value else {
             return Err("the value is not a JSON object".into());
         };
         let spec = spec_of_stored(key, &kv.key, content)?;
-        Resource::from_value(key.kind, json!({ "spec": spec })).map_err(|e| e.to_string())?
+        let text = json!({ "spec": spec }).to_string();
+        read_stored(key.kind, text.as_bytes()).map_err(|mut e| {
+            e.reason = e.reason.strip_prefix("spec.").unwrap_or(&e.reason).to_owned();
+            if let Some(rest) = &mut e.stand_in {
+                identify(Arc::make_mut(rest), key, kv);
+            }
+            e
+        })?
     } else if key.kind == Kind::KubernetesEndpointSlice {
         let value = slice_of_stored(&kv.value).map_err(|e| e.to_string())?;
         // What is its spec here stands beside its metadata there.
@@ -176,7 +256,8 @@ fn keep_status(resource: &mut Resource, kv: &KeyValue) {
     }
 }
 
-fn identify(resource: &mut Resource, key: &ResourceKey, kv: &KeyValue) {
+/// Gives an object the name and what etcd keeps beside its value.
+pub(crate) fn identify(resource: &mut Resource, key: &ResourceKey, kv: &KeyValue) {
     let meta = resource.metadata_mut();
     // The key decides; the value may be a copy made by hand.
     if *meta.name != *key.name {
@@ -272,6 +353,52 @@ mod tests {
         assert!(b.metadata.uid.is_some());
         let stored = to_stored(&r);
         assert_eq!(stored, serde_json::from_str::<Value>(BLOCK).unwrap());
+    }
+
+    /// Both ways to write a block, and both to read it.
+    #[test]
+    fn a_block_is_the_same_whichever_way() {
+        let key = ResourceKey::global(Kind::IpamBlock, "10-0-0-0-30");
+        let odd = r#"{"cidr":"10.0.0.0/30","affinity":null,"strictAffinity":true,"allocations":null,"unallocated":[],"attributes":[{"handle_id":null,"secondary":{"\"[":"["},"releasedAt":"t"},{"secondary":null,"alternate":null}],"sequenceNumber":7,"deleted":true,"future":[[1]]}"#;
+        for text in [BLOCK, odd, r#"{"cidr":"10.0.0.0/30","affinity":"host:n"}"#] {
+            let read = from_stored(&key, &kv("", text)).unwrap();
+            let written: Value = serde_json::from_slice(&to_text(&read)).unwrap();
+            assert_eq!(written, to_stored(&read));
+            let again = from_stored(&key, &kv("", &written.to_string())).unwrap();
+            assert_eq!(again, read);
+        }
+        let mut as_kind = serde_json::from_str::<Value>(BLOCK).unwrap();
+        let time = as_kind["affinity_claim_time"].take();
+        as_kind["affinityClaimTime"] = time;
+        as_kind
+            .as_object_mut()
+            .unwrap()
+            .shift_remove("affinity_claim_time");
+        let ours = from_stored(&key, &kv("", &as_kind.to_string())).unwrap();
+        assert_eq!(ours, from_stored(&key, &kv("", BLOCK)).unwrap());
+    }
+
+    #[test]
+    fn a_list_in_the_place_of_an_object_is_refused_in_ipam_too() {
+        for (kind, name, stored, field) in [
+            (
+                Kind::IpamBlock,
+                "10-0-0-0-30",
+                r#"{"cidr":"10.0.0.0/30","affinity":"host:n","attributes":[["h"]]}"#,
+                "attributes[0]: found a list",
+            ),
+            (Kind::IpamHandle, "h", r#"{"block":["10.0.0.0/26"]}"#, "block: "),
+            (
+                Kind::IpamBlock,
+                "10-0-0-0-30",
+                r#"["10.0.0.0/30"]"#,
+                "the value is not",
+            ),
+        ] {
+            let key = ResourceKey::global(kind, name);
+            let error = from_stored(&key, &kv("", stored)).unwrap_err();
+            assert!(error.reason.starts_with(field), "{error}");
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct EtcdStore {
 #[derive(Debug)]
 struct Inner {
     transport: Transport,
-    recent: Recent,
+    recent: Arc<Recent>,
     ahead: Ahead,
 }
 
@@ -55,7 +55,7 @@ impl EtcdStore {
         Ok(Self {
             inner: Arc::new(Inner {
                 transport: Transport::new(settings)?,
-                recent: Recent::default(),
+                recent: Arc::default(),
                 ahead: Ahead::default(),
             }),
         })
@@ -364,7 +364,7 @@ impl Store for EtcdStore {
     ) -> Result<WatchStream, StoreError> {
         let from = from.0.parse().ok().filter(|revision: &i64| *revision >= 0);
         let from = from.ok_or(StoreError::Expired(kind))?;
-        let events = watch::open(&self.inner.transport, kind, from, part).await?;
+        let events = watch::open(&self.inner.transport, &self.inner.recent, kind, from, part).await?;
         if part.wants_all() {
             return Ok(events);
         }

@@ -1,21 +1,25 @@
 //! Several objects in one transaction of etcd.
 
-use caracal_api::{Kind, Resource, ResourceKey};
+use std::sync::Arc;
+
+use caracal_api::{Kind, ObjectMeta, Resource, ResourceKey};
 use caracal_store::{
-    Found, Page, Preconditions, Reads, Store, StoreError, WatchFrom, Write, check_key, check_together,
-    merge_for_update, stamp,
+    Found, Page, Preconditions, Reads, Store, StoreError, WatchFrom, Write, check_key, check_preconditions,
+    check_together, merge_for_update, stamp,
 };
 use caracal_wire::{
     Bytes, KeyValue,
     etcdserverpb::{Compare, RequestOp, ResponseOp, TxnRequest, response_op::Response},
 };
 use futures::future::try_join_all;
+use serde_json::Value;
 
 use crate::{
     EtcdStore,
-    codec::to_stored,
+    codec::{identify, to_stored, to_text},
     keys, list,
     part::decode_or_bare,
+    recent::Known,
     status::About,
     store::{decode, merged_value, revision},
     transport::Repeat,
@@ -88,10 +92,7 @@ pub(crate) async fn read(store: &EtcdStore, reads: &Reads) -> Result<Found, Stor
     };
     for (key, kv) in reads.objects.iter().zip(objects) {
         found.objects.push(match kv {
-            Some(kv) => {
-                remember(store, key.kind, &kv);
-                decode(key, &kv)
-            }
+            Some(kv) => understand(store, key, &kv),
             None => Err(check_key(key)
                 .err()
                 .unwrap_or_else(|| StoreError::NotFound(key.clone()))),
@@ -106,11 +107,26 @@ pub(crate) async fn read(store: &EtcdStore, reads: &Reads) -> Result<Found, Stor
     Ok(found)
 }
 
-/// Blocks are changed soon after they are read or written, again and again; other objects would only push them out.
-fn remember(store: &EtcdStore, kind: Kind, kv: &KeyValue) {
-    if kind == Kind::IpamBlock {
-        store.recent().put(kv);
+/// What a value says. Blocks are read, changed and followed again and again: what each revision says is found out once.
+fn understand(store: &EtcdStore, key: &ResourceKey, kv: &KeyValue) -> Result<Resource, StoreError> {
+    if key.kind != Kind::IpamBlock {
+        return decode(key, kv);
     }
+    if let Some(resource) = store.recent().of(kv) {
+        return Ok((*resource).clone());
+    }
+    let read = decode(key, kv);
+    match &read {
+        Ok(resource) => {
+            let known = Known {
+                whole: to_text(resource) == kv.value,
+                resource: Arc::new(resource.clone()),
+            };
+            store.recent().put_known(kv, known);
+        }
+        Err(_) => store.recent().put(kv),
+    }
+    read
 }
 
 fn about(reads: &Reads) -> About<'_> {
@@ -133,8 +149,40 @@ fn range_of(response: ResponseOp) -> Option<(Vec<KeyValue>, bool)> {
 /// How many writes a transaction takes.
 pub(crate) const WRITES: usize = AT_ONCE;
 
-/// A write as etcd is asked for it; what is stored afterwards, with the kind and the revision at which it was created.
-type Made = (Compare, RequestOp, Option<(Kind, KeyValue)>);
+/// A write as etcd is asked for it, and what is stored afterwards.
+type Made = (Compare, RequestOp, Option<Stored>);
+
+/// What is stored once a transaction is done, with the revision at which it was created if that was before.
+struct Stored {
+    key: ResourceKey,
+    kv: KeyValue,
+    /// What it says, of a block.
+    known: Option<Known>,
+}
+
+impl Stored {
+    /// A value that says what the object does and, if `whole`, nothing else.
+    fn new(key: ResourceKey, kv: KeyValue, resource: Resource, whole: bool) -> Self {
+        let known = (key.kind == Kind::IpamBlock).then(|| Known {
+            resource: Arc::new(resource),
+            whole,
+        });
+        Self { key, kv, known }
+    }
+
+    /// Blocks are changed soon after they are written; other objects would only push them out.
+    fn remember(mut self, store: &EtcdStore, at: i64) {
+        let Some(mut known) = self.known else { return };
+        self.kv.mod_revision = at;
+        if self.kv.create_revision == 0 {
+            self.kv.create_revision = at;
+        }
+        let resource = Arc::make_mut(&mut known.resource);
+        *resource.metadata_mut() = ObjectMeta::default();
+        identify(resource, &self.key, &self.kv);
+        store.recent().put_known(&self.kv, known);
+    }
+}
 
 /// Does all of the writes or none.
 pub(crate) async fn write(store: &EtcdStore, writes: Vec<Write>) -> Result<bool, StoreError> {
@@ -147,10 +195,10 @@ pub(crate) async fn write(store: &EtcdStore, writes: Vec<Write>) -> Result<bool,
     for write in writes {
         let made = match write {
             Write::Create(resource) => created(resource),
-            Write::Update(resource) => updated(store, &resource).await,
+            Write::Update(resource) => updated(store, resource).await,
             Write::Delete(key, at) => deleted(store, &key, &at).await,
         };
-        let (compare, op, kv) = match made {
+        let (compare, op, after) = match made {
             Ok(made) => made,
             // One that is not as expected is enough, and needs no transaction to be known.
             Err(StoreError::Conflict { .. } | StoreError::NotFound(_)) => return Ok(false),
@@ -158,21 +206,17 @@ pub(crate) async fn write(store: &EtcdStore, writes: Vec<Write>) -> Result<bool,
         };
         request.compare.push(compare);
         request.success.push(op);
-        stored.extend(kv);
+        stored.extend(after);
     }
     let answer = store
         .txn(Repeat::IfNotSent, &request, About::Object(&first))
         .await?;
-    for (kind, mut kv) in stored {
-        if !answer.succeeded {
-            store.recent().forget(&kv.key);
-            continue;
+    let at = answer.header.as_ref().map_or(0, |h| h.revision);
+    for after in stored {
+        match answer.succeeded {
+            true => after.remember(store, at),
+            false => store.recent().forget(&after.kv.key),
         }
-        kv.mod_revision = answer.header.as_ref().map_or(0, |h| h.revision);
-        if kv.create_revision == 0 {
-            kv.create_revision = kv.mod_revision;
-        }
-        remember(store, kind, &kv);
     }
     Ok(answer.succeeded)
 }
@@ -182,33 +226,47 @@ fn created(mut resource: Resource) -> Result<Made, StoreError> {
     check_key(&key)?;
     let place: Bytes = keys::key_of(&resource)?.into();
     stamp(&mut resource);
-    let value: Bytes = to_stored(&resource).to_string().into();
+    let value = to_text(&resource);
     let kv = KeyValue {
         key: place.clone(),
         value: value.clone(),
         ..KeyValue::default()
     };
-    Ok((txn::absent(&place), txn::put(&place, value), Some((key.kind, kv))))
+    Ok((
+        txn::absent(&place),
+        txn::put(&place, value),
+        Some(Stored::new(key, kv, resource, true)),
+    ))
 }
 
-async fn updated(store: &EtcdStore, resource: &Resource) -> Result<Made, StoreError> {
+async fn updated(store: &EtcdStore, resource: Resource) -> Result<Made, StoreError> {
     let key = resource.key();
     check_key(&key)?;
-    let place: Bytes = keys::key_of(resource)?.into();
-    let expect = Preconditions::of(resource);
+    let place: Bytes = keys::key_of(&resource)?.into();
+    let expect = Preconditions::of(&resource);
     let Some(text) = &expect.resource_version else {
         return Err(StoreError::Invalid {
             key,
             reason: "a write together with others needs metadata.resourceVersion".to_owned(),
         });
     };
-    let known = store.recent().get(&place, revision(&key, text)?);
-    let stored = match known {
-        Some(kv) => kv,
-        None => store.read(&key, &place).await?,
+    let at = revision(&key, text)?;
+    let known = store.recent().known(&place, at).filter(|(_, k)| k.whole);
+    let (stored, value, whole) = if let Some((kv, known)) = known {
+        check_preconditions(&key, known.resource.metadata(), &expect)?;
+        (kv, to_text(&resource), true)
+    } else {
+        let stored = match store.recent().get(&place, at) {
+            Some(kv) => kv,
+            None => store.read(&key, &place).await?,
+        };
+        let merge = |old: &Resource| merge_for_update(resource.clone(), old);
+        let value = merged_value(&key, decode_or_bare(&key, &stored)?, &stored, &expect, &merge)?;
+        // Where nothing had to be carried over, nothing will have to be.
+        let whole = key.kind == Kind::IpamBlock
+            && serde_json::from_slice::<Value>(&value).is_ok_and(|v| v == to_stored(&resource));
+        (stored, value, whole)
     };
-    let merge = |old: &Resource| merge_for_update(resource.clone(), old);
-    let value = merged_value(&key, decode_or_bare(&key, &stored)?, &stored, &expect, &merge)?;
     let kv = KeyValue {
         value: value.clone(),
         ..stored.clone()
@@ -216,7 +274,7 @@ async fn updated(store: &EtcdStore, resource: &Resource) -> Result<Made, StoreEr
     Ok((
         txn::unchanged(&place, stored.mod_revision),
         txn::put(&place, value),
-        Some((key.kind, kv)),
+        Some(Stored::new(key, kv, resource, whole)),
     ))
 }
 

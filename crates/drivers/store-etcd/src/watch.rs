@@ -1,7 +1,9 @@
-use caracal_api::Kind;
+use std::sync::Arc;
+
+use caracal_api::{Kind, Resource};
 use caracal_store::{ListOptions, StoreError, WatchEvent, WatchFrom, WatchStream};
 use caracal_wire::{
-    Event, EventType,
+    Event, EventType, KeyValue,
     etcdserverpb::{
         WatchCreateRequest, WatchRequest, WatchResponse, watch_client::WatchClient,
         watch_request::RequestUnion,
@@ -14,6 +16,7 @@ use crate::{
     codec::from_stored,
     keys::{self, Span},
     login::{WATCH_REFUSED, Wire},
+    recent::Recent,
     status::{About, explain},
     store::MAX_MESSAGE,
     transport::{Failed, Repeat, Transport},
@@ -23,6 +26,7 @@ use crate::{
 /// the server has accepted, so that a revision that is too old is an error at once.
 pub(crate) async fn open(
     transport: &Transport,
+    recent: &Arc<Recent>,
     kind: Kind,
     from: i64,
     part: &ListOptions,
@@ -32,6 +36,7 @@ pub(crate) async fn open(
     let endpoint = transport.describe();
     let state = Following {
         kind,
+        recent: recent.clone(),
         endpoint,
         stream,
     };
@@ -103,6 +108,7 @@ fn refusal(first: &WatchResponse) -> Option<Status> {
 
 struct Following {
     kind: Kind,
+    recent: Arc<Recent>,
     endpoint: String,
     stream: Streaming<WatchResponse>,
 }
@@ -159,10 +165,21 @@ impl Following {
         let key = keys::parse(self.kind, &kv.key)?;
         Some(match kind {
             EventType::Delete => WatchEvent::Gone(key),
-            EventType::Put => match from_stored(&key, &kv) {
-                Ok(resource) => WatchEvent::Set(resource.into()),
-                Err(why) => WatchEvent::Malformed(key, why),
+            // A block's change is mostly our own.
+            EventType::Put => match self.known(&kv) {
+                Some(resource) => WatchEvent::Set(resource),
+                None => match from_stored(&key, &kv) {
+                    Ok(resource) => WatchEvent::Set(resource.into()),
+                    Err(why) => WatchEvent::Malformed(key, why),
+                },
             },
         })
+    }
+
+    fn known(&self, kv: &KeyValue) -> Option<Arc<Resource>> {
+        match self.kind {
+            Kind::IpamBlock => self.recent.of(kv),
+            _ => None,
+        }
     }
 }

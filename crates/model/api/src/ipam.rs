@@ -99,7 +99,7 @@ pub struct IpamBlockSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<String>,
     /// When the affinity was claimed, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", alias = "affinity_claim_time")]
     pub affinity_claim_time: Option<String>,
     /// Per ordinal: the index of its entry in `attributes`, or none when free.
     #[serde(deserialize_with = "null_is_default")]
@@ -147,6 +147,7 @@ pub struct AllocationAttribute {
     /// The owner that takes over at the end of a live migration.
     #[serde(
         rename = "alternateOwnerAttrs",
+        alias = "alternate",
         skip_serializing_if = "BTreeMap::is_empty",
         deserialize_with = "null_is_default"
     )]

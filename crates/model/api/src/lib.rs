@@ -107,7 +107,7 @@ pub use trial::{
     BadTrial, InForce, TRIAL_ALLOWANCE, TRIAL_KINDS, TRIAL_PREVIOUS, TRIAL_SINCE, TRIAL_UNTIL, Trial,
     begin_trial, end_trial, in_force,
 };
-pub use unreadable::{Unreadable, read_stored};
+pub use unreadable::{Unreadable, read_bare_block, read_stored};
 pub use validate::{
     FieldError, policy_tier, validate, validate_pool_among, validate_spec, validate_tier_deletion,
     validate_tier_exists, validate_update,

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde_json::{Value, json};
 
-use crate::{Kind, Problem, Resource, manifest::decode_kind, refused::salvage};
+use crate::{IpamBlockSpec, Kind, Problem, Resource, manifest::decode_kind, refused::salvage};
 
 /// Why an object cannot be read, and what is in force in its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +83,9 @@ const LISTS: &[&[u8]] = &[
     b"clusterIPs",
     b"externalIPs",
     b"ipFamilies",
+    b"allocations",
+    b"unallocated",
+    b"attributes",
 ];
 
 /// Reads an object that a datastore holds. The types alone would take a list of values where an object of fields belongs,
@@ -111,6 +114,14 @@ pub fn read_stored(kind: Kind, json: &[u8]) -> Result<Resource, Unreadable> {
             })
         }
     }
+}
+
+/// Reads a block that is stored without metadata and is quite in order: blocks are read often and are large. Nothing says
+/// that somebody has to look closer.
+#[must_use]
+pub fn read_bare_block(json: &[u8]) -> Option<IpamBlockSpec> {
+    let spec: IpamBlockSpec = serde_json::from_slice(json).ok()?;
+    (json.trim_ascii_start().starts_with(b"{") && !has_odd_lists(json)).then_some(spec)
 }
 
 /// A list of values where an object belongs is read by the types alone, each value for the field of its place. Whether a

@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask check-floors | sizes | licenses | skips | crds | ci | bench`.
+//! The project's own chores: `cargo xtask check-floors | sizes | licenses | skips | crds | ci | nightly | bench`.
 
 use std::process::ExitCode;
 
@@ -10,9 +10,11 @@ mod crds;
 mod floors;
 mod licenses;
 mod metadata;
+mod nightly;
 mod sizes;
 mod skips;
 mod source;
+mod steps;
 
 const USAGE: &str = "\
 Usage: cargo xtask TASK
@@ -23,6 +25,7 @@ Usage: cargo xtask TASK
   skips         no test was skipped that may not be
   crds          deploy/crds from the types; `crds --check` says which are stale
   ci            all that CI runs, with the time of each step
+  nightly       all that `make nightly` runs; TABLE… by packets
   bench         the figures beside Calico's and the goals; `bench --help`
 ";
 
@@ -78,6 +81,7 @@ fn run(task: &str, args: &[String]) -> Result<Option<bool>> {
         "skips" => skips::check(&root)?.report(task),
         "crds" => crds::run(&root, args.iter().any(|a| a == "--check"))?.report(task),
         "ci" => ci::run(&root)?,
+        "nightly" => nightly::run(&root, args)?,
         "bench" => bench::run(&root, args)?,
         _ => return Ok(None),
     }))

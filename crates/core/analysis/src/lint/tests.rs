@@ -116,6 +116,35 @@ fn what_reads_otherwise_than_it_works_is_found() {
 }
 
 #[test]
+fn tiers_that_do_not_exist_come_behind_one_without_an_order() {
+    let tier = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n"
+        )
+    };
+    let of = |tier: &str| {
+        policy(
+            &format!("{tier}.p"),
+            &format!("{{tier: {tier}, selector: all()}}"),
+        )
+    };
+    let mut text = tier("z-first", "{order: 5}") + &tier("m-last", "{}") + &tier("y-last", "{}");
+    // By their names the missing ones would be before the last, or between them.
+    for name in ["n-missing", "a-missing", "y-last", "z-first", "m-last"] {
+        text += &of(name);
+    }
+    let mut state = State::default();
+    state.read("x.yaml", &text, &mut Vec::new());
+    state.complete();
+    let tiers: Vec<String> = policies(&state).into_iter().map(|p| p.tier).collect();
+    assert_eq!(tiers, ["z-first", "m-last", "y-last", "a-missing", "n-missing"]);
+    let missing = findings(&text)
+        .into_iter()
+        .filter(|(id, ..)| *id == "missing-tier");
+    assert_eq!(missing.count(), 2);
+}
+
+#[test]
 fn pods_of_the_host_network_are_found_until_a_host_endpoint_is_governed() {
     let open = findings("");
     assert_eq!(open, [("host-network-open", "Pod/x/h".to_owned(), None)]);

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use caracal_api::EncapMode;
 use caracal_ids::NodeName;
 use caracal_net::{Family, PerFamily};
@@ -70,9 +70,15 @@ struct Startup {
     /// CIDR of the default IPv6 pool; made only when given.
     #[arg(long, env = "CALICO_IPV6POOL_CIDR")]
     ipv6pool_cidr: Option<String>,
-    /// VXLAN mode of the default pools: Never, Always or CrossSubnet.
-    #[arg(long, env = "CALICO_IPV4POOL_VXLAN", default_value = "Always")]
-    pool_vxlan: String,
+    /// VXLAN mode of the default IPv4 pool: Never, Always or CrossSubnet; Always unless it has IP-in-IP.
+    #[arg(long, env = "CALICO_IPV4POOL_VXLAN", value_parser = mode)]
+    pool_vxlan: Option<EncapMode>,
+    /// VXLAN mode of the default IPv6 pool; that of the IPv4 pool if it is given, else Always.
+    #[arg(long, env = "CALICO_IPV6POOL_VXLAN", value_parser = mode)]
+    pool_vxlan_v6: Option<EncapMode>,
+    /// IP-in-IP mode of the default IPv4 pool: Never, Always or CrossSubnet.
+    #[arg(long, env = "CALICO_IPV4POOL_IPIP", default_value = "Never", value_parser = mode)]
+    pool_ipip: EncapMode,
     /// Whether the default pools masquerade traffic to outside.
     #[arg(long, env = "CALICO_IPV4POOL_NAT_OUTGOING", default_value = "true", action = clap::ArgAction::Set)]
     pool_nat_outgoing: bool,
@@ -148,6 +154,38 @@ pub(crate) fn node_name(given: Option<String>) -> anyhow::Result<NodeName> {
     NodeName::new(name.trim().to_lowercase()).context("NODENAME")
 }
 
+/// An encapsulation mode; `Off` and nothing at all are old words for `Never`.
+fn mode(text: &str) -> Result<EncapMode, String> {
+    match text {
+        "" | "Off" | "off" => Ok(EncapMode::Never),
+        _ => {
+            serde_json::from_value(text.into()).map_err(|_| "Never, Always or CrossSubnet is expected".into())
+        }
+    }
+}
+
+/// The VXLAN modes of the default pools.
+pub(crate) fn vxlan_modes(
+    v4: Option<EncapMode>,
+    v6: Option<EncapMode>,
+    ipip: EncapMode,
+) -> anyhow::Result<PerFamily<EncapMode>> {
+    let mut modes = PerFamily {
+        v4: v4.unwrap_or(EncapMode::Always),
+        v6: v6.or(v4).unwrap_or(EncapMode::Always),
+    };
+    if ipip != EncapMode::Never {
+        if v4.is_some_and(|v4| v4 != EncapMode::Never) {
+            bail!(
+                "CALICO_IPV4POOL_IPIP={ipip:?} and CALICO_IPV4POOL_VXLAN={:?}: one of them must be Never",
+                modes.v4
+            );
+        }
+        modes.v4 = EncapMode::Never;
+    }
+    Ok(modes)
+}
+
 async fn startup(store: &Arc<dyn Store>, args: Startup) -> anyhow::Result<()> {
     let name = node_name(args.nodename)?;
     let interfaces = interfaces()?;
@@ -155,12 +193,7 @@ async fn startup(store: &Arc<dyn Store>, args: Startup) -> anyhow::Result<()> {
         v4: node_address("IP", &args.ip, Family::V4, &interfaces)?,
         v6: node_address("IP6", &args.ip6, Family::V6, &interfaces)?,
     };
-    let vxlan: EncapMode = serde_json::from_value(args.pool_vxlan.clone().into()).with_context(|| {
-        format!(
-            "CALICO_IPV4POOL_VXLAN={}: Never, Always or CrossSubnet is expected",
-            args.pool_vxlan
-        )
-    })?;
+    let vxlan = vxlan_modes(args.pool_vxlan, args.pool_vxlan_v6, args.pool_ipip)?;
     let pool_v4 = args
         .ipv4pool_cidr
         .unwrap_or_else(|| default_pool_v4(addr.v4.map(|a| a.addr)));
@@ -169,6 +202,7 @@ async fn startup(store: &Arc<dyn Store>, args: Startup) -> anyhow::Result<()> {
         pool_v4: Some(pool_v4).filter(|c| c != "none" && !c.is_empty()),
         pool_v6: args.ipv6pool_cidr.filter(|c| c != "none" && !c.is_empty()),
         vxlan,
+        ipip: args.pool_ipip,
         nat_outgoing: args.pool_nat_outgoing,
         cluster_type: args.cluster_type,
     };

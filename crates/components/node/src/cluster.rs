@@ -5,6 +5,7 @@ use caracal_api::{
     ClusterInformationSpec, EncapMode, IpPoolSpec, Kind, Object, Resource, ResourceKey, TierDefaultAction,
     TierSpec,
 };
+use caracal_net::{Family, PerFamily};
 use caracal_store::{ListOptions, Store, StoreError};
 
 /// What the first node makes of a new cluster, besides its own objects.
@@ -16,8 +17,10 @@ pub(crate) struct ClusterDefaults {
     pub(crate) pool_v4: Option<String>,
     /// CIDR of the default IPv6 pool; `None` makes none.
     pub(crate) pool_v6: Option<String>,
-    /// VXLAN mode of the default pools.
-    pub(crate) vxlan: EncapMode,
+    /// VXLAN modes of the default pools.
+    pub(crate) vxlan: PerFamily<EncapMode>,
+    /// IP-in-IP mode of the default IPv4 pool.
+    pub(crate) ipip: EncapMode,
     /// Whether the default pools masquerade.
     pub(crate) nat_outgoing: bool,
     /// Comma-separated kinds of cluster, added to what is there.
@@ -83,15 +86,18 @@ async fn ensure_pools(store: &dyn Store, defaults: &ClusterDefaults) -> Result<(
         return Ok(());
     }
     let pools = [
-        ("default-ipv4-ippool", &defaults.pool_v4, 26),
-        ("default-ipv6-ippool", &defaults.pool_v6, 122),
+        ("default-ipv4-ippool", Family::V4, &defaults.pool_v4, 26),
+        ("default-ipv6-ippool", Family::V6, &defaults.pool_v6, 122),
     ];
-    for (name, cidr, block_size) in pools {
+    for (name, family, cidr, block_size) in pools {
         let Some(cidr) = cidr else { continue };
         let spec = IpPoolSpec {
             cidr: cidr.clone(),
-            vxlan_mode: Some(defaults.vxlan),
-            ipip_mode: Some(EncapMode::Never),
+            vxlan_mode: Some(*defaults.vxlan.get(family)),
+            ipip_mode: Some(match family {
+                Family::V4 => defaults.ipip,
+                Family::V6 => EncapMode::Never,
+            }),
             nat_outgoing: defaults.nat_outgoing,
             block_size: Some(block_size),
             node_selector: "all()".into(),

@@ -1,12 +1,16 @@
 //! The programs of a node.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use caracal_link::{IpipSpec, LinkError, Rtnl};
 use caracal_net::Family;
 use caracal_sys::{NetNs, ProcessId};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use super::{fabric, mountpoints, process};
 
@@ -35,11 +39,47 @@ pub(crate) struct Site {
     pub(crate) endpoints: String,
 }
 
+/// How packets travel between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Encap {
+    /// In VXLAN.
+    Vxlan,
+    /// IPv4 in IP-in-IP (the kernel must know it), IPv6 in VXLAN.
+    Ipip,
+    /// As they are.
+    None,
+}
+
+impl Encap {
+    /// Whether this machine can do it.
+    pub(crate) fn check(self) -> anyhow::Result<()> {
+        if self != Self::Ipip {
+            return Ok(());
+        }
+        // In a namespace that ends with this function.
+        let netns = NetNs::anonymous()?;
+        let probe = IpipSpec {
+            name: "tunl0".to_owned(),
+            mtu: 1480,
+            address: Ipv4Addr::LOCALHOST,
+        };
+        match Rtnl::open_in(&netns)?.ensure_ipip(&probe) {
+            Err(e @ LinkError::Unsupported { .. }) => {
+                bail!("--encap ipip: {e}; or use --encap vxlan")
+            }
+            other => other
+                .map(drop)
+                .context("--encap ipip: trying whether the kernel can"),
+        }
+    }
+}
+
 /// The default pools that the first node makes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pools {
-    /// Whether packets between nodes travel in VXLAN.
-    pub(crate) vxlan: bool,
+    /// How packets between nodes travel.
+    pub(crate) encap: Encap,
     /// Whether there is one for IPv6.
     pub(crate) dual_stack: bool,
 }
@@ -79,10 +119,14 @@ impl Site {
         self.environment(command.args(["node", "startup"]));
         command.env("IP", fabric::address(self.index, Family::V4).to_string());
         command.env("CALICO_IPV4POOL_CIDR", POOL_V4);
-        command.env(
-            "CALICO_IPV4POOL_VXLAN",
-            if pools.vxlan { "Always" } else { "Never" },
-        );
+        let (vxlan, vxlan_v6, ipip) = match pools.encap {
+            Encap::Vxlan => ("Always", "Always", "Never"),
+            Encap::Ipip => ("Never", "Always", "Always"),
+            Encap::None => ("Never", "Never", "Never"),
+        };
+        command.env("CALICO_IPV4POOL_VXLAN", vxlan);
+        command.env("CALICO_IPV6POOL_VXLAN", vxlan_v6);
+        command.env("CALICO_IPV4POOL_IPIP", ipip);
         command.env("CLUSTER_TYPE", "lab");
         if pools.dual_stack {
             command.env("IP6", fabric::address(self.index, Family::V6).to_string());

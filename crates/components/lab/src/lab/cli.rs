@@ -5,8 +5,9 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::state::{Datastore, Encap, Settings};
+use super::state::{Datastore, Settings};
 use super::{apply, down, exec, node, probe, status, up};
+use crate::cluster::node::Encap;
 use crate::explain::explain;
 use crate::prober::{Listen, Transport, serve};
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::cni::{NamedPort, PodNet};
 use crate::cluster::datastore;
-use crate::cluster::node::{Pools, Site};
+use crate::cluster::node::{Encap, Pools, Site};
 use crate::prober::{FIRST_PORT, Listen, Transport};
 
 /// The directory of all labs, unless the environment says otherwise.
@@ -22,16 +22,6 @@ const BASE: &str = "/var/lib/caracal/lab";
 const BASE_ENV: &str = "CARACAL_LAB_DIR";
 /// The shape of `state.json`.
 const VERSION: u32 = 1;
-
-/// How packets travel between nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Encap {
-    /// In VXLAN.
-    Vxlan,
-    /// As they are.
-    None,
-}
 
 /// Where the objects are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -383,7 +373,7 @@ impl Lab {
 
     pub(super) fn pools(&self) -> Pools {
         Pools {
-            vxlan: self.state.settings.encap == Encap::Vxlan,
+            encap: self.state.settings.encap,
             dual_stack: self.state.settings.dual_stack,
         }
     }

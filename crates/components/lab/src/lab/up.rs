@@ -11,8 +11,9 @@ use caracal_sys::NetNs;
 
 use super::parallel::{self, block_on};
 use super::progress::Progress;
-use super::state::{Datastore, Encap, Lab, Node, Phase, Process, Settings, base};
+use super::state::{Datastore, Lab, Node, Phase, Process, Settings, base};
 use super::{apply, manifests, node, pods, services};
+use crate::cluster::node::Encap;
 use crate::cluster::{fabric, mountpoints};
 
 /// Brings a lab up, or finishes or repairs one that is there.
@@ -20,6 +21,7 @@ pub(super) fn up(name: &str, settings: &Settings, files: &[PathBuf]) -> anyhow::
     let started = Instant::now();
     // What cannot be read is said before anything is made.
     let documents = manifests::read(files)?;
+    settings.encap.check()?;
     let mut lab = open(name, settings)?;
     let progress = Progress::new();
     make(&mut lab, &progress)?;
@@ -51,6 +53,7 @@ fn describe(lab: &Lab) -> String {
         },
         match s.encap {
             Encap::Vxlan => "VXLAN",
+            Encap::Ipip => "IP-in-IP",
             Encap::None => "no encapsulation",
         },
         if s.dual_stack { ", dual stack" } else { "" }

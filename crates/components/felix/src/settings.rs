@@ -149,7 +149,9 @@ impl Settings {
         let problems = self.resolved.problems.iter().map(Problem::to_string);
         let unsupported = self.unsupported().into_iter();
         let unsupported = unsupported.map(|p| format!("{p} is set, but this version does not act upon it"));
-        let news: Vec<String> = problems.chain(unsupported).collect();
+        let noted = self.resolved.noted();
+        let noted = noted.map(|p| format!("{} ({}): {}", p.param.name, p.source, p.param.note));
+        let news: Vec<String> = problems.chain(unsupported).chain(noted).collect();
         for text in news {
             if !self.told.contains(&text) {
                 tracing::warn!("{text}");

@@ -1,10 +1,12 @@
 //! What is there whatever the policies are: base chains, the walls around workloads, NAT and VXLAN.
 
 mod host;
+mod ipvs;
 mod limits;
 mod loops;
 mod nat;
 mod openstack;
+mod wireguard;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +26,7 @@ use crate::{
     slot::Slot,
 };
 
+pub(crate) use ipvs::IpvsFacts;
 use limits::Limited;
 pub(crate) use limits::Limits;
 
@@ -64,6 +67,8 @@ pub(crate) struct Facts {
     pub(crate) more_sources: Vec<(IfName, Span)>,
     /// What host endpoints ask for; nothing without any.
     pub(crate) hosts: Option<HostFacts>,
+    /// What IPVS forwards; nothing where it is not in use.
+    pub(crate) ipvs: Option<IpvsFacts>,
     /// Limits of workloads.
     pub(crate) limits: BTreeMap<IfName, Limits>,
     /// What workloads send from, by the DSCP that it gets on its way out of the cluster.
@@ -378,8 +383,8 @@ impl Builder<'_> {
             rules.push(stranger);
         }
         rules.extend(self.ipip_in());
-        rules.extend(self.per_prefix(Field::Iif, &Statement::goto(TO_HOST), "workloads to this host"));
-        rules.extend(self.host_rules(Slot::HostIn));
+        rules.extend(self.wireguard(Field::Daddr));
+        rules.extend(self.to_host());
         self.base_chain("filter-input", hook(ChainKind::Filter, Hook::Input, 0), rules);
 
         let mut rules = self.openstack_services();

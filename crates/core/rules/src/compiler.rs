@@ -13,7 +13,7 @@ use caracal_ids::{IpSetId, NodeName, WorkloadId};
 use caracal_net::{Cidr, Family, PerFamily};
 
 use crate::{
-    base::{Facts, HostFacts, Limits, base},
+    base::{Facts, HostFacts, IpvsFacts, Limits, base},
     config::RulesConfig,
     hosts::Hosts,
     ip_sets::IpSets,
@@ -23,6 +23,9 @@ use crate::{
     source::{Rules, Sources},
     table::{Binding, Table},
 };
+
+/// The interface that holds the services' addresses where kube-proxy uses IPVS.
+const IPVS: &str = "kube-ipvs0";
 
 /// Turns what a node should have into the content of its tables, change by change.
 ///
@@ -42,6 +45,7 @@ pub struct Compiler {
     // the DSCP of their holders' packets and what these send from, where there is one
     dscp: BTreeMap<IfName, (u8, PerFamily<Vec<Cidr>>)>,
     host_endpoints: Hosts,
+    ipvs_is_here: bool,
     vteps: BTreeMap<NodeName, Vtep>,
     hosts: BTreeMap<NodeName, Host>,
     pools: BTreeMap<Cidr, Pool>,
@@ -68,6 +72,7 @@ impl Compiler {
             limits: BTreeMap::new(),
             dscp: BTreeMap::new(),
             host_endpoints: Hosts::default(),
+            ipvs_is_here: false,
             vteps: BTreeMap::new(),
             hosts: BTreeMap::new(),
             pools: BTreeMap::new(),
@@ -105,9 +110,19 @@ impl Compiler {
     /// Says which addresses an interface of the host has, or that it is gone: host endpoints without an interface's
     /// name are found by them.
     pub fn set_interface(&mut self, name: &str, addresses: Option<BTreeSet<IpAddr>>) {
+        if name == IPVS && self.ipvs_is_here != addresses.is_some() {
+            self.ipvs_is_here = addresses.is_some();
+            self.dirty_base = true;
+        }
         if let Ok(name) = IfName::exact(name) {
             self.host_endpoints.set_interface(name, addresses);
         }
+    }
+
+    /// Whether an interface says that kube-proxy uses IPVS, and there are no bits of the mark for it.
+    #[must_use]
+    pub fn lacks_marks_for_ipvs(&self, interface: &str) -> bool {
+        interface == IPVS && self.config.ipvs_mark.is_none()
     }
 
     /// Takes one change in. What comes of it shows at the next flush.
@@ -151,6 +166,8 @@ impl Compiler {
 
     /// What changed since the last flush, per family, in an order in which what is referred to is there already.
     pub fn flush(&mut self) -> PerFamily<Vec<TableDelta>> {
+        // The lists of workloads are in a map of the static part too.
+        self.dirty_base |= self.ipvs() && !self.dirty_interfaces.is_empty();
         for interface in mem::take(&mut self.dirty_interfaces) {
             self.bind(interface);
         }
@@ -385,7 +402,30 @@ impl Compiler {
                     .map(|c| Span::from(*c)),
             ),
             hosts: self.host_facts(),
+            ipvs: self.ipvs().then(|| self.ipvs_facts(family)),
         }
+    }
+
+    /// Whether kube-proxy uses IPVS here.
+    fn ipvs(&self) -> bool {
+        self.config.ipvs_mark.is_some() && self.ipvs_is_here
+    }
+
+    fn ipvs_facts(&self, family: Family) -> IpvsFacts {
+        let table = self.tables.get(family);
+        let mut facts = IpvsFacts::default();
+        for (interface, list) in table.bound(Slot::FromWorkload) {
+            let holder = interface.and_then(|i| self.holder(i));
+            let addresses = holder.into_iter().flat_map(|w| w.addresses.get(family));
+            for address in addresses.filter(|a| a.is_host()) {
+                // Of several that have an address for a moment, the first.
+                let span = Span::addr(address.addr());
+                facts.workloads.entry(span).or_insert_with(|| list.clone());
+            }
+        }
+        let forward_in = table.bound(Slot::ForwardIn);
+        facts.forward_in = forward_in.map(|(i, list)| (i, list.clone())).collect();
+        facts
     }
 }
 

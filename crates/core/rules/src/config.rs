@@ -85,6 +85,11 @@ pub struct RulesConfig {
     pub vxlan_port: u16,
     /// Whether IP-in-IP is used; absent means as soon as a pool asks for it. IPv4 only.
     pub ipip: Option<bool>,
+    /// UDP ports of WireGuard, where it is used.
+    pub wireguard: PerFamily<Option<u16>>,
+    /// Bits of the mark, three at least, that remember where what IPVS forwards came from. They are used while there is
+    /// the interface of kube-proxy's IPVS; absent means never.
+    pub ipvs_mark: Option<u32>,
     /// Whether workloads may send VXLAN packets of their own.
     pub allow_vxlan_from_workloads: bool,
     /// Whether workloads may send IP-in-IP packets of their own.
@@ -130,6 +135,8 @@ impl Default for RulesConfig {
             vxlan: PerFamily::default(),
             vxlan_port: 4789,
             ipip: None,
+            wireguard: PerFamily::default(),
+            ipvs_mark: None,
             allow_vxlan_from_workloads: false,
             allow_ipip_from_workloads: false,
             source_spoofing: false,

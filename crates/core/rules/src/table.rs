@@ -177,6 +177,13 @@ impl Table {
         self.lists.values().filter(|l| l.refs > 0).map(|l| &l.list)
     }
 
+    /// The interfaces that have a list at a place, and its chain.
+    pub(crate) fn bound(&self, slot: Slot) -> impl Iterator<Item = (Option<IfName>, &ChainName)> {
+        let all = self.bindings.range((slot, None)..);
+        let here = all.take_while(move |((s, _), _)| *s == slot);
+        here.map(|((_, interface), b)| (*interface, &b.list.name))
+    }
+
     /// Whether any interface has a list at a place.
     pub(crate) fn is_bound(&self, slot: Slot) -> bool {
         self.bindings

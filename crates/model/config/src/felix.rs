@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use caracal_net::PortRange;
+use caracal_net::{PerFamily, PortRange};
 
 use crate::layers::{Resolved, Source};
 use crate::value::{ProtoPort, Value};
@@ -188,6 +188,10 @@ pub struct FelixConfig {
     pub vxlan_port: u16,
     pub vxlan_vni: u32,
 
+    /// `WireguardEnabled`, `WireguardEnabledV6`.
+    pub wireguard_enabled: PerFamily<bool>,
+    /// `WireguardListeningPort`, `WireguardListeningPortV6`.
+    pub wireguard_port: PerFamily<u16>,
     /// Whether there is IP-in-IP; `None`: follow the pools.
     pub ipip_enabled: Option<bool>,
     /// Bytes; `None`: found out.
@@ -284,6 +288,14 @@ impl FelixConfig {
             vxlan_mtu_v6: Some(r.number("VXLANMTUV6")).filter(|n| *n != 0),
             vxlan_port: r.number("VXLANPort"),
             vxlan_vni: r.number("VXLANVNI"),
+            wireguard_enabled: PerFamily {
+                v4: r.flag("WireguardEnabled"),
+                v6: r.flag("WireguardEnabledV6"),
+            },
+            wireguard_port: PerFamily {
+                v4: r.number("WireguardListeningPort"),
+                v6: r.number("WireguardListeningPortV6"),
+            },
             ipip_enabled: r.optional_flag("IpInIpEnabled"),
             ipip_mtu: Some(r.number("IpInIpMtu")).filter(|n| *n != 0),
             device_route_protocol: r.number("DeviceRouteProtocol"),

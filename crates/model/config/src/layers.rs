@@ -149,17 +149,21 @@ pub struct ResolvedParam {
 }
 
 impl ResolvedParam {
-    /// `{name, env, value, raw, source, supported}`.
+    /// `{name, env, value, raw, source, supported}`, and `note` where there is one.
     #[must_use]
     pub fn to_json(&self) -> Json {
-        json!({
+        let mut row = json!({
             "name": self.param.name,
             "env": self.param.env(),
             "value": self.value.to_json(),
             "raw": self.raw,
             "source": self.source.as_str(),
             "supported": self.param.supported,
-        })
+        });
+        if !self.param.note.is_empty() {
+            row["note"] = self.param.note.into();
+        }
+        row
     }
 }
 
@@ -200,9 +204,17 @@ impl Resolved {
 
     /// Parameters somebody set to something else than the default although this version has no use for them.
     pub fn unsupported(&self) -> impl Iterator<Item = &ResolvedParam> {
+        self.set().filter(|p| !p.param.supported)
+    }
+
+    /// Parameters somebody set to something else than the default, and should know something about.
+    pub fn noted(&self) -> impl Iterator<Item = &ResolvedParam> {
+        self.set().filter(|p| p.param.supported && !p.param.note.is_empty())
+    }
+
+    fn set(&self) -> impl Iterator<Item = &ResolvedParam> {
         self.params.iter().filter(|p| {
-            !p.param.supported
-                && p.source != Source::Default
+            p.source != Source::Default
                 && parse(p.param.kind, p.param.default).is_ok_and(|default| default != p.value)
         })
     }

@@ -138,6 +138,8 @@ pub struct Param {
     pub nonzero: bool,
     /// The feature behind it exists in this version.
     pub supported: bool,
+    /// What whoever sets it should know of this version; empty where there is nothing.
+    pub note: &'static str,
     /// How a change takes effect.
     pub applies: Applies,
     /// What FelixConfiguration's schema asks beyond the type.
@@ -165,6 +167,7 @@ const fn p(name: &'static str, field: &'static str, kind: Kind, default: &'stati
         local_only: false,
         nonzero: false,
         supported: false,
+        note: "",
         applies: Applies::AtOnce,
         spec_rule: SpecRule::Nothing,
     }
@@ -222,6 +225,10 @@ impl Param {
             supported: true,
             ..self
         }
+    }
+
+    const fn note(self, note: &'static str) -> Self {
+        Param { note, ..self }
     }
 
     const fn spec(self, spec_rule: SpecRule) -> Self {

@@ -53,6 +53,11 @@ pub(crate) fn rules_config(config: &FelixConfig) -> RulesConfig {
         nat_spares_hosts: config.nat_outgoing_exclusions == NatExclusions::IpPoolsAndHostIps,
         log_prefix: config.log_prefix.as_str().into(),
         log_rate: log_rate(config),
+        wireguard: PerFamily::new(|f| {
+            let enabled = *config.wireguard_enabled.get(f);
+            enabled.then(|| *config.wireguard_port.get(f))
+        }),
+        ipvs_mark: other_bits(config.nft_mark_mask),
         allowed_mark: lowest_bit(config.nft_mark_mask),
         failsafe_in: failsafe(&config.failsafe_inbound),
         failsafe_out: failsafe(&config.failsafe_outbound),
@@ -63,6 +68,14 @@ pub(crate) fn rules_config(config: &FelixConfig) -> RulesConfig {
 /// One of the bits that the agent may use.
 fn lowest_bit(mask: u32) -> u32 {
     mask & mask.wrapping_neg()
+}
+
+/// The bits behind that one, eight at most; none where these are too few to tell interfaces apart.
+fn other_bits(mask: u32) -> Option<u32> {
+    let rest = mask & !lowest_bit(mask);
+    let places = (0..32).map(|n| 1 << n).filter(|place| rest & place != 0);
+    let places: Vec<u32> = places.take(8).collect();
+    (places.len() > 2).then(|| places.into_iter().sum())
 }
 
 fn log_rate(config: &FelixConfig) -> Option<LogRate> {

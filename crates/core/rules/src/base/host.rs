@@ -161,22 +161,33 @@ impl Builder<'_> {
             let base = hook(ChainKind::Filter, Hook::Prerouting, MANGLE);
             self.base_chain("mangle-prerouting", base, rules);
         }
-        if self.has(Slot::HostOut) {
-            let status = |not| Match::CtStatus {
-                any: CtStatus::DNAT,
-                not,
-            };
-            let accept = [Statement::ACCEPT];
-            let mut rules = self.established();
-            rules.push(Rule::new([self.marked(false)], accept.clone(), "allowed before"));
-            rules.extend(self.per_prefix(Field::Oif, &Statement::ACCEPT, "to workloads of this host"));
-            rules.extend(self.tunnels_out());
-            let elsewhere = "its interface is not known yet";
-            rules.push(Rule::new([status(false)], accept.clone(), elsewhere));
-            rules.extend(self.host_rules(Slot::HostOut));
+        let forwarded = self.ipvs_out();
+        if self.has(Slot::HostOut) || forwarded.is_some() {
+            let mut rules: Vec<Rule> = forwarded.into_iter().collect();
+            rules.extend(self.own_out());
             let base = hook(ChainKind::Filter, Hook::Output, 0);
             self.base_chain("filter-output", base, rules);
         }
+    }
+
+    /// What is asked of the host's own packets.
+    fn own_out(&mut self) -> Vec<Rule> {
+        if !self.has(Slot::HostOut) {
+            return Vec::new();
+        }
+        let status = |not| Match::CtStatus {
+            any: CtStatus::DNAT,
+            not,
+        };
+        let accept = [Statement::ACCEPT];
+        let mut rules = self.established();
+        rules.push(Rule::new([self.marked(false)], accept.clone(), "allowed before"));
+        rules.extend(self.per_prefix(Field::Oif, &Statement::ACCEPT, "to workloads of this host"));
+        rules.extend(self.tunnels_out());
+        let elsewhere = "its interface is not known yet";
+        rules.push(Rule::new([status(false)], accept.clone(), elsewhere));
+        rules.extend(self.host_rules(Slot::HostOut));
+        rules
     }
 
     /// What host endpoints judge behind NAT.
@@ -211,7 +222,7 @@ impl Builder<'_> {
 
     /// Tunnels between nodes are no business of policy.
     fn tunnels_out(&self) -> Vec<Rule> {
-        let mut rules = Vec::new();
+        let mut rules: Vec<Rule> = self.wireguard(Field::Saddr).into_iter().collect();
         if self.facts.ipip_hosts.is_some() {
             let matches = [
                 Match::is(Field::Proto, IPIP),

@@ -45,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..PROFILES, w.clone()).prop_map(|(n, w)| Step::Profile(n, w)),
         4 => (0..WORKLOADS, w.clone()).prop_map(|(n, w)| Step::Workload(n, w)),
         2 => (0..HOST_ENDPOINTS, w.clone()).prop_map(|(n, w)| Step::HostEndpoint(n, w)),
-        1 => (0..3usize, interfaces()).prop_map(|(n, i)| Step::Interface(n, i)),
+        1 => (0..4usize, interfaces()).prop_map(|(n, i)| Step::Interface(n, i)),
         1 => (0..NODES, w.clone()).prop_map(|(n, w)| Step::Node(n, w)),
         1 => (0..POOLS, w).prop_map(|(n, w)| Step::Pool(n, w)),
         1 => (0..4usize).prop_map(Step::Config),
@@ -56,7 +56,10 @@ fn step() -> impl Strategy<Value = Step> {
 const WORLDS: usize = 3;
 
 fn config(n: usize) -> RulesConfig {
-    let mut c = RulesConfig::default();
+    let mut c = RulesConfig {
+        ipvs_mark: (n != 1).then_some(0x00fe_0000),
+        ..RulesConfig::default()
+    };
     match n {
         1 => {
             c.deny = DenyAction::Reject;
@@ -214,9 +217,10 @@ proptest! {
             }
             match step {
                 Step::Interface(n, all) => {
-                    let name = ["eth0", "eth1", "cali1"][*n];
+                    let name = ["eth0", "eth1", "cali1", "kube-ipvs0"][*n];
                     // An interface without an address has gone.
-                    let now = all.get(name).filter(|a| !a.is_empty()).cloned();
+                    let now = all.get(name).or(all.get("eth0"));
+                    let now = now.filter(|a| !a.is_empty()).cloned();
                     match &now {
                         Some(a) => links.insert(name, a.clone()),
                         None => links.remove(name),

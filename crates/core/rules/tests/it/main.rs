@@ -5,6 +5,7 @@ mod golden;
 mod history;
 mod hosts;
 mod interpreter;
+mod ipvs;
 mod merging;
 mod verdicts;
 mod walls;

@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
+use caracal_net::PerFamily;
+
 use super::{
     DatastoreType, DenyAction, EndpointToHost, FelixConfig, LogFormat, LogSeverity, NatExclusions, Reader,
 };
@@ -54,6 +56,8 @@ fn defaults_are_calicos() {
         (None, None, 4789, 4096)
     );
     assert_eq!((c.ipip_enabled, c.ipip_mtu), (None, None));
+    assert_eq!(c.wireguard_enabled, PerFamily { v4: false, v6: false });
+    assert_eq!(c.wireguard_port, PerFamily { v4: 51820, v6: 51821 });
     assert_eq!((c.ipip_routes, c.unencapsulated_routes), (true, false));
     assert_eq!((c.device_route_protocol, c.remove_external_routes), (3, true));
     assert_eq!(c.route_refresh_interval, Some(Duration::from_secs(90)));

@@ -111,7 +111,7 @@ const IPTABLES: &[Param] = &[
     p("IptablesNATOutgoingInterfaceFilter", "iptablesNATOutgoingInterfaceFilter", Kind::Matching(IFACE), ""),
     p("IptablesPostWriteCheckIntervalSecs", "iptablesPostWriteCheckInterval", Kind::Seconds, "5"),
     p("IptablesRefreshInterval", "iptablesRefreshInterval", Kind::Seconds, "180"),
-    p("KubeNodePortRanges", "kubeNodePortRanges", Kind::PortRanges, "30000:32767"),
+    p("KubeNodePortRanges", "kubeNodePortRanges", Kind::PortRanges, "30000:32767").note("IPVS says itself which ports it forwards"),
     p("MaxIpsetSize", "maxIpsetSize", Kind::Int(SET_SIZE), "1048576").nonzero(),
 ];
 
@@ -162,15 +162,19 @@ const IPIP: &[Param] = &[
     p("IpInIpMtu", "ipipMTU", Kind::Int(MTU), "0").supported(),
 ];
 
+/// What of WireGuard there is.
+const WIREGUARD_NOTE: &str =
+    "WireGuard's packets pass host endpoints whatever policy says; this version makes no tunnels";
+
 #[rustfmt::skip]
 const WIREGUARD: &[Param] = &[
-    p("WireguardEnabled", "wireguardEnabled", Kind::Bool, "false"),
-    p("WireguardEnabledV6", "wireguardEnabledV6", Kind::Bool, "false"),
+    p("WireguardEnabled", "wireguardEnabled", Kind::Bool, "false").supported().note(WIREGUARD_NOTE),
+    p("WireguardEnabledV6", "wireguardEnabledV6", Kind::Bool, "false").supported().note(WIREGUARD_NOTE),
     p("WireguardHostEncryptionEnabled", "wireguardHostEncryptionEnabled", Kind::Bool, "false"),
     p("WireguardInterfaceName", "wireguardInterfaceName", Kind::Matching(IFACE), "wireguard.cali").nonzero(),
     p("WireguardInterfaceNameV6", "wireguardInterfaceNameV6", Kind::Matching(IFACE), "wg-v6.cali").nonzero(),
-    p("WireguardListeningPort", "wireguardListeningPort", Kind::Int(PORT), "51820"),
-    p("WireguardListeningPortV6", "wireguardListeningPortV6", Kind::Int(PORT), "51821"),
+    p("WireguardListeningPort", "wireguardListeningPort", Kind::Int(PORT), "51820").supported(),
+    p("WireguardListeningPortV6", "wireguardListeningPortV6", Kind::Int(PORT), "51821").supported(),
     p("WireguardMTU", "wireguardMTU", Kind::Int(MTU), "0"),
     p("WireguardMTUV6", "wireguardMTUV6", Kind::Int(MTU), "0"),
     p("WireguardPersistentKeepAlive", "wireguardKeepAlive", Kind::Seconds, "0"),

@@ -347,6 +347,11 @@ impl Calc {
                 self.status.set_invalid(i.key.clone(), Some(i.reason.clone()));
                 self.count_invalid(i.key.kind);
             }
+            // What stands in for an object that cannot be read has no faults, but the object has.
+            Delta::Valid(key) if self.unreadable.contains(key) => {
+                self.seen_invalid.remove(key);
+                self.count_invalid(key.kind);
+            }
             Delta::Valid(key) if self.seen_invalid.remove(key) => {
                 tracing::info!(object = %key, "this object can be used again, or is gone");
                 self.status

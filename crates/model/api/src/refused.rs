@@ -15,9 +15,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::{
-    Action, EncapMode, FieldError, GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec,
-    IpPoolSpec, Kind, NetworkPolicySpec, NetworkSetSpec, Object, ObjectMeta, PolicyType, ProfileSpec,
-    Resource, Rule, Spec, TierDefaultAction, TierSpec, default_resource, validate_spec,
+    Action, BgpConfigurationSpec, EncapMode, FieldError, GlobalNetworkPolicySpec, GlobalNetworkSetSpec,
+    HostEndpointSpec, IpPoolSpec, Kind, NetworkPolicySpec, NetworkSetSpec, Object, ObjectMeta, PolicyType,
+    ProfileSpec, Resource, Rule, ServiceIpBlock, Spec, TierDefaultAction, TierSpec, default_resource,
+    validate_spec,
 };
 
 /// What is in force of an object that breaks the rules of its kind.
@@ -137,6 +138,15 @@ pub(crate) fn salvage(kind: Kind, value: &Value) -> Option<Resource> {
             },
         ),
         Kind::IpPool => object(metadata, closed_pool(spec.get("cidr")?.as_str()?)),
+        Kind::BgpConfiguration => object(
+            metadata,
+            BgpConfigurationSpec {
+                service_load_balancer_ips: blocks(spec, "serviceLoadBalancerIPs"),
+                service_external_ips: blocks(spec, "serviceExternalIPs"),
+                service_cluster_ips: blocks(spec, "serviceClusterIPs"),
+                ..BgpConfigurationSpec::default()
+            },
+        ),
         _ => return None,
     })
 }
@@ -280,6 +290,13 @@ fn text(spec: &Map<String, Value>, field: &str) -> String {
 fn texts(spec: &Map<String, Value>, field: &str) -> Vec<String> {
     let all = spec.get(field).and_then(Value::as_array).into_iter().flatten();
     all.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// Ranges of services' addresses.
+fn blocks(spec: &Map<String, Value>, field: &str) -> Vec<ServiceIpBlock> {
+    let all = spec.get(field).and_then(Value::as_array).into_iter().flatten();
+    let cidrs = all.filter_map(|b| b.get("cidr")?.as_str());
+    cidrs.map(|c| ServiceIpBlock { cidr: c.to_owned() }).collect()
 }
 
 fn words(map: Option<&Value>) -> BTreeMap<String, String> {

@@ -384,7 +384,7 @@ impl Builder<'_> {
         }
         rules.extend(self.ipip_in());
         rules.extend(self.wireguard(Field::Daddr));
-        rules.extend(self.to_host());
+        rules.extend(self.end_of_input());
         self.base_chain("filter-input", hook(ChainKind::Filter, Hook::Input, 0), rules);
 
         let mut rules = self.openstack_services();

@@ -209,7 +209,8 @@ impl Resolved {
 
     /// Parameters somebody set to something else than the default, and should know something about.
     pub fn noted(&self) -> impl Iterator<Item = &ResolvedParam> {
-        self.set().filter(|p| p.param.supported && !p.param.note.is_empty())
+        self.set()
+            .filter(|p| p.param.supported && !p.param.note.is_empty())
     }
 
     fn set(&self) -> impl Iterator<Item = &ResolvedParam> {

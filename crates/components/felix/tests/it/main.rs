@@ -10,6 +10,7 @@ mod decide;
 mod drift;
 mod enforce;
 mod hostile;
+mod kernel;
 mod live;
 mod loops;
 mod nodes;

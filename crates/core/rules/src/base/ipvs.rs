@@ -89,7 +89,7 @@ impl Builder<'_> {
     }
 
     /// What input's chain ends with: the lists of the host, or the number of the interface where IPVS comes first.
-    pub(super) fn to_host(&mut self) -> Vec<Rule> {
+    pub(super) fn end_of_input(&mut self) -> Vec<Rule> {
         let Some((numbers, facts)) = self.ipvs() else {
             return self.judged_here();
         };

@@ -427,7 +427,14 @@ impl Worker {
     /// Host endpoints are found by the addresses of links too.
     fn tell_addresses(&mut self) {
         for (name, addresses) in self.interfaces.changed_addresses() {
+            let there = addresses.is_some();
             self.compiler.set_interface(&name, addresses);
+            if there && self.compiler.lacks_marks_for_ipvs(&name) {
+                tracing::error!(
+                    "kube-proxy uses IPVS ({name} is there), but NftablesMarkMask has too few bits to judge what IPVS \
+                     forwards: four are needed"
+                );
+            }
             self.applied.dirty = true;
         }
     }

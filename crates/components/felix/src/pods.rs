@@ -4,11 +4,16 @@
 //! **Invariant:** nobody depends on it. What is not done here, for whatever reason, is named in the answer, and the plugin
 //! does it itself.
 //! **Invariant:** addresses are given back only when the link is gone.
+//! **Invariant:** when the end of a container is answered, nothing of its beginning is still under way here.
 
+mod arrivals;
 mod attach;
 mod links;
 mod part;
 mod together;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     pin::Pin,
@@ -37,6 +42,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status as Code};
 
 use crate::{agent, status::Status};
+use arrivals::Arrivals;
 use attach::{Comer, Desk, Given};
 use links::Doomed;
 use part::{Goer, Parted};
@@ -44,6 +50,9 @@ use together::Together;
 
 /// How long the datastore may take; what is not done then is left to the plugin, which has its own patience.
 const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// How long the end of a container waits for its beginning.
+const ARRIVED: Duration = Duration::from_millis(750);
 
 /// How long is looked ahead.
 const EARLY: Duration = Duration::from_millis(100);
@@ -59,6 +68,7 @@ pub(crate) struct Service {
     links: Together<Doomed, Done>,
     goers: Together<Goer, Parted>,
     comers: Together<Comer, Given>,
+    arrivals: Arc<Arrivals>,
     /// How many are leaving at this moment.
     leaving: AtomicUsize,
 }
@@ -71,6 +81,16 @@ pub(crate) fn start(
     status: &Arc<Status>,
     shutdown: &Shutdown,
 ) -> PodsServer<Service> {
+    PodsServer::new(serve(tasks, store, node, status, shutdown))
+}
+
+fn serve(
+    tasks: &mut Supervisor,
+    store: &Arc<dyn Store>,
+    node: &NodeName,
+    status: &Arc<Status>,
+    shutdown: &Shutdown,
+) -> Service {
     let (links, serve_links) = Together::new(async |batch: Vec<Doomed>| {
         histogram!("caracal_cni_links_at_once").record(batch.len() as f64);
         links::delete(batch).await
@@ -102,7 +122,7 @@ pub(crate) fn start(
     spawn("links of pods", Box::pin(serve_links));
     spawn("ends of pods", Box::pin(serve_goers));
     spawn("new pods", Box::pin(serve_comers));
-    PodsServer::new(Service {
+    Service {
         node: node.clone(),
         datastore: store.describe(),
         ipam,
@@ -111,8 +131,9 @@ pub(crate) fn start(
         links,
         goers,
         comers,
+        arrivals: Arc::default(),
         leaving: AtomicUsize::new(0),
-    })
+    }
 }
 
 impl Service {
@@ -147,6 +168,14 @@ impl Service {
             let of = |there: bool| if there { Err(why.clone()) } else { Ok(()) };
             let link = self.link(r).await;
             return (link, of(!r.name.is_empty()), of(!r.handles.is_empty()));
+        }
+        // Killed before it was answered, ADD may not be at its end when DEL comes.
+        if timeout(ARRIVED, self.arrivals.end(&r.container_id))
+            .await
+            .is_err()
+        {
+            let left = || Err("the container is still being attached".to_owned());
+            return (self.link(r).await, left(), left());
         }
         let endpoint = (!r.name.is_empty())
             .then(|| ResourceKey::namespaced(Kind::WorkloadEndpoint, &r.namespace, &r.name));
@@ -195,7 +224,8 @@ impl Pods for Service {
             return Err(Code::unimplemented("this datastore has no transactions"));
         }
         let wait = Duration::from_millis(r.timeout_ms.into());
-        let comer = Comer::read(r, &self.node).map_err(Code::invalid_argument)?;
+        let comer = Comer::read(r, &self.node, &self.arrivals).map_err(Code::invalid_argument)?;
+        let _wish = comer.arrival.wish();
         let (id, container) = (comer.id.clone(), comer.container.clone());
         let given = self.comers.ask(comer).await.and_then(|given| given);
         histogram!("caracal_cni_attach_seconds").record(begun.elapsed());
@@ -216,7 +246,8 @@ impl Pods for Service {
             tokio::spawn(async move {
                 let outcome = tokio::select! {
                     outcome = agent::in_force(&status, &id, &container, wait) => outcome,
-                    () = shutdown.wait() => Err("the agent is ending".to_owned()),
+                    // Without an answer the plugin asks the next agent.
+                    () = shutdown.wait() => return,
                     () = sender.closed() => return,
                 };
                 let second = AttachReply {

@@ -28,6 +28,8 @@ use caracal_net::{Cidr, Family, IfAddr};
 use caracal_store::{StoreError, Write};
 use tokio::time::{sleep, timeout};
 
+use super::arrivals::{Arrival, Arrivals};
+
 /// How long one request to the datastore may take. The plugin waits longer, and then does it itself.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -41,8 +43,9 @@ const TRIES: u32 = 5;
 pub(super) type Given = Result<Vec<IfAddr>, String>;
 
 /// A new container.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Comer {
+    pub(super) arrival: Arrival,
     pub(super) id: WorkloadId,
     pub(super) container: String,
     key: ResourceKey,
@@ -55,7 +58,7 @@ pub(super) struct Comer {
 
 impl Comer {
     /// Reads what the plugin says.
-    pub(super) fn read(r: AttachRequest, node: &NodeName) -> Result<Self, String> {
+    pub(super) fn read(r: AttachRequest, node: &NodeName, arrivals: &Arc<Arrivals>) -> Result<Self, String> {
         let wrong = |what: &str, e: &dyn std::fmt::Display| format!("{what}: {e}");
         let parse = |kind: Kind, text: &[u8], what: &str| -> Result<Resource, String> {
             let value = serde_json::from_slice(text).map_err(|e| wrong(what, &e))?;
@@ -97,6 +100,7 @@ impl Comer {
             return Err("endpoint: it has addresses, or some are to be assigned".to_owned());
         }
         Ok(Self {
+            arrival: arrivals.enter(&endpoint.spec.container_id),
             id: WorkloadId::new(&key.namespace, &key.name),
             container: endpoint.spec.container_id.clone(),
             key,
@@ -177,7 +181,17 @@ pub(super) async fn serve(ipam: &Ipam, node: &NodeName, desk: &Arc<Desk>, batch:
     let mut memory = desk.begin();
     let mut conflicts = 0;
     while !open.is_empty() {
+        open.retain(|i, one| {
+            let off = one.comer.arrival.is_off();
+            if off {
+                answers.insert(*i, Err("nobody waits for it any more".to_owned()));
+            }
+            !off
+        });
         let round: Vec<usize> = open.keys().copied().take(IN_ONE).collect();
+        if round.is_empty() {
+            break;
+        }
         let outcome = one_round(ipam, node, &mut memory, (&round, &mut open), &mut answers).await;
         open.retain(|i, _| !answers.contains_key(i));
         match outcome {
@@ -283,6 +297,10 @@ async fn one_round(
     writes.extend(judged.profiles.into_values().map(Write::Create));
     for (i, why) in judged.refused {
         answers.insert(i, Err(why));
+    }
+    // What is called off now must not be written; without it the plan is another one.
+    if members.iter().any(|(_, one)| one.comer.arrival.is_off()) {
+        return Ok(true);
     }
     if done.is_empty() {
         // A block has to be claimed or borrowed from; the others then find it there.

@@ -1,0 +1,202 @@
+//! Beginnings and ends that meet, over a datastore that stands still when a test wants it.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use caracal_api::Resource;
+use caracal_store::{
+    Found, ListOptions, Page, Preconditions, Reads, StoreError, WatchFrom, WatchStream, Write,
+};
+use caracal_store_memory::MemoryStore;
+use serde_json::json;
+use tokio::sync::{Notify, Semaphore};
+use tokio_stream::StreamExt;
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A store in memory whose transactions wait while the gate is closed.
+#[derive(Debug)]
+struct Gated {
+    inner: MemoryStore,
+    closed: AtomicBool,
+    came: Notify,
+    gate: Semaphore,
+}
+
+#[tonic::async_trait]
+impl Store for Gated {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    async fn get(&self, key: &ResourceKey) -> Result<Resource, StoreError> {
+        self.inner.get(key).await
+    }
+    async fn list(&self, kind: Kind, options: &ListOptions) -> Result<Page, StoreError> {
+        self.inner.list(kind, options).await
+    }
+    async fn create(&self, resource: Resource) -> Result<Resource, StoreError> {
+        self.inner.create(resource).await
+    }
+    async fn update(&self, resource: Resource) -> Result<Resource, StoreError> {
+        self.inner.update(resource).await
+    }
+    async fn update_status(&self, resource: Resource) -> Result<Resource, StoreError> {
+        self.inner.update_status(resource).await
+    }
+    async fn delete(&self, key: &ResourceKey, expect: &Preconditions) -> Result<Resource, StoreError> {
+        self.inner.delete(key, expect).await
+    }
+    async fn watch(&self, kind: Kind, from: &WatchFrom) -> Result<WatchStream, StoreError> {
+        self.inner.watch(kind, from).await
+    }
+    async fn read_together(&self, reads: &Reads) -> Result<Found, StoreError> {
+        self.inner.read_together(reads).await
+    }
+    fn writes_together(&self) -> usize {
+        self.inner.writes_together()
+    }
+    async fn write_together(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        if self.closed.load(Ordering::SeqCst) {
+            self.came.notify_one();
+            drop(self.gate.acquire().await);
+        }
+        self.inner.write_together(writes).await
+    }
+}
+
+struct Scene {
+    store: Arc<Gated>,
+    service: Arc<Service>,
+    shutdown: Shutdown,
+    _tasks: Supervisor,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let inner = MemoryStore::etcd();
+        let store = Arc::new(Gated {
+            inner,
+            closed: AtomicBool::new(false),
+            came: Notify::new(),
+            gate: Semaphore::new(0),
+        });
+        let pool = json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/24"}});
+        let pool = Resource::from_value(Kind::IpPool, pool).unwrap();
+        store.create(pool).await.unwrap();
+        let shutdown = Shutdown::new();
+        let mut tasks = Supervisor::new(shutdown.clone());
+        let as_store: Arc<dyn Store> = store.clone();
+        let node = NodeName::new("n").unwrap();
+        let service = serve(&mut tasks, &as_store, &node, &Arc::default(), &shutdown);
+        let scene = Self {
+            store,
+            service: Arc::new(service),
+            shutdown,
+            _tasks: tasks,
+        };
+        // The node's block is made.
+        scene.attach("first", 0).await.unwrap();
+        scene
+    }
+
+    async fn attach(
+        &self,
+        container: &str,
+        wait_ms: u32,
+    ) -> Result<ReceiverStream<Result<AttachReply, Code>>, Code> {
+        let endpoint = json!({
+            "metadata": {"name": format!("n-k8s-{container}-eth0"), "namespace": "default"},
+            "spec": {"node": "n", "orchestrator": "k8s", "pod": container, "endpoint": "eth0",
+                "workload": "", "interfaceName": "cali1", "containerID": container, "profiles": []},
+        });
+        let request = AttachRequest {
+            datastore: self.store.describe(),
+            node: "n".into(),
+            endpoint: endpoint.to_string().into_bytes(),
+            handle: format!("net.{container}"),
+            attributes: HashMap::new(),
+            ipv4: true,
+            timeout_ms: wait_ms,
+            ..AttachRequest::default()
+        };
+        Ok(self.service.attach(Request::new(request)).await?.into_inner())
+    }
+
+    async fn detach(&self, container: &str) -> DetachReply {
+        let request = DetachRequest {
+            datastore: self.store.describe(),
+            node: "n".into(),
+            namespace: "default".into(),
+            name: format!("n-k8s-{container}-eth0"),
+            container_id: container.into(),
+            handles: vec![format!("net.{container}")],
+            ..DetachRequest::default()
+        };
+        self.service
+            .detach(Request::new(request))
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    /// Whether the container has an endpoint and a handle.
+    async fn stored(&self, container: &str) -> [bool; 2] {
+        let keys = [
+            ResourceKey::namespaced(
+                Kind::WorkloadEndpoint,
+                "default",
+                &format!("n-k8s-{container}-eth0"),
+            ),
+            ResourceKey::global(Kind::IpamHandle, &format!("net.{container}")),
+        ];
+        let mut found = [false; 2];
+        for (key, found) in keys.iter().zip(&mut found) {
+            *found = self.store.get(key).await.is_ok();
+        }
+        found
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_container_comes_after_its_beginning_though_nobody_waits_for_that() {
+    let scene = Arc::new(Scene::new().await);
+    scene.store.closed.store(true, Ordering::SeqCst);
+    let asking = tokio::spawn({
+        let scene = scene.clone();
+        async move { scene.attach("c", 0).await.map(drop) }
+    });
+    timeout(LIMIT, scene.store.came.notified()).await.unwrap();
+    // The plugin is killed, and the runtime calls DEL at once.
+    asking.abort();
+    let _ = asking.await;
+    let ending = tokio::spawn({
+        let scene = scene.clone();
+        async move { scene.detach("c").await }
+    });
+    // What DEL asks for gets to where it waits, or, where it does not, to its end.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    scene.store.closed.store(false, Ordering::SeqCst);
+    scene.store.gate.close();
+    let reply = timeout(LIMIT, ending).await.unwrap().unwrap();
+    assert_eq!(reply, DetachReply::default());
+    // Served after it, so nothing of it is still under way.
+    scene.attach("last", 0).await.unwrap();
+    assert_eq!(scene.stored("c").await, [false, false]);
+    assert_eq!(scene.stored("last").await, [true, true]);
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_says_nothing_of_policy_so_that_the_next_one_is_asked() {
+    let scene = Scene::new().await;
+    let mut answers = scene.attach("c", 30_000).await.unwrap();
+    assert!(answers.next().await.unwrap().is_ok());
+    scene.shutdown.request();
+    let next = timeout(LIMIT, answers.next()).await.unwrap();
+    assert!(next.is_none(), "{next:?}");
+}

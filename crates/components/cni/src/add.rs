@@ -2,20 +2,20 @@
 
 use std::{path::Path, time::Duration};
 
-use caracal_agent_api::v1::AttachReply;
 use caracal_api::{Object, Resource, WorkloadEndpointSpec};
-use caracal_link::Rtnl;
 use caracal_net::IfAddr;
 use caracal_store::{Store, StoreError};
 use caracal_sys::NetNs;
-use tonic::Streaming;
 
 use crate::{
     addresses::{self, Assigner},
+    agent::Attaching,
     call::{Call, insist_for},
     del, delegate, endpoint,
     error::{CniError, Code},
-    journal, kernel,
+    journal,
+    kernel::{self, Kernel},
+    on_demand,
     plan::{self, AddressSource, HOST_MAC, Observed, Step, Wanted, plan_addresses, plan_attach},
     policy, readiness,
     result::{AddResult, ResultRoute},
@@ -42,8 +42,7 @@ pub(crate) enum Undo {
 
 pub(crate) struct Run<'a> {
     pub(crate) call: &'a Call<'a>,
-    pub(crate) netns: &'a NetNs,
-    pub(crate) rtnl: Rtnl,
+    pub(crate) kernel: Kernel<'a>,
     pub(crate) assigner: Assigner,
     pub(crate) kept: Vec<IfAddr>,
     pub(crate) addresses: Vec<IfAddr>,
@@ -51,7 +50,7 @@ pub(crate) struct Run<'a> {
     pub(crate) dns: Option<serde_json::Value>,
     pub(crate) mtu: u32,
     /// Where the agent that wrote the endpoint says that policy is in force.
-    pub(crate) answers: Option<Streaming<AttachReply>>,
+    pub(crate) attaching: Option<Attaching>,
     pub(crate) in_force: bool,
     pub(crate) undo: Vec<Undo>,
 }
@@ -78,22 +77,21 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
     };
     readiness::wait(&call.conf.readiness_gates).await?;
     journal::forget(call)?;
-    let mut rtnl = kernel::open_here()?;
-    let inner_link = kernel::look_up_in(&netns, &call.id.ifname)?;
-    let host_link = kernel::look_up(&mut rtnl, &call.id.host_interface())?;
+    let mut kernel = Kernel::open(&netns)?;
+    let inner_link = kernel::look_up(&mut kernel.inside, &call.id.ifname)?;
+    let host_link = kernel::look_up(&mut kernel.host, &call.id.host_interface())?;
 
     let unlabelled = Assigner::new(call, Default::default())?;
     let mut run = Run {
         call,
-        netns: &netns,
-        rtnl,
+        kernel,
         assigner: unlabelled,
         kept: Vec::new(),
         addresses: Vec::new(),
         asked_routes: Vec::new(),
         dns: None,
         mtu: wanted.mtu,
-        answers: None,
+        attaching: None,
         in_force: false,
         undo: Vec::new(),
     };
@@ -112,6 +110,7 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
             Err(e) => return Err(run.failed(e, true).await),
         }
     }
+    on_demand::runtime().await;
     let held = async {
         match wanted.addresses {
             AddressSource::Calico { .. } => run.assigner.held().await,
@@ -124,7 +123,8 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
         held,
         addresses::profile(call.store.as_ref(), &call.id),
     );
-    let host_link = kernel::look_up(&mut run.rtnl, &call.id.host_interface())?;
+    let host_link = kernel::look_up(&mut run.kernel.host, &call.id.host_interface())?;
+    let inner_link = kernel::look_up(&mut run.kernel.inside, &call.id.ifname)?;
     let read = || -> Result<Observed, CniError> {
         ready?;
         Ok(Observed {
@@ -132,7 +132,7 @@ pub(crate) async fn add(call: &Call<'_>) -> Result<AddResult, CniError> {
             profile: profile.as_ref().is_ok_and(Option::is_some),
             held: held?,
             host_link,
-            inner_link: kernel::look_up_in(&netns, &call.id.ifname)?,
+            inner_link,
         })
     };
     let observed = match read().and_then(|o| profile.map(|p| (o, p))) {
@@ -238,7 +238,7 @@ impl Run<'_> {
                 write_endpoint(self.call.store.as_ref(), endpoint).await?;
             }
             Step::AwaitPolicy(wait) => {
-                self.in_force = match self.told(*wait).await {
+                self.in_force = match self.told(*wait) {
                     Some(told) => policy::settle(told, &self.call.agent, &self.call.id, *wait)?,
                     None => policy::await_policy(&self.call.agent, &self.call.id, *wait).await?,
                 };
@@ -246,13 +246,13 @@ impl Run<'_> {
             // The agent has made the routes then, and may be told to make them otherwise.
             Step::HostRoutes { .. } if self.in_force => {}
             Step::CreateVeth { .. } => {
-                kernel::execute(&mut self.rtnl, self.netns, step)?;
+                self.kernel.execute(step)?;
                 self.undo.push(Undo::Link);
             }
             Step::DropHostLink { .. }
             | Step::ConfigureHost { .. }
             | Step::ConfigureInner(_)
-            | Step::HostRoutes { .. } => kernel::execute(&mut self.rtnl, self.netns, step)?,
+            | Step::HostRoutes { .. } => self.kernel.execute(step)?,
             // It is not one step of a plan that is done one after another.
             Step::Attach => {}
         }
@@ -263,6 +263,7 @@ impl Run<'_> {
     async fn undo(&mut self, fresh: bool) {
         let mut todo = std::mem::take(&mut self.undo);
         todo.dedup();
+        on_demand::runtime().await;
         let mut later = false;
         for undo in todo.into_iter().rev() {
             let call = self.call;

@@ -82,7 +82,7 @@ impl Assigner {
 
     /// Asks the agent, which serves all who wait at this moment together; where there is none, the datastore.
     pub(crate) async fn assign(&self, family: Family) -> Result<Vec<IfAddr>, CniError> {
-        if let Some(got) = self.agent.assign(&self.datastore, &self.want(family)).await {
+        if let Some(got) = self.agent.assign(&self.datastore, &self.want(family)) {
             return Ok(vec![got]);
         }
         let _lock = lock::take(&self.lock_file).await;

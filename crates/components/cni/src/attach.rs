@@ -1,28 +1,21 @@
 //! ADD with the agent: it assigns addresses and writes the endpoint while the link is made here.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use caracal_agent_api::v1::{AttachReply, AttachRequest};
+use caracal_agent_api::v1::AttachRequest;
 use caracal_api::Resource;
-use caracal_net::{IfAddr, PerFamily};
-use caracal_sys::NetNs;
-use tokio::{sync::oneshot, time::timeout};
-use tonic::Streaming;
+use caracal_net::PerFamily;
 
 use crate::{
     add::{Run, Undo},
     addresses, endpoint,
-    error::{CniError, Code},
-    kernel,
+    error::CniError,
     plan::{AddressSource, Observed, Step, Wait, Wanted, plan_after_agent, plan_with_agent},
     policy,
 };
 
 /// How much later than its limit the agent's last answer may come.
 const LATE: Duration = Duration::from_millis(200);
-
-/// What the agent answered.
-type Attached = Option<(Vec<IfAddr>, Streaming<AttachReply>)>;
 
 impl Run<'_> {
     /// The families to assign from, when the agent can do it: for a new container with addresses from pools.
@@ -69,69 +62,32 @@ impl Run<'_> {
         let request = self.request(wanted, &families)?;
         // The answer may be lost, or what was asked for be done late.
         self.undo.extend([Undo::Addresses, Undo::Endpoint, Undo::Link]);
-        let link = self.make_link(steps.clone());
-        let (attached, link): (Attached, _) = tokio::join!(self.call.agent.attach(request, families), link);
+        let mut attaching = self.call.agent.attach(&request);
+        // The kernel's part, while the agent is at work.
+        let link = steps.iter().try_for_each(|step| self.kernel.execute(step));
+        let addresses = attaching.as_mut().and_then(|a| a.addresses(families));
         link?;
         for step in &steps {
             self.call.given.after(step)?;
         }
-        let Some((addresses, answers)) = attached else {
+        let Some(addresses) = addresses else {
             return Ok(false);
         };
         self.addresses = addresses;
-        self.answers = Some(answers);
+        self.attaching = attaching;
         self.call.given.after(&Step::Attach)?;
         self.steps(&plan_after_agent(wanted, &self.addresses)).await?;
         Ok(true)
     }
 
-    /// The kernel's part, on a thread because it does not wait for anybody else.
-    fn make_link(&self, steps: Vec<Step>) -> impl Future<Output = Result<(), CniError>> + use<> {
-        let (send, receive) = oneshot::channel();
-        let path = self.call.env.netns.clone();
-        let own = self.netns.id();
-        let work = move || -> Result<(), CniError> {
-            let netns: NetNs = kernel::open_netns(&path)?;
-            if netns.id() != own {
-                return Err(CniError::new(
-                    Code::UnknownContainer,
-                    "network namespace of the container",
-                    format!("{path} is another one than a moment ago"),
-                ));
-            }
-            let mut rtnl = kernel::open_here()?;
-            steps
-                .iter()
-                .try_for_each(|step| kernel::execute(&mut rtnl, &netns, step))
-        };
-        let started = std::thread::Builder::new()
-            .name("make-link".into())
-            .spawn(move || {
-                // Nobody listens any more when the call has failed meanwhile.
-                let _ = send.send(work());
-            });
-        let failed = |e: &dyn std::fmt::Display| CniError::new(Code::Kernel, "making the interface", e);
-        async move {
-            match started {
-                Err(e) => Err(failed(&e)),
-                Ok(_) => receive.await.map_err(|e| failed(&e))?,
-            }
-        }
-    }
-
     /// What the agent, which wrote the endpoint, says of its policy: in force, or what is missing when the time is up. Nothing
     /// when it ended without saying so: then it or the next one is asked anew.
-    pub(crate) async fn told(&mut self, wait: Wait) -> Option<Result<(), String>> {
-        let mut answers = self.answers.take()?;
+    pub(crate) fn told(&mut self, wait: Wait) -> Option<Result<(), String>> {
+        let mut attaching = self.attaching.take()?;
         let (Wait::AtMost(limit) | Wait::OrFail(limit)) = wait else {
             return None;
         };
         // The agent's own limit ends first, so that it can say what is missing.
-        match timeout(limit + LATE, answers.message()).await {
-            Ok(Ok(Some(reply))) if reply.in_force => Some(Ok(())),
-            Ok(Ok(Some(reply))) => Some(Err(format!("the agent: {}", reply.reason))),
-            Ok(_) => None,
-            Err(_) => Some(Err("the agent did not answer".to_owned())),
-        }
+        attaching.told(Instant::now() + limit + LATE)
     }
 }

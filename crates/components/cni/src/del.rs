@@ -13,7 +13,7 @@ use crate::{
     call::{Call, insist_until},
     delegate,
     error::{CniError, Code},
-    journal, kernel, lock,
+    journal, kernel, lock, on_demand,
     run::Plugin,
 };
 
@@ -36,6 +36,11 @@ impl Left {
         link: true,
         endpoint: true,
         addresses: true,
+    };
+    const NOTHING: Self = Self {
+        link: false,
+        endpoint: false,
+        addresses: false,
     };
 }
 
@@ -63,8 +68,11 @@ async fn all(call: &Call<'_>, delegate: Option<&str>) -> Result<(), CniError> {
     // Whose the link is tells the endpoint then, in an order that the agent does not know.
     let left = match unclear {
         true => Left::ALL,
-        false => ask_agent(call, Plugin::Calico, Some(&link)).await?,
+        false => ask_agent(call, Plugin::Calico, Some(&link))?,
     };
+    if left != Left::NOTHING || delegate.is_some() {
+        on_demand::runtime().await;
+    }
     let deletion = match left.link {
         true => Some(link.switch_off()?.deletion()),
         false => None,
@@ -83,7 +91,7 @@ async fn all(call: &Call<'_>, delegate: Option<&str>) -> Result<(), CniError> {
 }
 
 /// Lets the agent do it; returns what it did not.
-async fn ask_agent(call: &Call<'_>, plugin: Plugin, link: Option<&Link>) -> Result<Left, CniError> {
+fn ask_agent(call: &Call<'_>, plugin: Plugin, link: Option<&Link>) -> Result<Left, CniError> {
     let mut request = DetachRequest {
         datastore: call.store.describe(),
         node: call.id.node.to_string(),
@@ -108,7 +116,7 @@ async fn ask_agent(call: &Call<'_>, plugin: Plugin, link: Option<&Link>) -> Resu
         request.link_name = link.name.clone();
         request.link_alias = call.id.alias();
     }
-    let Some(reply) = call.agent.detach(request).await else {
+    let Some(reply) = call.agent.detach(&request) else {
         return Ok(Left::ALL);
     };
     let is_left = |what: &str, why: &str| {
@@ -132,7 +140,7 @@ async fn ask_agent(call: &Call<'_>, plugin: Plugin, link: Option<&Link>) -> Resu
 /// DEL of the IPAM plugin alone.
 pub(crate) async fn release(call: &Call<'_>) -> Result<(), CniError> {
     let begun = Instant::now();
-    let left = ask_agent(call, Plugin::Ipam, None).await?;
+    let left = ask_agent(call, Plugin::Ipam, None)?;
     in_time(call, Plugin::Ipam, false, left, begun).await
 }
 

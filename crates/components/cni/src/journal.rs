@@ -22,6 +22,7 @@ use crate::{
     env::{Env, Needs},
     error::CniError,
     netconf::NetConf,
+    on_demand,
     run::Plugin,
     version::Version,
 };
@@ -136,6 +137,7 @@ async fn one(given: &Invocation, path: &Path) -> Result<(), CniError> {
     if file.try_lock().is_err() {
         return Ok(());
     }
+    on_demand::runtime().await;
     // Taken back or done by another one while we were opening it.
     let Ok(Some(text)) = caracal_sys::read_optional(path) else {
         return Ok(());

@@ -1,8 +1,8 @@
 //! The steps that touch the kernel, by netlink and `/proc/sys` in this process.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
-use caracal_link::{AddressScope, AddressSpec, Link, LinkChange, LinkError, Rtnl, VethSpec};
+use caracal_link::{AddressScope, AddressSpec, InetSetting, Link, LinkChange, LinkError, Rtnl, VethSpec};
 use caracal_net::{Cidr, Family, IfAddr, PerFamily};
 use caracal_route::{FoundRoute, PROTOCOL_BOOT, Route, RouteKey, Target, put_route, routes_to};
 use caracal_sys::{NetNs, SysError, Sysctl, SysctlDir};
@@ -14,7 +14,11 @@ use crate::{
 };
 
 /// Settings of the host's side: it answers for the gateway at once and forwards.
-const HOST_V4: &[(&str, &str)] = &[("route_localnet", "1"), ("proxy_arp", "1"), ("forwarding", "1")];
+const HOST_V4: &[(InetSetting, u32)] = &[
+    (InetSetting::RouteLocalnet, 1),
+    (InetSetting::ProxyArp, 1),
+    (InetSetting::Forwarding, 1),
+];
 const HOST_V6: &[(&str, &str)] = &[
     ("disable_ipv6", "0"),
     ("accept_ra", "0"),
@@ -62,11 +66,14 @@ pub(crate) fn open_netns(path: &str) -> Result<NetNs, CniError> {
         .map_err(|e| CniError::system("network namespace of the container", &e))
 }
 
+/// Opens a socket to the kernel inside a namespace.
+pub(crate) fn open_inside(netns: &NetNs) -> Result<Rtnl, CniError> {
+    Rtnl::open_in(netns).map_err(|e| CniError::kernel("asking the kernel inside the container", &e))
+}
+
 /// A link inside a namespace.
 pub(crate) fn look_up_in(netns: &NetNs, name: &str) -> Result<Option<SeenLink>, CniError> {
-    let mut rtnl =
-        Rtnl::open_in(netns).map_err(|e| CniError::kernel("asking the kernel inside the container", &e))?;
-    look_up(&mut rtnl, name)
+    look_up(&mut open_inside(netns)?, name)
 }
 
 /// Switches a link off: no packet passes, and its routes are gone. One that is gone is no error.
@@ -92,134 +99,178 @@ pub(crate) fn drop_link(rtnl: &mut Rtnl, name: &str) -> Result<bool, CniError> {
         .map_err(|e| CniError::kernel("deleting the interface", &e))
 }
 
-/// Does a step that touches only the kernel.
-pub(crate) fn execute(rtnl: &mut Rtnl, netns: &NetNs, step: &Step) -> Result<(), CniError> {
-    match step {
-        Step::DropHostLink { name, .. } => drop_link(rtnl, name).map(drop),
-        Step::CreateVeth {
-            host,
-            inner,
-            mac,
-            mtu,
-            queues,
-        } => {
-            let spec = VethSpec {
-                name: host,
-                mac: Some(HOST_MAC),
-                peer_name: inner,
-                peer_mac: Some(*mac),
-                peer_netns: Some(netns),
-                mtu: Some(*mtu),
-                queues: *queues,
-            };
-            rtnl.create_veth(&spec)
-                .map_err(|e| CniError::kernel("making the interface", &e))
-        }
-        Step::ConfigureHost {
-            name,
-            alias,
-            families,
-        } => configure_host(rtnl, name, alias, families),
-        Step::ConfigureInner(inner) => netns
-            .run(|| configure_inner(inner))
-            .map_err(|e| CniError::system("entering the container", &e))?,
-        Step::HostRoutes { name, addresses } => {
-            host_routes(rtnl, name, addresses).map_err(|e| CniError::kernel("routes to the container", &e))
-        }
-        // The others are the datastore's and the agent's.
-        _ => Ok(()),
+/// The kernel, on both sides of a pair.
+#[derive(Debug)]
+pub(crate) struct Kernel<'a> {
+    pub(crate) host: Rtnl,
+    pub(crate) inside: Rtnl,
+    pub(crate) netns: &'a NetNs,
+    /// The host's side, once it was looked at, and the number of the other one.
+    pair: Option<(u32, Option<u32>)>,
+}
+
+impl<'a> Kernel<'a> {
+    pub(crate) fn open(netns: &'a NetNs) -> Result<Self, CniError> {
+        Ok(Self {
+            host: open_here()?,
+            inside: open_inside(netns)?,
+            netns,
+            pair: None,
+        })
     }
-}
 
-fn set(setting: Result<Sysctl, SysError>, value: &str) -> Result<(), SysError> {
-    setting?.ensure(value).map(drop)
-}
-
-fn host_settings(family: Family, name: &str, settings: &[(&str, &str)]) -> Result<(), SysError> {
-    let dir = SysctlDir::conf(family, name)?;
-    settings
-        .iter()
-        .try_for_each(|(key, value)| dir.ensure(key, value).map(drop))
-}
-
-fn configure_host(
-    rtnl: &mut Rtnl,
-    name: &str,
-    alias: &str,
-    families: &PerFamily<bool>,
-) -> Result<(), CniError> {
-    let settings = || -> Result<(), SysError> {
-        if families.v4 {
-            set(Sysctl::neigh(Family::V4, name, "proxy_delay"), "0")?;
-            host_settings(Family::V4, name, HOST_V4)?;
+    /// Does a step that touches only the kernel.
+    pub(crate) fn execute(&mut self, step: &Step) -> Result<(), CniError> {
+        match step {
+            Step::DropHostLink { name, .. } => drop_link(&mut self.host, name).map(drop),
+            Step::CreateVeth {
+                host,
+                inner,
+                mac,
+                mtu,
+                queues,
+            } => {
+                let spec = VethSpec {
+                    name: host,
+                    mac: Some(HOST_MAC),
+                    peer_name: inner,
+                    peer_mac: Some(*mac),
+                    peer_netns: Some(self.netns),
+                    mtu: Some(*mtu),
+                    queues: *queues,
+                };
+                self.pair = None;
+                let made = self.host.create_veth(&spec);
+                made.map_err(|e| CniError::kernel("making the interface", &e))
+            }
+            Step::ConfigureHost {
+                name,
+                alias,
+                families,
+            } => self.configure_host(name, alias, families),
+            Step::ConfigureInner(inner) => self.configure_inner(inner),
+            Step::HostRoutes { name, addresses } => {
+                let done = self.host_routes(name, addresses);
+                done.map_err(|e| CniError::kernel("routes to the container", &e))
+            }
+            // The others are the datastore's and the agent's.
+            _ => Ok(()),
         }
+    }
+
+    fn configure_host(
+        &mut self,
+        name: &str,
+        alias: &str,
+        families: &PerFamily<bool>,
+    ) -> Result<(), CniError> {
         if families.v6 {
-            host_settings(Family::V6, name, HOST_V6)?;
-        }
-        Ok(())
-    };
-    settings().map_err(|e| CniError::system("settings of the host's side", &e))?;
-    let mut links = || -> Result<(), LinkError> {
-        let change = LinkChange {
-            alias: Some(alias),
-            ..LinkChange::up()
-        };
-        rtnl.set_link(name, &change)?;
-        if families.v6 {
-            // The address inside points at; not left to the kernel, which may be told to make another one.
-            let index = rtnl.require_link(name)?.index;
-            let spec = AddressSpec {
-                scope: AddressScope::Link,
-                ..AddressSpec::new(IfAddr {
-                    addr: gateway(Family::V6),
-                    len: 64,
-                })
+            let settings = || -> Result<(), SysError> {
+                let dir = SysctlDir::conf(Family::V6, name)?;
+                let mut each = HOST_V6.iter();
+                each.try_for_each(|(key, value)| dir.ensure(key, value).map(drop))
             };
-            rtnl.set_address(index, &spec)?;
+            settings().map_err(|e| CniError::system("settings of the host's side", &e))?;
         }
-        Ok(())
-    };
-    links().map_err(|e| CniError::kernel("the host's side", &e))
-}
+        let mut links = || -> Result<(), LinkError> {
+            let link = self.host.require_link(name)?;
+            self.pair = Some((link.index, link.parent));
+            if families.v4 {
+                self.host.set_proxy_delay(link.index, Duration::ZERO)?;
+            }
+            let change = LinkChange {
+                alias: Some(alias),
+                inet: if families.v4 { HOST_V4 } else { &[] },
+                ..LinkChange::up()
+            };
+            self.host.set_link(link.index, &change)?;
+            if families.v6 {
+                // The address inside points at; not left to the kernel, which may be told to make another one.
+                let spec = AddressSpec {
+                    scope: AddressScope::Link,
+                    ..AddressSpec::new(IfAddr {
+                        addr: gateway(Family::V6),
+                        len: 64,
+                    })
+                };
+                self.host.set_address(link.index, &spec)?;
+            }
+            Ok(())
+        };
+        links().map_err(|e| CniError::kernel("the host's side", &e))
+    }
 
-/// Runs on a thread inside the container's namespace.
-fn configure_inner(config: &InnerConfig) -> Result<(), CniError> {
-    let name = config.name.as_str();
-    let uses = |family| config.addresses.iter().any(|a| Family::of(*a) == family);
-    let forwarding = if config.forwarding { "1" } else { "0" };
-    let settings = || -> Result<(), SysError> {
+    fn configure_inner(&mut self, config: &InnerConfig) -> Result<(), CniError> {
+        let uses = |family| config.addresses.iter().any(|a| Family::of(*a) == family);
+        let system = |e: &SysError| CniError::system("settings inside the container", e);
+        let wanted = Some(config.forwarding);
         if uses(Family::V4) {
-            set(Sysctl::new(&["net", "ipv4", "ip_forward"]), forwarding)?;
+            let now = self.inside.forwards(Family::V4);
+            let now = now.map_err(|e| CniError::kernel("settings inside the container", &e))?;
+            if now != wanted {
+                let set = || Sysctl::new(&["net", "ipv4", "ip_forward"])?.ensure(number(config.forwarding));
+                let set = self.netns.visit(set).and_then(|done| done);
+                set.map_err(|e| system(&e))?;
+            }
         }
         if uses(Family::V6) {
-            for interface in ["all", "default", name] {
-                set(Sysctl::conf(Family::V6, interface, "disable_ipv6"), "0")?;
-            }
-            set(Sysctl::conf(Family::V6, "all", "forwarding"), forwarding)?;
+            let set = self.netns.visit(|| inner_v6(config)).and_then(|done| done);
+            set.map_err(|e| system(&e))?;
         }
-        Ok(())
-    };
-    settings().map_err(|e| CniError::system("settings inside the container", &e))?;
-    let links = || -> Result<(), LinkError> {
-        let mut rtnl = Rtnl::open()?;
-        let index = rtnl.require_link(name)?.index;
+        let done = self.inner_links(config);
+        done.map_err(|e| CniError::kernel("the container's side", &e))
+    }
+
+    fn inner_links(&mut self, config: &InnerConfig) -> Result<(), LinkError> {
+        let name = config.name.as_str();
+        let index = match self.pair {
+            Some((_, Some(inner))) => inner,
+            _ => self.inside.require_link(name)?.index,
+        };
         for addr in &config.addresses {
-            rtnl.set_address(index, &AddressSpec::host(*addr))?;
+            self.inside.set_address(index, &AddressSpec::host(*addr))?;
         }
-        rtnl.set_link(index, &LinkChange::up())?;
+        self.inside.set_link(index, &LinkChange::up())?;
         // Every interface has its own route to the same gateway; without a number of its own it would replace another's.
         let metric = if config.first { 0 } else { FURTHER_METRIC + index };
         for route in &config.routes {
             put_route(
-                &mut rtnl,
+                &mut self.inside,
                 &RouteKey::main(route.dst, metric),
                 &inner_route(name, route),
                 Some(index),
             )?;
         }
         Ok(())
-    };
-    links().map_err(|e| CniError::kernel("the container's side", &e))
+    }
+
+    fn host_routes(&mut self, name: &str, addresses: &[IpAddr]) -> Result<(), LinkError> {
+        let index = match self.pair {
+            Some((index, _)) => index,
+            None => self.host.require_link(name)?.index,
+        };
+        for addr in addresses {
+            let route = Route::new(Target::Link(name.to_owned()), PROTOCOL_BOOT);
+            let key = RouteKey::main(Cidr::host(*addr), 0);
+            put_route(&mut self.host, &key, &route, Some(index))?;
+        }
+        Ok(())
+    }
+}
+
+fn number(on: bool) -> &'static str {
+    if on { "1" } else { "0" }
+}
+
+/// The settings of IPv6 inside, from there.
+fn inner_v6(config: &InnerConfig) -> Result<(), SysError> {
+    let all = SysctlDir::all_conf(Family::V6)?;
+    for interface in ["all", "default", config.name.as_str()] {
+        all.folder(interface)?.ensure("disable_ipv6", "0")?;
+    }
+    all.folder("all")?
+        .ensure("forwarding", number(config.forwarding))
+        .map(drop)
 }
 
 fn inner_route(link: &str, route: &ResultRoute) -> Route {
@@ -235,15 +286,6 @@ fn inner_route(link: &str, route: &ResultRoute) -> Route {
     Route::new(target, PROTOCOL_BOOT)
 }
 
-fn host_routes(rtnl: &mut Rtnl, name: &str, addresses: &[IpAddr]) -> Result<(), LinkError> {
-    let index = rtnl.require_link(name)?.index;
-    for addr in addresses {
-        let route = Route::new(Target::Link(name.to_owned()), PROTOCOL_BOOT);
-        put_route(rtnl, &RouteKey::main(Cidr::host(*addr), 0), &route, Some(index))?;
-    }
-    Ok(())
-}
-
 /// What CHECK sees inside the container.
 #[derive(Debug)]
 pub(crate) struct Inside {
@@ -255,8 +297,8 @@ pub(crate) struct Inside {
 
 /// Looks at the container's side.
 pub(crate) fn inspect(netns: &NetNs, name: &str, routes: &[ResultRoute]) -> Result<Inside, CniError> {
-    let look = || -> Result<Inside, LinkError> {
-        let mut rtnl = Rtnl::open()?;
+    let mut rtnl = open_inside(netns)?;
+    let mut look = || -> Result<Inside, LinkError> {
         let Some(link) = rtnl.link(name)? else {
             return Ok(Inside {
                 link: None,
@@ -280,10 +322,7 @@ pub(crate) fn inspect(netns: &NetNs, name: &str, routes: &[ResultRoute]) -> Resu
             missing_routes,
         })
     };
-    netns
-        .run(look)
-        .map_err(|e| CniError::system("entering the container", &e))?
-        .map_err(|e| CniError::kernel("looking into the container", &e))
+    look().map_err(|e| CniError::kernel("looking into the container", &e))
 }
 
 /// Whether the host has its route to an address.

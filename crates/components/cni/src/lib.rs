@@ -32,6 +32,7 @@ mod kernel;
 mod lock;
 mod logging;
 mod netconf;
+mod on_demand;
 mod plan;
 mod pod_cidr;
 mod policy;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use caracal_agent_api::v1::AwaitEndpointRequest;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     agent::Agent,
     error::{CniError, Code},
     identity::Identity,
+    on_demand,
     plan::Wait,
 };
 
@@ -84,13 +85,11 @@ pub(crate) fn wait_ms(wait: Wait) -> u32 {
 
 /// Asks again and again; what was wrong last when the time is up.
 async fn ask_until(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), String> {
-    let mut why = "the agent did not answer".to_owned();
+    on_demand::runtime().await;
     loop {
-        match timeout_at(deadline, ask(agent, id, deadline)).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(e)) => why = e,
-            Err(_) => return Err(why),
-        }
+        let Err(why) = ask(agent, id, deadline) else {
+            return Ok(());
+        };
         if Instant::now() + PAUSE >= deadline {
             return Err(why);
         }
@@ -98,7 +97,7 @@ async fn ask_until(agent: &Agent, id: &Identity, deadline: Instant) -> Result<()
     }
 }
 
-async fn ask(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), String> {
+fn ask(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), String> {
     // The agent's own limit ends first, so that it can say what is missing.
     let left = deadline
         .saturating_duration_since(Instant::now())
@@ -110,8 +109,7 @@ async fn ask(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), Stri
         timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
     };
     let reply = agent
-        .await_endpoint(request)
-        .await
+        .await_endpoint(&request, deadline.into_std())
         .map_err(|e| format!("the agent: {e}"))?;
     if reply.in_force {
         return Ok(());

@@ -8,7 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::error::{CniError, Code};
+use crate::{
+    error::{CniError, Code},
+    on_demand,
+};
 
 /// How long one gate may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -17,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(crate) async fn wait(gates: &[String]) -> Result<(), CniError> {
     for url in gates {
         let (address, path) = parse(url)?;
+        on_demand::runtime().await;
         let closed =
             |why: String| CniError::new(Code::TryAgain, format!("readiness gate {url} is closed"), why);
         match timeout(LIMIT, ask(&address, &path)).await {

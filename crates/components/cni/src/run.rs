@@ -16,6 +16,7 @@ use crate::{
     error::{CniError, Code},
     gc, install, journal, logging,
     netconf::NetConf,
+    on_demand,
     version::{Version, version_json},
 };
 
@@ -38,7 +39,7 @@ const MAX_STDIN: u64 = 4 << 20;
 
 /// The whole of a plugin's process.
 pub(crate) fn process(plugin: Plugin, args: &[OsString]) -> i32 {
-    // The threads of a call are three and short; a heap of its own for each would be made and thrown away.
+    // The threads of a call are few and short; a heap of its own for each would be made and thrown away.
     caracal_sys::limit_heaps(1);
     let env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
@@ -69,9 +70,8 @@ pub(crate) fn process(plugin: Plugin, args: &[OsString]) -> i32 {
         stdin,
         ..Invocation::default()
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let reply = match runtime {
-        Ok(runtime) => runtime.block_on(answer(plugin, &given)),
+    let reply = match on_demand::drive(answer(plugin, &given), on_demand::make) {
+        Ok(reply) => reply,
         Err(e) => {
             let error = CniError::new(Code::Io, "starting", e);
             Reply {
@@ -88,7 +88,7 @@ pub(crate) fn finish_releases() {
     if !journal::is_waiting(&given) {
         return;
     }
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    match on_demand::make() {
         Ok(runtime) => runtime.block_on(journal::replay(&given)),
         Err(error) => tracing::warn!(%error, "releases that were left cannot be finished now"),
     }
@@ -187,6 +187,9 @@ async fn verb(
     let env = Env::read(given.env.clone())?;
     let call = Call::new(given, &env, &conf, version, needs)?;
     tracing::debug!(command, id = ?call.id, datastore = call.store.describe(), "called");
+    if plugin != Plugin::Calico || !matches!(command, "ADD" | "DEL") {
+        on_demand::runtime().await;
+    }
     let nothing = |()| String::new();
     let answer = match (command, plugin) {
         ("ADD", Plugin::Calico) => add::add(&call).await.map(|r| r.to_json(version)),

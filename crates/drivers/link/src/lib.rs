@@ -20,6 +20,7 @@ mod monitor;
 mod mtu;
 mod neighbour;
 mod rtnl;
+mod settings;
 mod shape;
 mod vxlan;
 mod vxlan_device;
@@ -34,6 +35,7 @@ pub use model::{Address, AddressScope, FdbEntry, Link, Neighbour, OperState, Vxl
 pub use monitor::{Event, Groups, Monitor};
 pub use mtu::{Encapsulation, host_mtu, overhead};
 pub use rtnl::{Request, Rtnl};
+pub use settings::InetSetting;
 pub use shape::Rate;
 pub use vxlan::{Vxlan, VxlanPeer, VxlanReport};
 pub use vxlan_device::VxlanSpec;

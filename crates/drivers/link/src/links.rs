@@ -9,6 +9,7 @@ use netlink_packet_route::link::{
 };
 
 use crate::rtnl::Request;
+use crate::settings::{self, InetSetting};
 use crate::{Link, LinkError, Rtnl, decode};
 
 /// A link by number or by name.
@@ -105,6 +106,8 @@ pub struct LinkChange<'a> {
     pub netns: Option<&'a NetNs>,
     /// The bridge it becomes a port of; 0 for none.
     pub controller: Option<u32>,
+    /// Settings of IPv4.
+    pub inet: &'a [(InetSetting, u32)],
 }
 
 impl LinkChange<'_> {
@@ -139,6 +142,7 @@ impl LinkChange<'_> {
             self.name.map(|name| LinkAttribute::IfName(name.to_owned())),
             self.netns.map(|netns| LinkAttribute::NetNsFd(netns.as_raw_fd())),
             self.controller.map(LinkAttribute::Controller),
+            (!self.inet.is_empty()).then(|| settings::attribute(self.inet)),
         ];
         message.attributes.extend(attributes.into_iter().flatten());
         Ok(())

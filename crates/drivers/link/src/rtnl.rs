@@ -46,6 +46,8 @@ impl Request {
 #[derive(Debug)]
 pub struct Rtnl {
     socket: Socket,
+    /// Whether the socket has room for the answers to a batch.
+    roomy: bool,
 }
 
 fn socket_error(action: &'static str) -> impl Fn(caracal_netlink::Error) -> LinkError {
@@ -65,15 +67,12 @@ impl Rtnl {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> Result<Self, LinkError> {
         let socket = Socket::open(Protocol::Route).map_err(socket_error("open a route socket"))?;
-        socket
-            .set_receive_buffer(RECEIVE_BUFFER)
-            .map_err(socket_error("enlarge the receive buffer"))?;
-        Ok(Self { socket })
+        Ok(Self { socket, roomy: false })
     }
 
     /// Opens a socket in another network namespace.
     pub fn open_in(netns: &NetNs) -> Result<Self, LinkError> {
-        netns.run(Self::open)?
+        netns.visit(Self::open)?
     }
 
     /// The socket's address: events that its requests cause carry it.
@@ -91,6 +90,10 @@ impl Rtnl {
         self.socket
             .request(&request.raw())
             .map_err(|e| failed(action, object, e))
+    }
+
+    pub(crate) fn socket(&mut self) -> &mut Socket {
+        &mut self.socket
     }
 
     /// The same for a message that is encoded already.
@@ -146,6 +149,12 @@ impl Rtnl {
     /// Sends many requests with few system calls; one verdict for each, in order. A request that fails does
     /// not stop the others. An error means that the verdicts are unknown.
     pub fn batch(&mut self, requests: &[Request]) -> Result<Vec<Result<(), Refusal>>, LinkError> {
+        if !self.roomy {
+            self.socket
+                .set_receive_buffer(RECEIVE_BUFFER)
+                .map_err(socket_error("enlarge the receive buffer"))?;
+            self.roomy = true;
+        }
         let mut verdicts = Vec::with_capacity(requests.len());
         for chunk in requests.chunks(BATCH) {
             self.send_chunk(chunk, &mut verdicts)
@@ -195,7 +204,11 @@ impl Rtnl {
     }
 }
 
-fn failed(action: &'static str, object: impl FnOnce() -> String, error: caracal_netlink::Error) -> LinkError {
+pub(crate) fn failed(
+    action: &'static str,
+    object: impl FnOnce() -> String,
+    error: caracal_netlink::Error,
+) -> LinkError {
     match error {
         caracal_netlink::Error::Refused(refusal) => LinkError::Refused {
             action,

@@ -77,7 +77,8 @@ impl Socket {
             fd,
             port,
             seq: 0,
-            buf: vec![0; RECEIVE],
+            // Memory that is never written to costs nothing: most answers are short.
+            buf: Vec::with_capacity(RECEIVE),
         })
     }
 
@@ -170,7 +171,8 @@ impl Socket {
             match sys::recv(&self.fd, &mut self.buf) {
                 Ok((len, 0)) if len > self.buf.len() => {
                     // The rest of that message is lost; next time there is room for its like.
-                    self.buf.resize(len, 0);
+                    self.buf.clear();
+                    self.buf.reserve(len);
                     return Ok(Received::Overrun);
                 }
                 Ok((len, 0)) => break len,

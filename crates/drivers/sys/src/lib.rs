@@ -2,7 +2,7 @@
 //! sysctls, the MTU file, atomic file writes, and processes recognised without pid reuse.
 //!
 //! **Invariant**: nothing here changes the namespace of a thread that it did not start itself,
-//! except [`NetNs::enter`], whose caller asked for exactly that.
+//! except [`NetNs::enter`], whose caller asked for exactly that, and [`NetNs::visit`], which comes back.
 
 mod error;
 mod file;

@@ -223,3 +223,21 @@ fn netns_a_deleted_namespace_is_not_kept_alive_by_a_mount_plan() {
     child.wait().unwrap();
     assert!(matches!(after, Err(SysError::NetNsMissing(_))), "{after:?}");
 }
+
+#[test]
+fn netns_a_visit_comes_back() {
+    netns!();
+    let own = NetNs::current().unwrap();
+    let other = NetNs::anonymous().unwrap();
+    let there = other.visit(|| NetNs::current().unwrap().id()).unwrap();
+    assert_eq!(there, other.id());
+    assert_eq!(NetNs::current().unwrap().id(), own.id());
+    let panicked = std::panic::catch_unwind(|| other.visit(|| panic!("inside")));
+    assert!(panicked.is_err());
+    assert_eq!(NetNs::current().unwrap().id(), own.id());
+    // What is no network namespace is not entered, and nothing is done there.
+    let uts = NetNs::open(std::path::Path::new("/proc/self/ns/uts")).unwrap();
+    let refused: Result<(), _> = uts.visit(|| panic!("it is not entered"));
+    assert!(refused.is_err());
+    assert_eq!(NetNs::current().unwrap().id(), own.id());
+}

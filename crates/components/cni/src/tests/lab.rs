@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::{
     call::{AfterStep, Invocation},
+    on_demand,
     run::{Plugin, answer},
 };
 
@@ -188,8 +189,7 @@ impl Lab {
             after_step: request.after_step,
         };
         // Every call has a runtime of its own, as the process of a plugin has; its connections end with it.
-        let process = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let reply = process.unwrap().block_on(answer(request.plugin, &given));
+        let reply = on_demand::drive(answer(request.plugin, &given), on_demand::make).unwrap();
         let json = if reply.stdout.is_empty() {
             Value::Null
         } else {

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use caracal_link::{AddressSpec, Departure, LinkChange, LinkError, Rtnl, VethSpec};
+use caracal_link::{AddressSpec, Departure, InetSetting, LinkChange, LinkError, Rtnl, VethSpec};
 use caracal_net::{Family, MacAddr};
+use caracal_sys::Sysctl;
 use caracal_testkit::{NetNs, eventually, netns};
 
 use crate::support::{Node, datagram_arrives, if_addr, ip, two_nodes};
@@ -297,4 +298,66 @@ fn netns_a_link_that_cannot_be_deleted_is_told() {
             .map_err(|e| e.errno())
     });
     assert_eq!(refused.unwrap(), Err(Some(libc::EOPNOTSUPP)));
+}
+
+#[test]
+fn netns_settings_of_ipv4_go_along_with_a_change() {
+    netns!();
+    let mut rtnl = Rtnl::open().unwrap();
+    let pair = VethSpec {
+        name: "a",
+        peer_name: "b",
+        ..VethSpec::default()
+    };
+    rtnl.create_veth(&pair).unwrap();
+    let read = |group: &str, link: &str, name: &str| {
+        let setting = Sysctl::new(&["net", "ipv4", group, link, name]).unwrap();
+        setting.read().unwrap()
+    };
+    let inet = [
+        (InetSetting::RouteLocalnet, 1),
+        (InetSetting::ProxyArp, 1),
+        (InetSetting::Forwarding, 1),
+    ];
+    let names = ["route_localnet", "proxy_arp", "forwarding"];
+    for name in names {
+        assert_eq!(read("conf", "a", name), "0", "{name}");
+    }
+    let change = LinkChange {
+        alias: Some("of somebody"),
+        inet: &inet,
+        ..LinkChange::up()
+    };
+    rtnl.set_link("a", &change).unwrap();
+    for name in names {
+        assert_eq!(read("conf", "a", name), "1", "{name}");
+        assert_eq!(read("conf", "b", name), "0", "{name}");
+        assert_eq!(read("conf", "default", name), "0", "{name}");
+    }
+    let link = rtnl.require_link("a").unwrap();
+    assert!(link.up && link.alias.as_deref() == Some("of somebody"));
+    assert_eq!(read("neigh", "a", "proxy_delay"), "80");
+    rtnl.set_proxy_delay(link.index, Duration::ZERO).unwrap();
+    assert_eq!(read("neigh", "a", "proxy_delay"), "0");
+    assert_eq!(read("neigh", "b", "proxy_delay"), "80");
+    let missing = rtnl.set_proxy_delay(4711, Duration::ZERO).unwrap_err();
+    assert!(missing.to_string().contains("4711"), "{missing}");
+}
+
+#[test]
+fn netns_whether_a_namespace_forwards() {
+    netns!();
+    let mut rtnl = Rtnl::open().unwrap();
+    let other = NetNs::anonymous().unwrap();
+    let mut there = Rtnl::open_in(&other).unwrap();
+    let families = [
+        (Family::V4, Sysctl::new(&["net", "ipv4", "ip_forward"]).unwrap()),
+        (Family::V6, Sysctl::conf(Family::V6, "all", "forwarding").unwrap()),
+    ];
+    for (family, setting) in families {
+        assert_eq!(rtnl.forwards(family).unwrap(), Some(false), "{family}");
+        setting.write("1").unwrap();
+        assert_eq!(rtnl.forwards(family).unwrap(), Some(true), "{family}");
+        assert_eq!(there.forwards(family).unwrap(), Some(false), "{family}");
+    }
 }

@@ -77,27 +77,35 @@ pub(super) fn send(fd: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Reads one datagram without waiting: its true length, which may exceed the buffer, and its sender's port.
-pub(super) fn recv(fd: &OwnedFd, buf: &mut [u8]) -> io::Result<(usize, u32)> {
+/// Reads one datagram without waiting, in place of what `buf` holds and as much as it has room for: the datagram's true
+/// length, and its sender's port.
+pub(super) fn recv(fd: &OwnedFd, buf: &mut Vec<u8>) -> io::Result<(usize, u32)> {
+    buf.clear();
+    let room = buf.spare_capacity_mut();
     // SAFETY: all-zero bytes are a valid sockaddr_nl.
     let mut addr: libc::sockaddr_nl = unsafe { zeroed() };
     let mut len = addr_len();
-    // SAFETY: pointers and lengths describe `buf`, `addr` and `len`, which live through the call; the kernel writes
-    // no more than the given lengths.
+    // SAFETY: pointers and lengths describe `room`, `addr` and `len`, which live through the call; the kernel writes
+    // no more than the given lengths, and reads nothing of `room`.
     let got = unsafe {
         libc::recvfrom(
             fd.as_raw_fd(),
-            buf.as_mut_ptr().cast(),
-            buf.len(),
+            room.as_mut_ptr().cast(),
+            room.len(),
             libc::MSG_DONTWAIT | libc::MSG_TRUNC,
             (&raw mut addr).cast(),
             &raw mut len,
         )
     };
-    match usize::try_from(got) {
-        Ok(got) => Ok((got, addr.nl_pid)),
-        Err(_) => Err(io::Error::last_os_error()),
+    let Ok(got) = usize::try_from(got) else {
+        return Err(io::Error::last_os_error());
+    };
+    let written = got.min(room.len());
+    // SAFETY: the kernel has written so many bytes from the start of the room, which is the start of `buf`.
+    unsafe {
+        buf.set_len(written);
     }
+    Ok((got, addr.nl_pid))
 }
 
 /// Waits until there is something to read, or an error to fetch, or the time is over.

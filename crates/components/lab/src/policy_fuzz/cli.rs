@@ -1,20 +1,17 @@
 //! The command line.
 
 use std::{
-    borrow::Cow,
     ffi::OsString,
-    fs::File,
-    io::{BufRead, BufReader, IsTerminal, Write},
-    path::{Path, PathBuf},
+    io::{IsTerminal, Write},
+    path::PathBuf,
 };
 
-use anyhow::Context;
-use caracal_policy_fuzz::{Case, Dataplane, Mistake, Model, Reference, check, check_believing, shrink};
+use caracal_policy_fuzz::{Case, Dataplane, Mistake, Model, check_believing, shrink};
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::kernel::Kernel;
+use super::{files, kernel::Kernel, staged};
 
 /// The exit code when a packet was judged differently.
 const DIFFERENT: i32 = 1;
@@ -57,9 +54,14 @@ struct Cli {
     /// Show the first case instead of judging.
     #[arg(long)]
     show: bool,
-    /// Instead: judges the cases of a file, one JSON object a line, - for standard input; for each a line with its verdicts.
+    /// Instead: judges the cases of a file, one JSON object a line, - for standard input, or of all files of a folder by
+    /// their names; for each a line with its verdicts.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["show", "history", "cases", "seed", "packets"])]
     file: Option<PathBuf>,
+    /// Instead: cases with staged policies, three times: with them, without them, and with them enforced; the first two
+    /// must be the same, and the third what was foretold.
+    #[arg(long, conflicts_with_all = ["history", "file", "mistake"])]
+    staged: bool,
     /// Instead: the objects are read with this deliberate mistake, which the run is to find; a wrong name lists them all.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["show", "history", "file"])]
     mistake: Option<Mistake>,
@@ -97,8 +99,15 @@ pub fn run(args: Vec<OsString>) -> i32 {
         return 0;
     }
     if let Some(file) = &cli.file {
-        return match cli.judge_file(file) {
-            Ok(code) => code,
+        let dataplane = || -> anyhow::Result<Box<dyn Dataplane>> {
+            Ok(match cli.dataplane {
+                Through::Model => Box::new(Model::default()),
+                Through::Nftables => Box::new(Kernel::start()?),
+            })
+        };
+        return match files::judge(file, dataplane) {
+            Ok(true) => 0,
+            Ok(false) => DIFFERENT,
             Err(e) => {
                 eprintln!("caracal policy-fuzz: {e:#}");
                 NOT_DONE
@@ -118,7 +127,11 @@ pub fn run(args: Vec<OsString>) -> i32 {
 impl Cli {
     /// Neighbouring runs must not share all their cases by accident of a seed at the end of the numbers.
     fn case(&self, n: u64) -> Case {
-        let mut case = Case::random(self.seed.wrapping_add(n), self.packets as usize);
+        let (seed, packets) = (self.seed.wrapping_add(n), self.packets as usize);
+        let mut case = match self.staged {
+            true => Case::random_staged(seed, packets),
+            false => Case::random(seed, packets),
+        };
         if self.history > 0 {
             case.slices.clear();
         }
@@ -148,7 +161,7 @@ impl Cli {
                 Err((0, Failure::NotDone { seed: self.seed, why }))
             }
             Through::Model => self.each(progress, &mut verdicts, |case| {
-                judge(case, &mut Model::default(), SHRINKING, self.mistake)
+                self.judge(case, &mut Model::default(), SHRINKING)
             }),
             Through::Nftables => {
                 let mut kernel = Kernel::start().map_err(|e| (0, not_done(e)))?;
@@ -156,45 +169,17 @@ impl Cli {
                     return self.each(progress, &mut verdicts, |case| self.follow(case, &mut kernel));
                 }
                 self.each(progress, &mut verdicts, |case| {
-                    judge(case, &mut kernel, SHRINKING_PACKETS, self.mistake)
+                    self.judge(case, &mut kernel, SHRINKING_PACKETS)
                 })
             }
         }
     }
 
-    /// Judges the cases of a file one by one; whoever writes them may wait for each answer.
-    fn judge_file(&self, path: &Path) -> anyhow::Result<i32> {
-        let lines: Box<dyn BufRead> = match path.to_str() {
-            Some("-") => Box::new(BufReader::new(std::io::stdin())),
-            _ => Box::new(BufReader::new(
-                File::open(path).with_context(|| format!("opening {}", path.display()))?,
-            )),
-        };
-        let mut dataplane: Box<dyn Dataplane> = match self.dataplane {
-            Through::Model => Box::new(Model::default()),
-            Through::Nftables => Box::new(Kernel::start()?),
-        };
-        let mut code = 0;
-        for (number, line) in lines.lines().enumerate() {
-            let place = || format!("{}, line {}", path.display(), number + 1);
-            let case: Case = serde_json::from_str(&line.with_context(place)?).with_context(place)?;
-            let (_, difference) = check(&case, dataplane.as_mut())
-                .map_err(anyhow::Error::msg)
-                .with_context(place)?;
-            let meant = match dataplane.refuses() {
-                true => case.in_force(),
-                false => Cow::Borrowed(&case),
-            };
-            let reference = Reference::new(&meant, None);
-            let allowed: Vec<bool> = case.trips.iter().map(|t| reference.allows(t)).collect();
-            let difference = difference.map(|d| d.to_string());
-            if difference.is_some() {
-                code = DIFFERENT;
-            }
-            let value = json!({"allowed": allowed, "agreed": difference.is_none(), "difference": difference});
-            print(&format!("{value}\n"));
+    fn judge(&self, case: &Case, dataplane: &mut dyn Dataplane, budget: usize) -> Result<usize, Failure> {
+        match self.staged {
+            true => judge_by(case, dataplane, budget, staged::check),
+            false => judge(case, dataplane, budget, self.mistake),
         }
-        Ok(code)
     }
 
     fn each(
@@ -292,19 +277,32 @@ fn judge(
     budget: usize,
     mistake: Option<Mistake>,
 ) -> Result<usize, Failure> {
+    let check = |case: &Case, dataplane: &mut dyn Dataplane| {
+        let (agreed, difference) = check_believing(case, dataplane, mistake)?;
+        Ok((agreed, difference.map(|d| d.to_string())))
+    };
+    judge_by(case, dataplane, budget, check)
+}
+
+/// How many packets of a case a check has no difference to tell of; else the smallest case that still has one.
+fn judge_by(
+    case: &Case,
+    dataplane: &mut dyn Dataplane,
+    budget: usize,
+    check: impl Fn(&Case, &mut dyn Dataplane) -> Result<(usize, Option<String>), String>,
+) -> Result<usize, Failure> {
     let seed = case.seed;
     let failed = |why| Failure::NotDone { seed, why };
-    let (agreed, difference) = check_believing(case, dataplane, mistake).map_err(failed)?;
+    let (agreed, difference) = check(case, dataplane).map_err(failed)?;
     if difference.is_none() {
         return Ok(agreed);
     }
-    let differs = |c: &Case| check_believing(c, dataplane, mistake).is_ok_and(|(_, d)| d.is_some());
-    let small = shrink(case, budget, differs);
-    let (_, difference) = check_believing(&small, dataplane, mistake).map_err(failed)?;
-    let difference = difference.map_or_else(
-        || "it did not happen again with the smallest case".to_owned(),
-        |d| d.to_string(),
-    );
+    let small = shrink(case, budget, |c| {
+        check(c, dataplane).is_ok_and(|(_, d)| d.is_some())
+    });
+    let (_, difference) = check(&small, dataplane).map_err(failed)?;
+    let difference =
+        difference.unwrap_or_else(|| "it did not happen again with the smallest case".to_owned());
     Err(Failure::Different(format!(
         "{}# for --file: {}\n{}\nseed {seed}: not all agree\n{difference}",
         small.to_yaml(),
@@ -315,7 +313,7 @@ fn judge(
 
 /// Prints, and does not mind a reader that went away. What nobody can have read was not found out: any other failure is
 /// the end.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -374,6 +372,49 @@ mod tests {
         }
         let e = "Nothing".parse::<Mistake>().unwrap_err();
         assert!(e.contains("PassIsAllow: Pass allows"), "{e}");
+    }
+
+    /// A dataplane that enforces what is staged.
+    struct Hasty;
+
+    impl Dataplane for Hasty {
+        fn verdicts(&mut self, case: &Case) -> Result<Vec<bool>, String> {
+            Model::default().verdicts(&case.committed())
+        }
+
+        fn show(&self) -> String {
+            "hasty".into()
+        }
+    }
+
+    #[test]
+    fn staged_policies_that_are_enforced_are_found_and_shown() {
+        let good = |seed| {
+            judge_by(
+                &Case::random_staged(seed, 20),
+                &mut Model::default(),
+                1,
+                staged::check,
+            )
+        };
+        assert!((1..20).all(|seed| good(seed).is_ok_and(|n| n == 60)));
+        let bad = |seed| {
+            judge_by(
+                &Case::random_staged(seed, 20),
+                &mut Hasty,
+                SHRINKING,
+                staged::check,
+            )
+        };
+        let text = (1..50)
+            .find_map(|seed| bad(seed).err())
+            .expect("some staged policy matters");
+        let text = text.to_string();
+        assert!(
+            text.contains("not all agree") && text.contains("kind: Staged"),
+            "{text}"
+        );
+        assert_eq!(text.matches("# packet").count(), 1, "{text}");
     }
 
     #[test]

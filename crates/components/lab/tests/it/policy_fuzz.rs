@@ -34,18 +34,13 @@ fn seed() -> String {
     seed
 }
 
-fn fuzz(args: &[&str]) -> Said {
+/// The program with packets through the kernel.
+fn kernel(args: &[&str]) -> Command {
     let mut command = Command::new(program());
-    command.args([
-        "policy-fuzz",
-        "--dataplane",
-        "nftables",
-        "-o",
-        "json",
-        "--seed",
-        &seed(),
-    ]);
-    command.args(args).output().unwrap().into()
+    command
+        .args(["policy-fuzz", "--dataplane", "nftables"])
+        .args(args);
+    command
 }
 
 #[track_caller]
@@ -57,7 +52,8 @@ fn nothing_is_left() {
 
 /// Runs it to its end; how many packets there were.
 fn packets(args: &[&str]) -> u64 {
-    let said = fuzz(args);
+    let mut command = kernel(&["-o", "json", "--seed", &seed()]);
+    let said: Said = command.args(args).output().unwrap().into();
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
     let result: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!(result["agreed"], true, "{result}");
@@ -94,9 +90,7 @@ struct Judge {
 
 impl Judge {
     fn start() -> Self {
-        let mut command = Command::new(program());
-        command.args(["policy-fuzz", "--dataplane", "nftables", "--file", "-"]);
-        let mut child = command
+        let mut child = kernel(&["--file", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -142,33 +136,11 @@ fn netns_every_sentence_holds_in_the_kernel() {
     nothing_is_left();
 }
 
-#[test]
-fn netns_a_wrong_oracle_is_found_by_packets_and_shown_small_with_its_seed() {
-    machine!(300);
-    let mut command = Command::new(program());
-    command.args([
-        "policy-fuzz",
-        "--dataplane",
-        "nftables",
-        "--packets",
-        "60",
-        "--cases",
-        "40",
-    ]);
-    let said: Said = command
-        .args(["--seed", "1", "--mistake", "EndOfTierNever"])
-        .output()
-        .unwrap()
-        .into();
+/// What is said of a difference: its seed, one packet, who says what, and the line for `--file`.
+#[track_caller]
+fn shown_small(said: &Said, parts: &[&str]) {
     assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
-    // The manifests, the packet, the line for --file, and who says what.
-    for part in [
-        "kind: ",
-        "# packet",
-        "# for --file: {",
-        ": not all agree",
-        "the objects say   allowed",
-    ] {
+    for part in [": not all agree", "# for --file: {"].iter().chain(parts) {
         assert!(said.err.contains(part), "{part}: {}", said.err);
     }
     assert_eq!(said.err.matches("# packet").count(), 1, "{}", said.err);
@@ -176,22 +148,21 @@ fn netns_a_wrong_oracle_is_found_by_packets_and_shown_small_with_its_seed() {
 }
 
 #[test]
+fn netns_a_wrong_oracle_is_found_by_packets_and_shown_small_with_its_seed() {
+    machine!(300);
+    let mut command = kernel(&["--packets", "60", "--cases", "40", "--seed", "1"]);
+    let said = command.args(["--mistake", "EndOfTierNever"]).output();
+    shown_small(
+        &said.unwrap().into(),
+        &["kind: ", "# seed ", "the objects say   allowed"],
+    );
+}
+
+#[test]
 fn netns_a_dataplane_that_differs_is_shown_small() {
     machine!(300);
     // Somebody else's firewall lets nothing through: that is a difference, and what is shown of it is small.
-    let mut command = Command::new(program());
-    command.args([
-        "policy-fuzz",
-        "--dataplane",
-        "nftables",
-        "--seed",
-        "3",
-        "--cases",
-        "1",
-        "--packets",
-        "40",
-    ]);
-    let child = command
+    let child = kernel(&["--seed", "3", "--cases", "1", "--packets", "40"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -215,17 +186,16 @@ fn netns_a_dataplane_that_differs_is_shown_small() {
         }
     });
     let said: Said = child.wait_with_output().unwrap().into();
-    assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
-    assert!(
-        said.err.contains("# seed 3") && said.err.contains("seed 3: not all agree"),
-        "{}",
-        said.err
-    );
-    assert!(
-        said.err.contains("the dataplane     blocked") && said.err.contains("# for --file: {"),
-        "{}",
-        said.err
-    );
-    assert_eq!(said.err.matches("# packet").count(), 1, "{}", said.err);
-    nothing_is_left();
+    let parts = ["# seed 3", "seed 3: not all agree", "the dataplane     blocked"];
+    shown_small(&said, &parts);
+}
+
+#[test]
+fn netns_staged_policies_change_no_packet_and_do_later_what_was_foretold() {
+    machine!(900);
+    let (cases, packets_each) = if nightly() { (120, 200) } else { (8, 60) };
+    let (cases_text, packets_text) = (cases.to_string(), packets_each.to_string());
+    let judged = packets(&["--staged", "--cases", &cases_text, "--packets", &packets_text]);
+    // With them, without them, and with them enforced.
+    assert_eq!(judged, 3 * cases * packets_each);
 }

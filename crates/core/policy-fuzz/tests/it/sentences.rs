@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use caracal_api::{Kind, Resource};
 use caracal_net::Proto;
-use caracal_oracle::{FailsafePort, Host, Packet, Trip, Way};
+use caracal_oracle::{FailsafePort, Host, Packet, Reading, Trip, Verdict, Way, travel};
 use caracal_policy_fuzz::{Case, NODE};
 use caracal_update::{EndpointSlice, SliceKey, SlicePort, SliceUpdate};
 use serde_json::{Value, json};
@@ -60,6 +60,8 @@ sentences! {
         a_stored_policy_without_types_governs_both_directions,
         a_policy_that_is_written_without_types_is_given_those_of_its_rules,
         staged_policies_decide_nothing_and_count_for_no_end,
+        staged_policies_do_what_was_foretold_in_the_place_of_those_of_their_names,
+        a_staged_kubernetes_policy_governs_egress_only_if_it_has_rules_for_it_or_says_so,
         allow_and_deny_are_the_last_word_and_log_goes_on,
         pass_skips_the_rest_of_its_tier_and_leads_from_the_last_one_to_the_profiles,
         a_policy_without_a_matching_rule_leaves_it_to_the_next_of_its_tier,
@@ -355,6 +357,17 @@ impl<'a> World<'a> {
             "GlobalNetworkPolicy"
         };
         self.put(kind, name, spec)
+    }
+
+    /// What is told of a packet beside what is enforced: its fate once all that is staged was done.
+    fn foretold(&self, way: Way, packet: Packet) -> bool {
+        let (desired, _) = caracal_policy_fuzz::desired(&self.case);
+        travel(&desired, &self.case.host, Reading::Pending, &trip(way, packet)).verdict == Verdict::Allowed
+    }
+
+    /// All that is staged is done.
+    fn commit(&mut self) {
+        self.case = self.case.committed();
     }
 
     fn host(&mut self, name: &str, interface: &str, ips: &[&str]) -> &mut Self {

@@ -3,7 +3,7 @@
 use caracal_api::{Kind, Resource};
 use serde_json::{Value, json};
 
-use super::{World, allow, deny};
+use super::{World, allow, deny, tcp, through};
 
 pub(super) fn tiers_go_by_order_then_by_name_and_those_without_order_come_last(w: &mut World<'_>) {
     w.put("Tier", "b-first", json!({"order": 1, "defaultAction": "Pass"}));
@@ -221,6 +221,92 @@ pub(super) fn staged_policies_decide_nothing_and_count_for_no_end(w: &mut World<
         w.reached("192.0.2.9", 80) && !w.reached("192.0.2.9", 81),
         "what is to be deleted is enforced"
     );
+}
+
+/// TCP to the pod by both ports and from it: now, as foretold, and once all that is staged was done.
+fn staged_is_done(w: &mut World<'_>, now: [bool; 3], then: [bool; 3]) {
+    let all = |w: &mut World<'_>| {
+        [
+            w.reached("192.0.2.9", 80),
+            w.reached("192.0.2.9", 81),
+            w.reaches("192.0.2.9", 80),
+        ]
+    };
+    assert_eq!(all(w), now, "what is staged is not enforced");
+    let told = [
+        w.foretold(through("eth0", "cali0"), tcp("192.0.2.9", "10.0.0.1", 80)),
+        w.foretold(through("eth0", "cali0"), tcp("192.0.2.9", "10.0.0.1", 81)),
+        w.foretold(through("cali0", "eth0"), tcp("10.0.0.1", "192.0.2.9", 80)),
+    ];
+    assert_eq!(told, then, "what is staged is told");
+    w.commit();
+    assert_eq!(all(w), then, "what was staged is done");
+}
+
+pub(super) fn staged_policies_do_what_was_foretold_in_the_place_of_those_of_their_names(w: &mut World<'_>) {
+    let (global, namespaced) = ("StagedGlobalNetworkPolicy", "StagedNetworkPolicy");
+    for (kind, name) in [(global, "p"), (namespaced, "red/p")] {
+        w.clear();
+        let spec = |port| json!({"tier": "default", "types": ["Ingress"], "ingress": allow(port)});
+        w.put(kind, name, spec(80));
+        staged_is_done(w, [true, true, true], [true, false, true]);
+        // Beside the one that it replaces it would open another port.
+        w.put(kind, name, spec(81));
+        staged_is_done(w, [true, false, true], [false, true, true]);
+        // It selects nothing here any more, and is all the same in the place of the other.
+        let mut elsewhere = spec(80);
+        elsewhere["selector"] = json!("app == 'nobody'");
+        w.put(kind, name, elsewhere);
+        staged_is_done(w, [false, true, true], [true, true, true]);
+        w.put(kind, name, json!({"tier": "default", "types": ["Egress"]}));
+        staged_is_done(w, [true, true, true], [true, true, false]);
+        w.put(kind, name, json!({"stagedAction": "Delete"}));
+        staged_is_done(w, [true, true, false], [true, true, true]);
+        w.put(kind, name, json!({"stagedAction": "Delete"}));
+        staged_is_done(w, [true, true, true], [true, true, true]);
+    }
+}
+
+pub(super) fn a_staged_kubernetes_policy_governs_egress_only_if_it_has_rules_for_it_or_says_so(
+    w: &mut World<'_>,
+) {
+    let from = |port: u16| json!([{"ports": [{"protocol": "TCP", "port": port}]}]);
+    let (open, closed) = ([true, true, true], [false, false, true]);
+    for (spec, then) in [
+        (json!({"podSelector": {}}), closed),
+        (
+            json!({"podSelector": {}, "ingress": from(80)}),
+            [true, false, true],
+        ),
+        (json!({"podSelector": {}, "egress": from(80)}), closed),
+        (
+            json!({"podSelector": {}, "egress": from(81)}),
+            [false, false, false],
+        ),
+        (
+            json!({"podSelector": {}, "policyTypes": ["Ingress"], "egress": from(81)}),
+            closed,
+        ),
+        (
+            json!({"podSelector": {}, "policyTypes": ["Egress"]}),
+            [true, true, false],
+        ),
+        (
+            json!({"podSelector": {}, "policyTypes": ["Egress"], "ingress": from(80)}),
+            [true, true, false],
+        ),
+    ] {
+        w.clear();
+        w.put("StagedKubernetesNetworkPolicy", "red/k", spec);
+        staged_is_done(w, open, then);
+        // It is about Kubernetes' policy of its name.
+        w.put(
+            "StagedKubernetesNetworkPolicy",
+            "red/k",
+            json!({"stagedAction": "Delete"}),
+        );
+        staged_is_done(w, then, open);
+    }
 }
 
 pub(super) fn allow_and_deny_are_the_last_word_and_log_goes_on(w: &mut World<'_>) {

@@ -224,6 +224,25 @@ fn netns_what_staged_policy_would_do_is_told_beside_what_is_enforced() {
     )
     .unwrap();
     assert_eq!(other.staged.unwrap().decider.unwrap().rule, 1);
+    // What would be replaced or deleted decides no more than what would be made does now.
+    let closed = |selector: &str| json!({"order": 0, "selector": selector, "types": ["Ingress"], "ingress": [{"action": "Deny"}]});
+    world.put(Kind::GlobalNetworkPolicy, "default.closed", closed("app == 'b'"));
+    for (about, open) in [
+        (closed("app == 'b'"), false),
+        (closed("app == 'nobody'"), true),
+        (closed("has(app)"), false),
+        (json!({"stagedAction": "Delete"}), true),
+    ] {
+        world.put(Kind::StagedGlobalNetworkPolicy, "default.closed", about);
+        eventually(LONG, || {
+            let request = ask("192.0.2.9".parse().unwrap(), "default", "n1-k8s-b-eth0");
+            let reply = judge(&node, request)?;
+            match (reply.enforced, reply.staged) {
+                (Some(e), Some(s)) if !e.allowed && s.allowed == open => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    }
     for (namespace, name) in [("default", "none"), ("", "none")] {
         let e = judge(&node, ask(a.v4, namespace, name)).unwrap_err();
         assert!(e.contains("on this node"), "{e}");

@@ -14,6 +14,7 @@ mod files;
 mod interfaces;
 mod leftovers;
 mod network;
+mod owners;
 mod worker;
 
 use std::sync::Arc;

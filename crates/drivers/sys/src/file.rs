@@ -17,18 +17,37 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), SysErr
         _ => Path::new("."),
     };
     fs::create_dir_all(parent).map_err(|e| SysError::file("create", parent, e))?;
-    let temporary = temporary_name(path, parent)?;
-    let written = write_new(&temporary, content, mode)
-        .map_err(|e| SysError::file("write", &temporary, e))
-        .and_then(|()| fs::rename(&temporary, path).map_err(|e| SysError::file("replace", path, e)));
-    if let Err(error) = written {
-        // The first error is the one to report; a leftover is only untidy.
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
-    }
+    put(path, parent, content, (mode, true))?;
     File::open(parent)
         .and_then(|dir| dir.sync_all())
         .map_err(|e| SysError::file("sync", parent, e))
+}
+
+/// As [`write_atomic`], for what nobody needs after a power cut: nothing waits for a disk.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), SysError> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match put(path, parent, content, (mode, false)) {
+        Err(e) if e.errno() == Some(libc::ENOENT) => {
+            fs::create_dir_all(parent).map_err(|e| SysError::file("create", parent, e))?;
+            put(path, parent, content, (mode, false))
+        }
+        done => done,
+    }
+}
+
+fn put(path: &Path, parent: &Path, content: &[u8], (mode, sync): (u32, bool)) -> Result<(), SysError> {
+    let temporary = temporary_name(path, parent)?;
+    let written = write_new(&temporary, content, (mode, sync))
+        .map_err(|e| SysError::file("write", &temporary, e))
+        .and_then(|()| fs::rename(&temporary, path).map_err(|e| SysError::file("replace", path, e)));
+    if written.is_err() {
+        // The first error is the one to report; a leftover is only untidy.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
 }
 
 fn temporary_name(path: &Path, parent: &Path) -> Result<PathBuf, SysError> {
@@ -42,7 +61,7 @@ fn temporary_name(path: &Path, parent: &Path) -> Result<PathBuf, SysError> {
     Ok(parent.join(temporary))
 }
 
-fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+fn write_new(path: &Path, content: &[u8], (mode, sync): (u32, bool)) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -51,7 +70,7 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         .open(path)?;
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     file.write_all(content)?;
-    file.sync_all()
+    if sync { file.sync_all() } else { Ok(()) }
 }
 
 /// Reads a file that may be absent.

@@ -14,7 +14,7 @@ mod process;
 mod sysctl;
 
 pub use error::SysError;
-pub use file::{read_optional, remove_optional, write_atomic};
+pub use file::{read_optional, remove_optional, replace, write_atomic};
 pub use memory::{give_back_from, limit_heaps, release_memory, release_program};
 pub use mounts::{MountPlan, spawn_in};
 pub use mtu::{DEFAULT_MTU_FILE, read_mtu_file, write_mtu_file};

@@ -1,15 +1,15 @@
 //! Endpoint status files: one per endpoint that is up, for programs that follow Calico's.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use caracal_ids::WorkloadId;
 use caracal_net::Family;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::status::{EndpointStatus, State};
 
@@ -29,11 +29,28 @@ struct Left {
     v6: Vec<String>,
 }
 
+/// A file's content.
+#[derive(Serialize)]
+struct Content<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    #[serde(rename = "ifaceName")]
+    interface: &'a str,
+    #[serde(rename = "containerID")]
+    container: &'a str,
+    #[serde(rename = "ipv4Nets")]
+    v4: Vec<&'a str>,
+    #[serde(rename = "ipv6Nets")]
+    v6: Vec<&'a str>,
+    status: &'static str,
+}
+
 /// Writes and removes the files.
 #[derive(Debug, Default)]
 pub(crate) struct StatusFiles {
     dir: Option<PathBuf>,
-    written: BTreeSet<String>,
+    /// What was written, as a number that another content does not have.
+    written: BTreeMap<String, u64>,
     swept: bool,
 }
 
@@ -61,24 +78,32 @@ impl StatusFiles {
             return self.remove_named(&name);
         }
         let Some(dir) = &self.dir else { return };
-        let of = |family| -> Vec<&String> {
+        let of = |family| -> Vec<&str> {
             let is = |a: &&String| a.contains(':') == (family == Family::V6);
-            status.addresses.iter().filter(is).collect()
+            status.addresses.iter().filter(is).map(String::as_str).collect()
         };
-        let content = json!({
-            "namespace": id.namespace,
-            "name": id.name,
-            "ifaceName": status.interface,
-            "containerID": status.container_id,
-            "ipv4Nets": of(Family::V4),
-            "ipv6Nets": of(Family::V6),
-            "status": "up",
-        });
-        let path = dir.join(&name);
-        let outcome = caracal_sys::write_atomic(&path, format!("{content}\n").as_bytes(), 0o644);
-        match outcome {
+        let content = Content {
+            namespace: &id.namespace,
+            name: &id.name,
+            interface: &status.interface,
+            container: &status.container_id,
+            v4: of(Family::V4),
+            v6: of(Family::V6),
+            status: "up",
+        };
+        let Ok(mut text) = serde_json::to_vec(&content) else {
+            return;
+        };
+        text.push(b'\n');
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let number = hasher.finish();
+        if self.written.get(&name) == Some(&number) {
+            return;
+        }
+        match caracal_sys::replace(&dir.join(&name), &text, 0o644) {
             Ok(()) => {
-                self.written.insert(name);
+                self.written.insert(name, number);
             }
             Err(e) => tracing::warn!(file = name, "the endpoint's status file cannot be written: {e}"),
         }
@@ -91,7 +116,7 @@ impl StatusFiles {
 
     fn remove_named(&mut self, name: &str) {
         let Some(dir) = &self.dir else { return };
-        if self.written.remove(name)
+        if self.written.remove(name).is_some()
             && let Err(e) = caracal_sys::remove_optional(&dir.join(name))
         {
             tracing::warn!(file = name, "the endpoint's status file cannot be removed: {e}");
@@ -130,7 +155,7 @@ impl StatusFiles {
         };
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !self.written.contains(&name)
+            if !self.written.contains_key(&name)
                 && let Err(e) = caracal_sys::remove_optional(&entry.path())
             {
                 tracing::warn!(file = name, "an old status file cannot be removed: {e}");
@@ -179,6 +204,23 @@ mod tests {
                 .collect()
         };
         assert_eq!(names(), ["ns a"]);
+        let file = folder.join("ns a");
+        assert_eq!(
+            std::fs::read_to_string(&file).unwrap(),
+            "{\"namespace\":\"ns\",\"name\":\"a\",\"ifaceName\":\"cali1\",\"containerID\":\"c\",\
+             \"ipv4Nets\":[\"10.0.0.1/32\"],\"ipv6Nets\":[],\"status\":\"up\"}\n"
+        );
+        let number = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&file).unwrap());
+        let before = number();
+        files.set(&a, &status(State::Up));
+        assert_eq!(number(), before, "what is there already is not written");
+        let moved = EndpointStatus {
+            container_id: "d".into(),
+            ..status(State::Up)
+        };
+        files.set(&a, &moved);
+        assert_ne!(number(), before);
+        files.set(&a, &status(State::Up));
         let mut later = StatusFiles::default();
         later.set_prefix(dir.path().to_str());
         assert!(

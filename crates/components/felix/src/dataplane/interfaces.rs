@@ -7,7 +7,7 @@ use std::{
 
 use caracal_desired::WorkloadEndpoint;
 use caracal_link::{Address, Event, Link, LinkError, Rtnl};
-use caracal_net::Family;
+use caracal_net::{Family, PerFamily};
 use caracal_sys::{SysError, Sysctl, SysctlDir};
 
 /// Links by name, and addresses by the number of their link.
@@ -143,41 +143,101 @@ pub(crate) fn prepare_host(ipv6: bool) -> Result<(), SysError> {
     Ok(())
 }
 
-/// The settings of a workload's interface (`calico-components.md` §1.3).
-///
-/// # Errors
-/// When one cannot be written; also when the interface vanishes meanwhile.
-pub(crate) fn prepare_workload(
-    workload: &WorkloadEndpoint,
+/// The settings of workloads' interfaces, in folders that are opened once, and what was set.
+#[derive(Debug, Default)]
+pub(crate) struct HostSides {
+    conf: PerFamily<Option<SysctlDir>>,
+    neigh: Option<SysctlDir>,
+    /// By interface: the number of its link and what it was given.
+    done: BTreeMap<String, (u32, Wanted)>,
+}
+
+/// What an interface's settings depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wanted {
     ipv6: bool,
-    source_spoofing: bool,
-) -> Result<(), SysError> {
-    let name = &*workload.interface;
-    let v4 = SysctlDir::conf(Family::V4, name)?;
-    for setting in ["route_localnet", "proxy_arp", "forwarding"] {
-        v4.ensure(setting, "1")?;
+    ipv6_addresses: bool,
+    /// The kernel's check of sources, where prefixes are allowed beside the addresses: none, or the host's.
+    no_check: Option<bool>,
+}
+
+impl HostSides {
+    /// Something happened to the link: what was set may be gone.
+    pub(crate) fn doubt(&mut self, interface: &str) {
+        self.done.remove(interface);
     }
-    Sysctl::neigh(Family::V4, name, "proxy_delay")?.ensure("0")?;
-    if workload.allowed_sources.iter().any(|c| c.family() == Family::V4) {
-        // Beside the rules the kernel may have a check of its own, which knows no exceptions; IPv6 has none.
-        let check = if source_spoofing {
-            "0".to_owned()
-        } else {
-            Sysctl::conf(Family::V4, "default", "rp_filter")?.read()?
+
+    /// Nothing counts as set.
+    pub(crate) fn doubt_all(&mut self) {
+        self.done.clear();
+    }
+
+    /// Makes the settings of a workload's interface (`calico-components.md` §1.3) what they should be.
+    ///
+    /// # Errors
+    /// When one cannot be written; also when the interface vanishes meanwhile.
+    pub(crate) fn prepare(
+        &mut self,
+        workload: &WorkloadEndpoint,
+        link: &Link,
+        ipv6: bool,
+        source_spoofing: bool,
+    ) -> Result<(), SysError> {
+        let prefixes = workload.allowed_sources.iter();
+        let wanted = Wanted {
+            ipv6,
+            ipv6_addresses: !workload.addresses.v6.is_empty(),
+            no_check: { prefixes }
+                .any(|c| c.family() == Family::V4)
+                .then_some(source_spoofing),
         };
-        v4.ensure("rp_filter", check.trim())?;
-    }
-    if !ipv6 {
-        return Ok(());
-    }
-    // A kernel may be without IPv6.
-    if let Ok(v6) = SysctlDir::conf(Family::V6, name) {
-        v6.ensure("accept_ra", "0")?;
-        // Each of these takes the lock of all links, which pods that start side by side wait for.
-        if !workload.addresses.v6.is_empty() {
-            v6.ensure("proxy_ndp", "1")?;
-            v6.ensure("forwarding", "1")?;
+        if self.done.get(&link.name) == Some(&(link.index, wanted)) {
+            return Ok(());
         }
+        self.set(&link.name, wanted)?;
+        self.done.insert(link.name.clone(), (link.index, wanted));
+        Ok(())
     }
-    Ok(())
+
+    fn set(&mut self, name: &str, wanted: Wanted) -> Result<(), SysError> {
+        let all = opened(&mut self.conf.v4, || SysctlDir::all_conf(Family::V4))?;
+        let v4 = all.folder(name)?;
+        for setting in ["route_localnet", "proxy_arp", "forwarding"] {
+            v4.ensure(setting, "1")?;
+        }
+        let neigh = opened(&mut self.neigh, || SysctlDir::all_neigh(Family::V4))?;
+        neigh.folder(name)?.ensure("proxy_delay", "0")?;
+        if let Some(no_check) = wanted.no_check {
+            // Beside the rules the kernel may have a check of its own, which knows no exceptions; IPv6 has none.
+            let check = match no_check {
+                true => "0".to_owned(),
+                false => all.folder("default")?.read("rp_filter")?,
+            };
+            v4.ensure("rp_filter", &check)?;
+        }
+        if !wanted.ipv6 {
+            return Ok(());
+        }
+        // A kernel may be without IPv6.
+        let v6 = opened(&mut self.conf.v6, || SysctlDir::all_conf(Family::V6));
+        if let Ok(v6) = v6.and_then(|all| all.folder(name)) {
+            v6.ensure("accept_ra", "0")?;
+            // Each of these takes the lock of all links, which pods that start side by side wait for.
+            if wanted.ipv6_addresses {
+                v6.ensure("proxy_ndp", "1")?;
+                v6.ensure("forwarding", "1")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn opened(
+    place: &mut Option<SysctlDir>,
+    open: impl FnOnce() -> Result<SysctlDir, SysError>,
+) -> Result<&SysctlDir, SysError> {
+    match place {
+        Some(open) => Ok(open),
+        empty => Ok(empty.insert(open()?)),
+    }
 }

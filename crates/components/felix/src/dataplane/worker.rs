@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Context;
 use caracal_config::FelixConfig;
-use caracal_desired::{Delta, WorkloadEndpoint};
+use caracal_desired::Delta;
 use caracal_ids::WorkloadId;
 use caracal_link::{Groups, Monitor, Rtnl};
 use caracal_nft::{Config as NftConfig, Nft, Wait};
@@ -28,8 +28,9 @@ use super::{
     bandwidth::Bandwidth,
     convert::rules_config,
     files::StatusFiles,
-    interfaces::{Interfaces, prepare_host, prepare_workload},
+    interfaces::{HostSides, Interfaces, prepare_host},
     network::Network,
+    owners::Owners,
 };
 use crate::{
     agent::Order,
@@ -66,6 +67,8 @@ struct Worker {
     monitor: Monitor,
     network: Network,
     interfaces: Interfaces,
+    owners: Owners,
+    sides: HostSides,
     files: StatusFiles,
     token: Option<InSync>,
     /// Endpoints whose status has to be looked at.
@@ -142,6 +145,8 @@ pub(crate) async fn run(parts: Parts, batches: mpsc::Receiver<Batch>) -> anyhow:
         monitor,
         network: Network::new(node, &config),
         interfaces: Interfaces::default(),
+        owners: Owners::default(),
+        sides: HostSides::default(),
         files: StatusFiles::default(),
         token: None,
         touched: BTreeSet::new(),
@@ -294,6 +299,7 @@ impl Worker {
             self.next_route_audit = self.config.route_refresh_interval.map(|i| now + i);
             if self.token.is_some() {
                 self.network.routes.resync();
+                self.sides.doubt_all();
                 self.doubt_shapes();
             }
         }
@@ -336,6 +342,7 @@ impl Worker {
                 }
                 _ => {}
             }
+            self.owners.fold(delta);
             self.network.fold(delta);
         }
         self.applied.revisions.extend(batch.revisions);
@@ -368,6 +375,7 @@ impl Worker {
             if event == caracal_link::Event::Overrun {
                 tracing::info!("link events were lost; reading again");
                 self.interfaces.read(&mut self.rtnl)?;
+                self.sides.doubt_all();
                 self.touched.extend(self.network.workloads().keys().cloned());
                 self.network.uplink_may_have_changed();
             }
@@ -390,14 +398,10 @@ impl Worker {
         }
         if !changed.is_empty() {
             metrics::histogram!("felix_int_dataplane_iface_msg_batch_size").record(changed.len() as f64);
-            let of = |w: &Arc<WorkloadEndpoint>| changed.contains(&*w.interface);
-            let ids = self
-                .network
-                .workloads()
-                .values()
-                .filter(|w| of(w))
-                .map(|w| w.id.clone());
-            self.touched.extend(ids.collect::<Vec<_>>());
+            for name in &changed {
+                self.sides.doubt(name);
+                self.touched.extend(self.owners.of(name).cloned());
+            }
             let of_host = |interfaces: &[&str], own: &str| {
                 changed.contains(own) || interfaces.iter().any(|name| changed.contains(*name))
             };
@@ -473,9 +477,9 @@ impl Worker {
             let Some(w) = self.network.workloads().get(id) else {
                 continue;
             };
-            if self.interfaces.usable(&w.interface).is_ok()
-                && let Err(e) =
-                    prepare_workload(w, self.config.ipv6_support, self.config.workload_source_spoofing)
+            let (ipv6, spoofing) = (self.config.ipv6_support, self.config.workload_source_spoofing);
+            if let Some(link) = self.interfaces.link(&w.interface).filter(|l| l.up)
+                && let Err(e) = self.sides.prepare(w, link, ipv6, spoofing)
             {
                 // The interface may have gone a moment ago; its event will tell.
                 tracing::debug!(interface = %w.interface, "settings: {e}");

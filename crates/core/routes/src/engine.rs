@@ -63,9 +63,10 @@ impl Engine {
     pub fn apply(&mut self, update: &Update) {
         let key = &update.key;
         let outcome = match (key.kind, update.value.as_deref()) {
-            (Kind::Node, Some(Resource::Node(o))) => {
-                parse::node(o).map(|f| self.set_node(key, f)).map(|()| None)
-            }
+            (Kind::Node, Some(Resource::Node(o))) => parse::node(o).map(|(facts, fault)| {
+                self.set_node(key, facts);
+                fault
+            }),
             (Kind::IpPool, Some(Resource::IpPool(o))) => parse::pool(o).map(|(pool, fault)| {
                 self.set_pool(key, Some(pool));
                 fault

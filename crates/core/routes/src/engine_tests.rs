@@ -201,9 +201,85 @@ fn a_bad_object_is_named_and_disturbs_nothing() {
         d.invalid
     );
     assert!(d.hosts.contains_key(&name("me")));
+    assert_eq!(d.hosts[&name("bad")].addr.v4, None);
     e.apply(&node("bad", "172.30.0.9/24", ""));
     d.apply_all(e.flush());
-    assert!(d.invalid.is_empty() && d.hosts.contains_key(&name("bad")));
+    assert!(d.invalid.is_empty() && d.hosts[&name("bad")].addr.v4.is_some());
+}
+
+#[test]
+fn a_field_of_a_node_that_cannot_be_read_costs_what_it_says_and_no_more() {
+    let with = |change: &dyn Fn(&mut NodeSpec)| {
+        let mut spec = NodeSpec {
+            bgp: Some(NodeBgpSpec {
+                ipv4_address: "172.30.0.2/24".into(),
+                ipv4_ipip_tunnel_addr: "10.0.1.1".into(),
+                ..NodeBgpSpec::default()
+            }),
+            ipv4_vxlan_tunnel_addr: "10.0.1.0".into(),
+            ..NodeSpec::default()
+        };
+        change(&mut spec);
+        Update::set(Object::new("far", spec).into())
+    };
+    let key = ResourceKey::global(Kind::Node, "far");
+    let (mut e, mut d) = run(&[
+        node("me", "172.30.0.1/24", "10.0.0.0"),
+        pool("p", "10.0.0.0/16", EncapMode::Always),
+        with(&|_| ()),
+        block("10.0.1.0/26", Some("far"), &[]),
+    ]);
+    let (routes, vteps, hosts) = (d.routes.clone(), d.vteps.clone(), d.hosts.clone());
+    assert!(routes[&cidr("10.0.1.0/26")].node_ip.is_some() && vteps.len() == 2);
+    let bgp = |s: &mut NodeSpec| -> NodeBgpSpec { s.bgp.take().unwrap_or_default() };
+    // Nothing of IPv4 depends on these.
+    type Change<'a> = &'a dyn Fn(&mut NodeSpec);
+    let ipv6 = |s: &mut NodeSpec| {
+        let ipv6_address = "fd00::/x".into();
+        s.bgp = Some(NodeBgpSpec {
+            ipv6_address,
+            ..bgp(s)
+        });
+    };
+    let changes: [(&str, Change<'_>); 4] = [
+        ("spec.bgp.ipv6Address", &ipv6),
+        ("spec.ipv6VXLANTunnelAddr", &|s| {
+            s.ipv6_vxlan_tunnel_addr = "10.0.0.1".into()
+        }),
+        ("spec.vxlanTunnelMACAddrV6", &|s| {
+            s.vxlan_tunnel_mac_addr_v6 = "66".into()
+        }),
+        // As if none was named.
+        ("spec.vxlanTunnelMACAddr", &|s| {
+            s.vxlan_tunnel_mac_addr = "66".into()
+        }),
+    ];
+    for (field, change) in changes {
+        e.apply(&with(change));
+        d.apply_all(e.flush());
+        assert!(d.invalid[&key].contains(field), "{:?}", d.invalid);
+        assert_eq!(
+            (&d.routes, &d.vteps, &d.hosts),
+            (&routes, &vteps, &hosts),
+            "{field}"
+        );
+    }
+    e.apply(&with(&|s| {
+        s.bgp = Some(NodeBgpSpec {
+            ipv4_ipip_tunnel_addr: "x".into(),
+            ..bgp(s)
+        })
+    }));
+    d.apply_all(e.flush());
+    assert_eq!((d.hosts[&name("far")].ipip, &d.vteps), (None, &vteps));
+    assert_eq!(d.hosts[&name("far")].addr, hosts[&name("far")].addr);
+    e.apply(&with(&|s| s.ipv4_vxlan_tunnel_addr = "x".into()));
+    d.apply_all(e.flush());
+    assert!(!d.vteps.contains_key(&name("far")) && d.hosts == hosts);
+    e.apply(&with(&|_| ()));
+    d.apply_all(e.flush());
+    assert!(d.invalid.is_empty());
+    assert_eq!((&d.routes, &d.vteps), (&routes, &vteps));
 }
 
 /// A block of `me` in which `other` has the address 1, with something wrong beside it.

@@ -68,10 +68,12 @@ fn optional_mac(text: &str, node: &NodeName, family: Family, field: &str) -> Res
     }
 }
 
-pub(crate) fn node(object: &Object<NodeSpec>) -> Result<NodeFacts, String> {
+/// What a node tells about itself, and its fields that cannot be read: each counts as not there.
+pub(crate) fn node(object: &Object<NodeSpec>) -> Result<(NodeFacts, Option<String>), String> {
     let name = NodeName::new(&object.metadata.name).map_err(|e| e.to_string())?;
     let spec = &object.spec;
     let bgp = spec.bgp.clone().unwrap_or_default();
+    let mut faults = Faults::default();
     let own = |text: &str, family, field: &str| -> Result<Option<IfAddr>, String> {
         if text.is_empty() {
             return Ok(None);
@@ -80,42 +82,67 @@ pub(crate) fn node(object: &Object<NodeSpec>) -> Result<NodeFacts, String> {
         family_of(addr.addr, family, field, text)?;
         Ok(Some(addr))
     };
-    Ok(NodeFacts {
-        host: Host {
-            node: name.clone(),
-            addr: PerFamily {
-                v4: own(&bgp.ipv4_address, Family::V4, "spec.bgp.ipv4Address")?,
-                v6: own(&bgp.ipv6_address, Family::V6, "spec.bgp.ipv6Address")?,
-            },
-            ipip: ipip(&bgp.ipv4_ipip_tunnel_addr)?,
-        },
-        tunnel: PerFamily {
-            v4: optional_addr(
-                &spec.ipv4_vxlan_tunnel_addr,
-                Family::V4,
-                "spec.ipv4VXLANTunnelAddr",
-            )?,
-            v6: optional_addr(
-                &spec.ipv6_vxlan_tunnel_addr,
-                Family::V6,
-                "spec.ipv6VXLANTunnelAddr",
-            )?,
-        },
-        mac: PerFamily {
-            v4: optional_mac(
-                &spec.vxlan_tunnel_mac_addr,
-                &name,
-                Family::V4,
-                "spec.vxlanTunnelMACAddr",
-            )?,
-            v6: optional_mac(
-                &spec.vxlan_tunnel_mac_addr_v6,
-                &name,
-                Family::V6,
-                "spec.vxlanTunnelMACAddrV6",
-            )?,
-        },
-    })
+    let addr = PerFamily {
+        v4: faults.of(own(&bgp.ipv4_address, Family::V4, "spec.bgp.ipv4Address")),
+        v6: faults.of(own(&bgp.ipv6_address, Family::V6, "spec.bgp.ipv6Address")),
+    };
+    let ipip = faults.of(ipip(&bgp.ipv4_ipip_tunnel_addr));
+    let (v4, v6) = (&spec.ipv4_vxlan_tunnel_addr, &spec.ipv6_vxlan_tunnel_addr);
+    let tunnel = PerFamily {
+        v4: faults.of(optional_addr(v4, Family::V4, "spec.ipv4VXLANTunnelAddr")),
+        v6: faults.of(optional_addr(v6, Family::V6, "spec.ipv6VXLANTunnelAddr")),
+    };
+    let mut mac = |text: &str, family, field: &str| {
+        let read = optional_mac(text, &name, family, field);
+        // As if none was named: every node, and that one itself, thinks of the same.
+        faults
+            .of(read.map(Some))
+            .unwrap_or_else(|| vtep_mac(&name, family))
+    };
+    let mac = PerFamily {
+        v4: mac(&spec.vxlan_tunnel_mac_addr, Family::V4, "spec.vxlanTunnelMACAddr"),
+        v6: mac(
+            &spec.vxlan_tunnel_mac_addr_v6,
+            Family::V6,
+            "spec.vxlanTunnelMACAddrV6",
+        ),
+    };
+    let host = Host {
+        node: name,
+        addr,
+        ipip,
+    };
+    Ok((NodeFacts { host, tunnel, mac }, faults.told()))
+}
+
+/// What of an object cannot be read.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<String>);
+
+impl Faults {
+    /// What was read, if it was.
+    fn of<T>(&mut self, read: Result<Option<T>, String>) -> Option<T> {
+        read.unwrap_or_else(|fault| {
+            self.0.push(fault);
+            None
+        })
+    }
+
+    fn push(&mut self, fault: String) {
+        self.0.push(fault);
+    }
+
+    /// What is wrong in one line; a block may have thousands of bad entries.
+    pub(crate) fn told(&self) -> Option<String> {
+        const NAMED: usize = 3;
+        let named = self.0.iter().take(NAMED).cloned().collect::<Vec<_>>();
+        let text = match self.0.len() {
+            0 => return None,
+            n if n > NAMED => format!("{}; and {} more", named.join("; "), n - NAMED),
+            _ => named.join("; "),
+        };
+        Some(format!("{text} (the rest of it counts)"))
+    }
 }
 
 /// The pool, and what of it cannot be done.
@@ -143,20 +170,12 @@ pub(crate) fn pool(object: &Object<IpPoolSpec>) -> Result<(Pool, Option<String>)
 #[derive(Debug, Default)]
 pub(crate) struct Claimed {
     pub(crate) claims: Vec<(Cidr, ClaimKind, NodeName)>,
-    pub(crate) faults: Vec<String>,
+    pub(crate) faults: Faults,
 }
 
 impl Claimed {
-    /// What is wrong in one line; a block may have thousands of bad entries.
     pub(crate) fn fault(&self) -> Option<String> {
-        const NAMED: usize = 3;
-        let named = self.faults.iter().take(NAMED).cloned().collect::<Vec<_>>();
-        let text = match self.faults.len() {
-            0 => return None,
-            n if n > NAMED => format!("{}; and {} more", named.join("; "), n - NAMED),
-            _ => named.join("; "),
-        };
-        Some(format!("{text} (the rest of it counts)"))
+        self.faults.told()
     }
 }
 

@@ -402,6 +402,44 @@ mod tests {
     }
 
     #[test]
+    fn of_a_block_and_a_node_with_a_bad_field_the_rest_is_followed() {
+        let key = ResourceKey::global(Kind::IpamBlock, "10-0-0-0-30");
+        for (good, bad, field) in [
+            (
+                r#""handle_id":"h""#,
+                r#""handle_id":5"#,
+                "attributes[0].handle_id: ",
+            ),
+            (r#""node":"n1""#, r#""node":7"#, "attributes[0].secondary.node: "),
+            ("[0,null,null,1]", r#"["0",null,null,1]"#, "allocations[0]: "),
+        ] {
+            let text = BLOCK.replace(good, bad);
+            assert_ne!(text, BLOCK);
+            let error = from_stored(&key, &kv("", &text)).unwrap_err();
+            assert!(error.reason.starts_with(field), "{error}");
+            let Some(Resource::IpamBlock(rest)) = error.stand_in.as_deref() else {
+                panic!("{error:?}")
+            };
+            assert_eq!(rest.metadata.name, "10-0-0-0-30");
+            assert_eq!(rest.metadata.resource_version.as_deref(), Some("9"));
+            assert_eq!(rest.spec.affinity.as_deref(), Some("host:n1"));
+            assert_eq!(
+                (rest.spec.allocations[3], rest.spec.attributes.len()),
+                (Some(1), 2)
+            );
+        }
+        let key = ResourceKey::global(Kind::Node, "n1");
+        let text = r#"{"metadata":{"name":"n1"},"spec":{"bgp":{"ipv4Address":"192.0.2.1/24"},"ipv4VXLANTunnelAddr":5}}"#;
+        let error = from_stored(&key, &kv("", text)).unwrap_err();
+        assert!(error.reason.starts_with("spec.ipv4VXLANTunnelAddr: "), "{error}");
+        let Some(Resource::Node(rest)) = error.stand_in.as_deref() else {
+            panic!("{error:?}")
+        };
+        assert_eq!(rest.metadata.name, "n1");
+        assert_eq!(rest.spec.bgp.as_ref().unwrap().ipv4_address, "192.0.2.1/24");
+    }
+
+    #[test]
     fn an_old_host_affinity_is_understood() {
         let key = ResourceKey::global(Kind::IpamBlock, "10-0-0-0-30");
         let r = from_stored(

@@ -8,15 +8,17 @@
 //! - a profile denies everything; the labels that it gives stay;
 //! - a tier ends in Deny, where it stands;
 //! - a pool is only known as addresses of pods: no tunnel, no translation, no new addresses;
-//! - a network set, and a host endpoint, are what can be read of them: both close as much as they open.
+//! - a network set, and a host endpoint, are what can be read of them: both close as much as they open;
+//! - a node and an IPAM block say where addresses are: of both what can be read counts.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use crate::{
-    Action, BgpConfigurationSpec, EncapMode, FieldError, GlobalNetworkPolicySpec, GlobalNetworkSetSpec,
-    HostEndpointSpec, IpPoolSpec, Kind, NetworkPolicySpec, NetworkSetSpec, Object, ObjectMeta, PolicyType,
+    Action, AllocationAttribute, BgpConfigurationSpec, EncapMode, FieldError, GlobalNetworkPolicySpec,
+    GlobalNetworkSetSpec, HostEndpointSpec, IpPoolSpec, IpamBlockSpec, Kind, NetworkPolicySpec,
+    NetworkSetSpec, NodeAddress, NodeBgpSpec, NodeSpec, NodeWireguardSpec, Object, ObjectMeta, PolicyType,
     ProfileSpec, Resource, Rule, ServiceIpBlock, Spec, TierDefaultAction, TierSpec, default_resource,
     validate_spec,
 };
@@ -138,6 +140,8 @@ pub(crate) fn salvage(kind: Kind, value: &Value) -> Option<Resource> {
             },
         ),
         Kind::IpPool => object(metadata, closed_pool(spec.get("cidr")?.as_str()?)),
+        Kind::Node => object(metadata, node(spec)),
+        Kind::IpamBlock => object(metadata, block(spec)?),
         Kind::BgpConfiguration => object(
             metadata,
             BgpConfigurationSpec {
@@ -211,6 +215,75 @@ fn close<H>(ingress: &mut Vec<Rule>, egress: &mut Vec<Rule>, hints: &mut Vec<H>)
         };
     }
     hints.clear();
+}
+
+/// What can be read of a node: a field that cannot be counts as not there.
+fn node(spec: &Map<String, Value>) -> NodeSpec {
+    let bgp = spec.get("bgp").and_then(Value::as_object);
+    let wireguard = spec.get("wireguard").and_then(Value::as_object);
+    NodeSpec {
+        bgp: bgp.map(|bgp| NodeBgpSpec {
+            ipv4_address: text(bgp, "ipv4Address"),
+            ipv6_address: text(bgp, "ipv6Address"),
+            ipv4_ipip_tunnel_addr: text(bgp, "ipv4IPIPTunnelAddr"),
+            route_reflector_cluster_id: text(bgp, "routeReflectorClusterID"),
+            as_number: None,
+        }),
+        ipv4_vxlan_tunnel_addr: text(spec, "ipv4VXLANTunnelAddr"),
+        vxlan_tunnel_mac_addr: text(spec, "vxlanTunnelMACAddr"),
+        ipv6_vxlan_tunnel_addr: text(spec, "ipv6VXLANTunnelAddr"),
+        vxlan_tunnel_mac_addr_v6: text(spec, "vxlanTunnelMACAddrV6"),
+        wireguard: wireguard.map(|w| NodeWireguardSpec {
+            interface_ipv4_address: text(w, "interfaceIPv4Address"),
+            interface_ipv6_address: text(w, "interfaceIPv6Address"),
+        }),
+        addresses: objects(spec, "addresses")
+            .map(|a| NodeAddress {
+                address: text(a, "address"),
+                address_type: text(a, "type"),
+            })
+            .collect(),
+        orch_refs: Vec::new(),
+    }
+}
+
+/// What can be read of a block: an entry that cannot be says nothing of its address. Only for routes; nobody may write it
+/// back.
+fn block(spec: &Map<String, Value>) -> Option<IpamBlockSpec> {
+    let number = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok());
+    let word = |field: &str| spec.get(field).and_then(Value::as_str).map(str::to_owned);
+    let list = |field: &str| spec.get(field).and_then(Value::as_array).into_iter().flatten();
+    let numbers = spec.get("sequenceNumberForAllocation").and_then(Value::as_object);
+    Some(IpamBlockSpec {
+        cidr: word("cidr")?,
+        affinity: word("affinity"),
+        affinity_claim_time: word("affinityClaimTime"),
+        allocations: list("allocations").map(number).collect(),
+        unallocated: list("unallocated").filter_map(number).collect(),
+        // Each stays at its place.
+        attributes: list("attributes").map(attribute).collect(),
+        sequence_number: spec.get("sequenceNumber").and_then(Value::as_u64).unwrap_or(0),
+        sequence_number_for_allocation: { numbers.into_iter().flatten() }
+            .filter_map(|(k, v)| Some((k.clone(), v.as_u64()?)))
+            .collect(),
+        deleted: spec.get("deleted") == Some(&Value::Bool(true)),
+        strict_affinity: false,
+    })
+}
+
+fn attribute(value: &Value) -> AllocationAttribute {
+    let word = |field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
+    AllocationAttribute {
+        handle_id: word("handle_id"),
+        secondary: words(value.get("secondary")),
+        alternate_owner_attrs: words(value.get("alternateOwnerAttrs")),
+        released_at: word("releasedAt"),
+    }
+}
+
+fn objects<'a>(spec: &'a Map<String, Value>, field: &str) -> impl Iterator<Item = &'a Map<String, Value>> {
+    let all = spec.get(field).and_then(Value::as_array).into_iter().flatten();
+    all.filter_map(Value::as_object)
 }
 
 fn closed_json(rules: Option<&Value>) -> Vec<Rule> {
@@ -388,6 +461,95 @@ mod tests {
         );
         assert!(odd.types.is_empty() && odd.apply_on_forward && !odd.pre_dnat);
         assert_eq!(salvaged(Kind::GlobalNetworkPolicy, json!([])), None);
+    }
+
+    #[test]
+    fn a_node_loses_what_a_bad_field_says_and_no_more() {
+        let whole = json!({
+            "bgp": {"ipv4Address": "192.0.2.1/24", "ipv6Address": "fd00::1/64", "asNumber": "64512"},
+            "ipv4VXLANTunnelAddr": "10.0.0.1", "vxlanTunnelMACAddr": "66:00:00:00:00:01",
+            "addresses": [{"address": "192.0.2.1", "type": "InternalIP"}],
+        });
+        let of = |spec: &Value| {
+            let node = salvaged(Kind::Node, spec.clone()).unwrap();
+            let node: Object<NodeSpec> = node.try_into().unwrap();
+            assert_eq!(node.metadata.labels, BTreeMap::from([("l".into(), "v".into())]));
+            node.spec
+        };
+        let good = of(&whole);
+        let bgp = good.bgp.clone().unwrap();
+        assert_eq!(
+            (bgp.ipv4_address.as_str(), good.ipv4_vxlan_tunnel_addr.as_str()),
+            ("192.0.2.1/24", "10.0.0.1")
+        );
+        for (pointer, lost) in [
+            ("/bgp/ipv4Address", {
+                let mut lost = good.clone();
+                lost.bgp.as_mut().unwrap().ipv4_address.clear();
+                lost
+            }),
+            (
+                "/ipv4VXLANTunnelAddr",
+                NodeSpec {
+                    ipv4_vxlan_tunnel_addr: String::new(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "/bgp",
+                NodeSpec {
+                    bgp: None,
+                    ..good.clone()
+                },
+            ),
+            (
+                "/addresses/0",
+                NodeSpec {
+                    addresses: Vec::new(),
+                    ..good.clone()
+                },
+            ),
+        ] {
+            let mut bad = whole.clone();
+            *bad.pointer_mut(pointer).unwrap() = json!(5);
+            assert_eq!(of(&bad), lost, "{pointer}");
+        }
+    }
+
+    #[test]
+    fn a_block_loses_the_entries_that_cannot_be_read() {
+        let block = |change: &dyn Fn(&mut Value)| -> Option<IpamBlockSpec> {
+            let mut spec = json!({"cidr": "10.0.0.0/30", "affinity": "host:n1", "allocations": [0, 1, null, null],
+                "unallocated": [2, 3], "sequenceNumber": 3, "deleted": false,
+                "attributes": [{"handle_id": "a", "secondary": {"node": "n1"}}, {"handle_id": "b", "secondary": {"node": "n2"}}]});
+            change(&mut spec);
+            let block: Object<IpamBlockSpec> = salvaged(Kind::IpamBlock, spec)?.try_into().unwrap();
+            Some(block.spec)
+        };
+        let whole = block(&|_| ()).unwrap();
+        assert_eq!(
+            (
+                whole.allocations[1],
+                whole.attributes[1].secondary["node"].as_str()
+            ),
+            (Some(1), "n2")
+        );
+        let handle = block(&|s| s["attributes"][0]["handle_id"] = json!(5)).unwrap();
+        assert_eq!(
+            (&handle.attributes[0].handle_id, &handle.attributes[1]),
+            (&None, &whole.attributes[1])
+        );
+        assert_eq!(handle.attributes[0].secondary["node"], "n1");
+        let pod = block(&|s| s["attributes"][1]["secondary"]["pod"] = json!(7)).unwrap();
+        assert_eq!(pod, whole);
+        let text = block(&|s| s["allocations"][0] = json!("0")).unwrap();
+        assert_eq!(text.allocations, [None, Some(1), None, None]);
+        let listed = block(&|s| s["attributes"][0] = json!(["a"])).unwrap();
+        assert_eq!(
+            (&listed.attributes[0], &listed.attributes[1]),
+            (&AllocationAttribute::default(), &whole.attributes[1])
+        );
+        assert_eq!(block(&|s| s["cidr"] = json!(5)), None);
     }
 
     #[test]

@@ -247,10 +247,11 @@ impl Draft {
                 if missing == 0 {
                     return true;
                 }
-                let entry = self.blocks.get_mut(&b.cidr());
-                let (mut block, mut given) = match entry {
-                    Some((b, given)) => (b.clone(), std::mem::take(given)),
-                    None => ((*b).clone(), Vec::new()),
+                // A block is copied when the first one takes of it.
+                let (mut block, mut given) = match self.blocks.remove(&b.cidr()) {
+                    Some(changed) => changed,
+                    None if b.has_free(reserved) => ((*b).clone(), Vec::new()),
+                    None => continue,
                 };
                 let got = block.assign(missing, &member.want.owner, reserved);
                 missing -= got.len();

@@ -146,6 +146,13 @@ impl Block {
             .count()
     }
 
+    /// Whether there is one.
+    #[must_use]
+    pub(crate) fn has_free(&self, reserved: &[Cidr]) -> bool {
+        let mut free = self.object.spec.unallocated.iter();
+        free.any(|o| !self.is_reserved(*o, reserved))
+    }
+
     fn address(&self, ordinal: usize) -> Option<IpAddr> {
         self.cidr.nth(ordinal as u128)
     }

@@ -64,25 +64,18 @@ fn what_is_stored_is_calicos_and_unknown_fields_live() {
             r#"{"kind":"NetworkSet","metadata":{"name":"a","namespace":"n","managed":[1]},"spec":{"nets":["10.0.0.0/8"],"future":{"x":1}},"extra":true}"#,
         )
         .await;
-        let mut r = at
-            .store
-            .get(&ResourceKey::namespaced(Kind::NetworkSet, "n", "a"))
-            .await
-            .unwrap();
-        if let Resource::NetworkSet(o) = &mut r {
-            o.spec.nets.push("11.0.0.0/8".into());
-        }
-        at.store.update(r).await.unwrap();
+        let with = async |net: &str| {
+            let key = ResourceKey::namespaced(Kind::NetworkSet, "n", "a");
+            let mut r = at.store.get(&key).await.unwrap();
+            if let Resource::NetworkSet(o) = &mut r {
+                o.spec.nets.push(net.into());
+            }
+            r
+        };
+        at.store.update(with("11.0.0.0/8").await).await.unwrap();
         // With others as alone.
-        let mut r = at
-            .store
-            .get(&ResourceKey::namespaced(Kind::NetworkSet, "n", "a"))
-            .await
-            .unwrap();
-        if let Resource::NetworkSet(o) = &mut r {
-            o.spec.nets.push("12.0.0.0/8".into());
-        }
-        let writes = vec![Together::Update(r), Together::Create(set("b"))];
+        let changed = with("12.0.0.0/8").await;
+        let writes = vec![Together::Update(changed), Together::Create(set("b"))];
         assert!(at.store.write_together(writes).await.unwrap());
         let raw = at.raw_get(place).await.unwrap();
         assert_eq!(

@@ -40,6 +40,8 @@ pub const KINDS: &[Kind] = &[
     Kind::Node,
     Kind::IpPool,
     Kind::FelixConfiguration,
+    Kind::BgpConfiguration,
+    Kind::ClusterInformation,
     Kind::KubernetesService,
     Kind::KubernetesEndpointSlice,
 ];

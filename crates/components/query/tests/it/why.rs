@@ -148,3 +148,55 @@ fn stdin_is_read_and_bad_objects_are_named() {
         done.errors
     );
 }
+
+/// An address of a service that nobody translates, and the question of a guest of OpenStack.
+#[test]
+fn what_is_not_policy_and_decides_all_the_same_is_named() {
+    let endpoint = "---\napiVersion: projectcalico.org/v3\nkind: WorkloadEndpoint\nmetadata: {name: n1-k8s-a-eth0, namespace: d}\n\
+                    spec: {orchestrator: k8s, node: n1, workload: '', pod: a, endpoint: eth0, interfaceName: calia, \
+                    ipNetworks: [10.0.0.1/32], profiles: [kns.d]}\n";
+    let profile = "---\napiVersion: projectcalico.org/v3\nkind: Profile\nmetadata: {name: kns.d}\n\
+                   spec: {egress: [{action: Allow}]}\n";
+    let node = "---\napiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: n1}\n\
+                spec: {bgp: {ipv4Address: 172.16.0.1/24}}\n";
+    let services = "---\napiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: {name: default}\n\
+                    spec: {serviceClusterIPs: [{cidr: 10.96.0.0/12}]}\n";
+    let parameters = |text: &str| {
+        format!(
+            "---\napiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {{name: default}}\nspec: {{{text}}}\n"
+        )
+    };
+    let cluster = |kind: &str| {
+        format!(
+            "---\napiVersion: projectcalico.org/v3\nkind: ClusterInformation\nmetadata: {{name: default}}\n\
+             spec: {{clusterType: {kind}}}\n"
+        )
+    };
+    let ask = |more: &[&str], to: &str, port: &str| {
+        let world = [endpoint, profile, node].into_iter().chain(more.iter().copied());
+        let done = run(
+            why_with,
+            &["d/a", to, port, "-f", "-"],
+            &world.collect::<String>(),
+        );
+        assert_eq!(done.errors, "");
+        (done.code, done.output)
+    };
+    assert_eq!(ask(&[], "10.96.0.19", "80/tcp").0, 0);
+    let (code, text) = ask(&[services], "10.96.0.19", "80/tcp");
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("service-loop prevention"), "{text}");
+    assert_eq!(ask(&[services], "192.0.2.1", "80/tcp").0, 0);
+    let off = parameters("serviceLoopPrevention: Disabled");
+    assert_eq!(ask(&[services, &off], "10.96.0.19", "80/tcp").0, 0);
+    assert_eq!(ask(&[], "172.16.0.1", "53/udp").0, 1, "to the host: dropped");
+    for more in [
+        cluster("'k8s,openstack'"),
+        parameters("interfacePrefix: 'cali,tap'"),
+    ] {
+        let (code, text) = ask(&[&more], "172.16.0.1", "53/udp");
+        assert_eq!(code, 0, "{text}");
+        assert!(text.contains("OpenStack"), "{text}");
+    }
+    assert_eq!(ask(&[&cluster("k8s")], "172.16.0.1", "53/udp").0, 1);
+}

@@ -156,6 +156,10 @@ impl Ipam {
         }
         memory.full.retain(|c| own.contains(c));
         memory.likely = own;
+        // A claim whose block was not read would look like one without a block.
+        let full =
+            |a: &Object<BlockAffinitySpec>| a.spec.cidr.parse().is_ok_and(|c| memory.full.contains(&c));
+        seen.affinities.retain(|a| !full(a));
         Ok(Sight { seen, others })
     }
 

@@ -113,6 +113,31 @@ fn addresses_of_both_families_are_written_with_what_belongs_to_them_or_not_at_al
 }
 
 #[test]
+fn a_block_that_became_full_does_not_stand_in_the_way_of_one_that_has_room() {
+    run(async {
+        let w = World::new(false);
+        pools(&w).await;
+        let (node, mut memory) = (NodeName::new("n1").unwrap(), Memory::default());
+        let ipam = ipam(&w);
+        // Two blocks with room: five addresses take two of four, and one is given back.
+        let mine = |n: usize| want("n1", &format!("p{n}"), Family::V4, w.now());
+        for n in 0..5 {
+            ipam.assign(&mine(n)).await.unwrap();
+        }
+        for freed in ipam.release_handles(&[mine(0).owner.handle]).await {
+            freed.unwrap();
+        }
+        for n in 5..9 {
+            let wants = BTreeMap::from([(0, vec![mine(n)])]);
+            let sight = ipam.look(&node, &handles(&wants), vec![], &mut memory).await;
+            let drawn = ipam.draw(&sight.unwrap(), &wants, &mut memory);
+            assert_eq!(drawn.given.len(), 1, "p{n}");
+            assert!(ipam.write_together(drawn.writes).await.unwrap());
+        }
+    });
+}
+
+#[test]
 fn a_handle_that_counts_what_is_not_there_goes_with_the_others() {
     run(async {
         let w = World::new(false);

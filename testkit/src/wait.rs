@@ -2,9 +2,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Calls `attempt` until it succeeds, and panics with its last error once `limit` has passed.
+use crate::vm;
+
+/// Calls `attempt` until it succeeds, and panics with its last error once `limit` has passed; in a virtual machine, which
+/// is many times slower, four times that.
 #[track_caller]
 pub fn eventually<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    let limit = if vm::inside() { limit * 4 } else { limit };
     let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     loop {

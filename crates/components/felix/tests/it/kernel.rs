@@ -91,7 +91,7 @@ fn tunnel(node: &Node, link: &str, port: u16, inside: &str) -> String {
 
 #[test]
 fn vm_a_wireguard_tunnel_passes_closed_host_endpoints() {
-    needs!("root", "ip", "nft", "wg");
+    needs!("ip", "nft", "wg");
     vm!(Vm::new().tools(&["ip", "nft", "wg"]));
     let world = World::new();
     let mut nodes = pair(&world);
@@ -140,11 +140,10 @@ const SERVICES: [&str; 2] = ["10.96.0.10", "fd96::10"];
 
 #[test]
 fn vm_what_ipvs_forwards_meets_the_policy_of_both_ends() {
-    needs!("root", "ip", "nft", "ipvsadm");
+    needs!("ip", "nft", "ipvsadm");
     vm!(Vm::new()
         .tools(&["ip", "nft", "ipvsadm"])
-        .modules(&["ip_vs", "ip_vs_rr"])
-        .limit(std::time::Duration::from_secs(300)));
+        .modules(&["ip_vs", "ip_vs_rr"]));
     let world = World::new();
     let mut node = world.node("n1");
     let (a, b) = (
@@ -219,11 +218,10 @@ fn vm_what_ipvs_forwards_meets_the_policy_of_both_ends() {
 
 #[test]
 fn vm_what_ipvs_forwards_meets_host_endpoints_as_forwarded() {
-    needs!("root", "ip", "nft", "ipvsadm");
+    needs!("ip", "nft", "ipvsadm");
     vm!(Vm::new()
         .tools(&["ip", "nft", "ipvsadm"])
-        .modules(&["ip_vs", "ip_vs_rr"])
-        .limit(std::time::Duration::from_secs(300)));
+        .modules(&["ip_vs", "ip_vs_rr"]));
     let world = World::new();
     let mut node = world.node("n1");
     let outside = world.node("out");

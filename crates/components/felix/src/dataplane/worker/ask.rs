@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use caracal_agent_api::v1::{self, DeniedPacket, JudgeReply, JudgeRequest, Judgement, decider};
+use caracal_desired::WorkloadEndpoint;
 use caracal_ids::WorkloadId;
 use caracal_net::{Family, Proto};
 use caracal_oracle::{self as oracle, Decision, Direction, ListKind, Reading, RuleSource, Verdict};
@@ -70,6 +71,15 @@ impl Worker {
             .workloads()
             .values()
             .find(|w| *w.interface == **workload_at);
+        // Where IPVS sends a packet on, the interface that it came in by is not known any more.
+        let by_address = |w: &&Arc<WorkloadEndpoint>| {
+            let mut own = w.addresses.get(Family::of(headers.src)).iter();
+            own.any(|a| a.contains(headers.src))
+        };
+        let workload = workload.or_else(|| {
+            let mut all = self.network.workloads().values();
+            all.find(|w| workload_at.is_empty() && !who.ingress && by_address(w))
+        });
         let (namespace, name) = match workload {
             Some(w) => (w.id.namespace.to_string(), w.id.name.to_string()),
             None => {
@@ -243,8 +253,14 @@ fn denied_by(table: &TableState, hook: u8, seen: &Seen) -> Option<CounterName> {
     let bases = table.chains.values().filter_map(|c| c.base);
     let mut priorities: Vec<i32> = bases.filter(|b| b.hook == hook).map(|b| b.priority).collect();
     priorities.sort_unstable();
-    let fates = priorities.into_iter().map(|p| model::pass(table, hook, p, seen));
-    let fate = fates.into_iter().find(|f| !f.accepted)?;
+    let mut seen = seen.clone();
+    let fates = priorities.into_iter().map(|p| {
+        let fate = model::pass(table, hook, p, &seen);
+        // What one chain marks, the next one reads.
+        seen.mark = fate.mark;
+        fate
+    });
+    let fate = { fates }.find(|f| !f.accepted)?;
     fate.effects.iter().rev().find_map(|s| match s {
         Statement::Count(name) => Some(name.clone()),
         _ => None,

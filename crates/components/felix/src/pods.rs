@@ -69,8 +69,10 @@ pub(crate) struct Service {
     goers: Together<Goer, Parted>,
     comers: Together<Comer, Given>,
     arrivals: Arc<Arrivals>,
+    /// How many are coming at this moment: until their policy is in force, or they are gone.
+    coming: Arc<AtomicUsize>,
     /// How many are leaving at this moment.
-    leaving: AtomicUsize,
+    leaving: Arc<AtomicUsize>,
 }
 
 /// Starts the tasks; the service that the agent's API serves.
@@ -105,10 +107,13 @@ fn serve(
         parted
     });
     let (own, name) = (ipam.clone(), node.clone());
-    let (comers, serve_comers) = Together::of_those_who_wait(async move |batch: Vec<Comer>| {
+    let coming = Arc::<AtomicUsize>::default();
+    let here = coming.clone();
+    let attach = async move |batch: Vec<Comer>| {
         histogram!("caracal_cni_attaches_at_once").record(batch.len() as f64);
         attach::serve(&own, &name, &desk, batch).await
-    });
+    };
+    let (comers, serve_comers) = Together::of_those_who_wait(attach, move || here.load(Ordering::Relaxed));
     let mut spawn = |name: &'static str, work: Pin<Box<dyn Future<Output = ()> + Send>>| {
         let stop = shutdown.clone();
         tasks.spawn(name, async move {
@@ -132,7 +137,8 @@ fn serve(
         goers,
         comers,
         arrivals: Arc::default(),
-        leaving: AtomicUsize::new(0),
+        coming,
+        leaving: Arc::default(),
     }
 }
 
@@ -223,6 +229,7 @@ impl Pods for Service {
         if self.ipam.writes_together() == 0 {
             return Err(Code::unimplemented("this datastore has no transactions"));
         }
+        let counted = Counted::new(&self.coming);
         let wait = Duration::from_millis(r.timeout_ms.into());
         let comer = Comer::read(r, &self.node, &self.arrivals).map_err(Code::invalid_argument)?;
         let _wish = comer.arrival.wish();
@@ -244,6 +251,7 @@ impl Pods for Service {
         if !wait.is_zero() {
             let (status, shutdown) = (self.status.clone(), self.shutdown.clone());
             tokio::spawn(async move {
+                let _counted = counted;
                 let outcome = tokio::select! {
                     outcome = agent::in_force(&status, &id, &container, wait) => outcome,
                     // Without an answer the plugin asks the next agent.
@@ -283,16 +291,16 @@ impl Pods for Service {
 }
 
 /// Counts those who are being served, however they end.
-struct Counted<'a>(&'a AtomicUsize);
+struct Counted(Arc<AtomicUsize>);
 
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+        Self(count.clone())
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -8,7 +8,7 @@ use std::{
 
 use caracal_api::{Kind, ResourceKey};
 use caracal_ids::WorkloadId;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::stages::Stages;
 
@@ -73,6 +73,50 @@ struct Inner {
     config: String,
     invalid: BTreeMap<ResourceKey, String>,
     in_sync: bool,
+    /// Who waits for an endpoint. The others must not be woken for it.
+    waiting: BTreeMap<WorkloadId, Vec<oneshot::Sender<()>>>,
+}
+
+/// So many who wait for different endpoints are a reason to look whether they still do.
+const MANY_WAIT: usize = 1024;
+
+impl Inner {
+    /// Where to wait for the next news of an endpoint.
+    fn wait_for(&mut self, id: &WorkloadId) -> oneshot::Receiver<()> {
+        if self.waiting.len() >= MANY_WAIT {
+            self.waiting.retain(|_, who| who.iter().any(|w| !w.is_closed()));
+        }
+        let (sender, news) = oneshot::channel();
+        let who = self.waiting.entry(id.clone()).or_default();
+        who.retain(|w| !w.is_closed());
+        who.push(sender);
+        news
+    }
+
+    /// Tells those who wait for an endpoint.
+    fn wake(&mut self, id: &WorkloadId) {
+        for who in self.waiting.remove(id).into_iter().flatten() {
+            // It may have gone.
+            let _ = who.send(());
+        }
+    }
+
+    fn in_force(&self, id: &WorkloadId, container: &str) -> Result<(), String> {
+        if !self.in_sync {
+            return Err("the agent has not read the whole datastore yet".into());
+        }
+        match self.endpoints.get(id) {
+            None => Err("the agent has not seen the endpoint yet".into()),
+            Some(s) if s.container_id != container => Err(format!(
+                "the agent still has the endpoint of container {}",
+                s.container_id
+            )),
+            Some(s) => match &s.state {
+                State::Up => Ok(()),
+                State::Down(why) | State::Error(why) => Err(why.clone()),
+            },
+        }
+    }
 }
 
 /// The shared state. Every change raises the generation, which can be waited for.
@@ -121,14 +165,22 @@ impl Status {
             for id in gone {
                 let before = inner.endpoints.remove(id);
                 inner.states.count(before.as_ref(), None);
+                inner.wake(id);
             }
             for (id, status) in set {
-                let before = inner.endpoints.insert(id, status.clone());
-                inner.states.count(before.as_ref(), Some(&status));
+                inner.wake(&id);
+                let before = inner.endpoints.insert(id.clone(), status);
+                let Inner {
+                    endpoints, states, ..
+                } = &mut *inner;
+                states.count(before.as_ref(), endpoints.get(&id));
             }
             if let Some(applied) = in_force {
                 inner.revisions.clone_from(&applied.revisions);
-                inner.in_sync = true;
+                if !std::mem::replace(&mut inner.in_sync, true) {
+                    let all: Vec<WorkloadId> = inner.waiting.keys().cloned().collect();
+                    all.iter().for_each(|id| inner.wake(id));
+                }
             }
             for (name, n) in ["up", "down", "error"].into_iter().zip(inner.states.0) {
                 metrics::gauge!("caracal_endpoints", "state" => name).set(n);
@@ -205,24 +257,6 @@ impl Status {
             .collect()
     }
 
-    fn in_force(&self, id: &WorkloadId, container: &str) -> Result<(), String> {
-        let inner = self.lock();
-        if !inner.in_sync {
-            return Err("the agent has not read the whole datastore yet".into());
-        }
-        match inner.endpoints.get(id) {
-            None => Err("the agent has not seen the endpoint yet".into()),
-            Some(s) if s.container_id != container => Err(format!(
-                "the agent still has the endpoint of container {}",
-                s.container_id
-            )),
-            Some(s) => match &s.state {
-                State::Up => Ok(()),
-                State::Down(why) | State::Error(why) => Err(why.clone()),
-            },
-        }
-    }
-
     /// Waits until the endpoint of that container is up.
     ///
     /// # Errors
@@ -233,14 +267,16 @@ impl Status {
         container: &str,
         timeout: Duration,
     ) -> Result<(), String> {
-        let mut changes = self.generation.subscribe();
         let deadline = tokio::time::Instant::now() + timeout;
         loop {
-            changes.mark_unchanged();
-            let Err(why) = self.in_force(id, container) else {
-                return Ok(());
+            let (why, news) = {
+                let mut inner = self.lock();
+                match inner.in_force(id, container) {
+                    Ok(()) => return Ok(()),
+                    Err(why) => (why, inner.wait_for(id)),
+                }
             };
-            match tokio::time::timeout_at(deadline, changes.changed()).await {
+            match tokio::time::timeout_at(deadline, news).await {
                 Ok(Ok(())) => {}
                 _ => return Err(why),
             }
@@ -278,6 +314,20 @@ mod tests {
         tokio::task::yield_now().await;
         status.applied(vec![(id.clone(), up("new"))], &[], Some(&Applied::default()));
         assert_eq!(waiting.await.unwrap(), Ok(()));
+        assert!(status.lock().waiting.is_empty());
+        // One who is gone, and one who waits from before the first apply.
+        let early = Arc::new(Status::default());
+        drop(early.lock().wait_for(&id));
+        let waiting = {
+            let (status, id) = (early.clone(), id.clone());
+            tokio::spawn(async move { status.await_endpoint(&id, "new", Duration::from_secs(30)).await })
+        };
+        tokio::task::yield_now().await;
+        early.applied(vec![(id.clone(), up("new"))], &[], None);
+        tokio::task::yield_now().await;
+        early.applied(vec![], &[], Some(&Applied::default()));
+        assert_eq!(waiting.await.unwrap(), Ok(()));
+        assert!(early.lock().waiting.is_empty());
         status.applied(vec![], std::slice::from_ref(&id), Some(&Applied::default()));
         assert!(status.await_endpoint(&id, "new", short).await.is_err());
     }

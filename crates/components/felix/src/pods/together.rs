@@ -1,9 +1,20 @@
 //! Serving together those who wait at the same moment.
 
-use tokio::sync::{mpsc, oneshot};
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
 
 /// How many are served at once at most.
 const AT_ONCE: usize = 256;
+
+/// Of so many that are on their way one is not served alone.
+const CROWD: usize = 16;
+
+/// How long after the last one another is waited for then, and how long at most.
+const GATHER: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(24));
 
 /// The way to the one who serves: requests that come while a round is under way are served together by the next one.
 #[derive(Debug)]
@@ -17,18 +28,20 @@ impl<T: Send, A: Send> Together<T, A> {
     where
         F: AsyncFn(Vec<T>) -> Vec<A>,
     {
-        Self::with(serve, false)
+        Self::with(serve, false, || 0)
     }
 
-    /// The same; one who has gone before its turn gets nothing.
-    pub(super) fn of_those_who_wait<F>(serve: F) -> (Self, impl Future<Output = ()>)
+    /// The same; one who has gone before its turn gets nothing. `here` says how many are on their way, those who ask among
+    /// them: of a crowd the next ones are waited for a moment, for they cost less together and have to wait for each other
+    /// anyway.
+    pub(super) fn of_those_who_wait<F>(serve: F, here: impl Fn() -> usize) -> (Self, impl Future<Output = ()>)
     where
         F: AsyncFn(Vec<T>) -> Vec<A>,
     {
-        Self::with(serve, true)
+        Self::with(serve, true, here)
     }
 
-    fn with<F>(serve: F, only_who_waits: bool) -> (Self, impl Future<Output = ()>)
+    fn with<F>(serve: F, only_who_waits: bool, here: impl Fn() -> usize) -> (Self, impl Future<Output = ()>)
     where
         F: AsyncFn(Vec<T>) -> Vec<A>,
     {
@@ -36,6 +49,13 @@ impl<T: Send, A: Send> Together<T, A> {
         let task = async move {
             let mut waiting: Vec<(T, oneshot::Sender<A>)> = Vec::new();
             while receiver.recv_many(&mut waiting, AT_ONCE).await > 0 {
+                let latest = Instant::now() + GATHER.1;
+                while here() >= CROWD.max(2 * waiting.len()) && Instant::now() < latest {
+                    let more = receiver.recv_many(&mut waiting, AT_ONCE);
+                    if !matches!(timeout(GATHER.0, more).await, Ok(1..)) {
+                        break;
+                    }
+                }
                 waiting.retain(|(_, who)| !(only_who_waits && who.is_closed()));
                 if waiting.is_empty() {
                     continue;
@@ -95,6 +115,31 @@ mod tests {
         assert!(rounds.lock().unwrap().len() < 50, "{rounds:?}");
         drop(together);
         server.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_crowd_the_next_ones_are_waited_for_and_of_a_few_not() {
+        for (here, rounds) in [(CROWD - 1, vec![1, 1, 1]), (CROWD, vec![2, 1])] {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let own = seen.clone();
+            let serve = async move |wishes: Vec<u32>| {
+                own.lock().unwrap().push(wishes.len());
+                wishes
+            };
+            let (together, serve) = Together::of_those_who_wait(serve, move || here);
+            let server = tokio::spawn(serve);
+            let ask = async |i, after| {
+                tokio::time::sleep(after).await;
+                together.ask(i).await
+            };
+            let begun = Instant::now();
+            let answers = tokio::join!(ask(1, Duration::ZERO), ask(2, GATHER.0 / 2), ask(3, GATHER.0 * 3));
+            assert_eq!(answers, (Ok(1), Ok(2), Ok(3)));
+            assert_eq!(*seen.lock().unwrap(), rounds);
+            assert!(begun.elapsed() <= GATHER.0 * 3 + GATHER.1);
+            drop(together);
+            server.await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -12,11 +12,12 @@ use std::{
 use anyhow::Context;
 use caracal_api::{Kind, Resource, ResourceKey};
 use caracal_config::FelixConfig;
+use caracal_ids::NodeName;
 use caracal_runtime::{
     Health, Shutdown, Supervisor, TaskEnd, install_metrics, on_signals, serve_health, serve_metrics_and,
 };
 use caracal_store::{Backoff, Store, StoreError};
-use caracal_syncer::{Stream, Syncer};
+use caracal_syncer::{Source, Stream, Syncer};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -35,6 +36,13 @@ use crate::{
 
 /// A part that has not shown itself for this long is dead.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Kinds of which there may be many.
+const LONG: &[Kind] = &[
+    Kind::WorkloadEndpoint,
+    Kind::GlobalNetworkPolicy,
+    Kind::NetworkPolicy,
+];
 
 /// Why the agent ended in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +86,11 @@ pub(crate) async fn agent(
     );
     let mut store = caracal_datastore::of_agent(&local, datastore)?;
     tracing::info!(node = %settings.node(), datastore = store.describe(), "starting");
+    // The longest lists are on their way while the configuration is read.
+    let long = sources(settings.node())
+        .into_iter()
+        .filter(|s| LONG.contains(&s.kind()));
+    long.for_each(|s| s.prefetch(store.as_ref()));
     let shutdown = Shutdown::new();
     let health = Health::new();
     let mut tasks = Supervisor::new(shutdown.clone());
@@ -158,6 +171,12 @@ pub(crate) async fn agent(
     })
 }
 
+/// What the agent follows.
+fn sources(node: &NodeName) -> Vec<Source> {
+    let all = Stream::Felix.sources(None).into_iter();
+    all.map(|s| s.for_node(node.as_str())).collect()
+}
+
 fn wire(
     tasks: &mut Supervisor,
     settings: Settings,
@@ -200,7 +219,7 @@ fn wire(
         tasks.spawn("conditions", async move { conditions.run(store, stop).await });
     }
     let keepsake = Keepsake::new(store.clone(), node.clone());
-    let (syncer, events) = Syncer::new(store, Stream::Felix.sources(None));
+    let (syncer, events) = Syncer::new(store, sources(&node));
     let stop = shutdown.clone();
     tasks.spawn("syncer", async move {
         tokio::select! {

@@ -10,6 +10,7 @@
 //! **Invariant:** a write compares the revision it was computed from, in the same transaction.
 //! **Invariant:** fields that we do not know are kept when an object is changed.
 
+mod ahead;
 mod codec;
 mod connect;
 mod endpoint;

@@ -1,17 +1,17 @@
-//! Lists, page by page. While a page is decoded, beside the caller's thread, and used, the next one is on its way.
+//! Lists, page by page. A page of etcd's is given out in pieces: while one is used, the next ones are decoded beside the
+//! caller's thread, and the next page is on its way. So a long list is never in memory as a whole, in no form.
 
-use std::sync::{Mutex, MutexGuard};
-
-use caracal_api::{Kind, Resource};
+use caracal_api::{Kind, Resource, ResourceKey, read_brief_endpoint};
 use caracal_store::{ListOptions, Page, StoreError, WatchFrom};
 use caracal_wire::{
     Bytes, KeyValue,
     etcdserverpb::{RangeRequest, RangeResponse},
 };
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{
-    EtcdStore, keys,
+    EtcdStore,
+    ahead::{Coming, Reading},
+    keys,
     status::{About, explain, too_large},
     store::decode,
     transport::Failed,
@@ -23,13 +23,6 @@ use crate::{
 const PAGE: i64 = 2_000;
 const PAGES: i64 = 4;
 const LARGEST: i64 = 8_000;
-/// So many objects are decoded on the spot.
-const FEW: usize = 100;
-/// A page of more than so many is decoded by several threads.
-const MANY: usize = 1_000;
-const DECODERS: usize = 2;
-/// Lists that are read ahead at the same time. One that nobody goes on with is dropped when there are more.
-const LISTS: usize = 16;
 
 /// A part of a list.
 #[derive(Debug, Clone)]
@@ -43,32 +36,6 @@ pub(crate) struct Part {
 
 pub(crate) type Answer = Result<RangeResponse, Failed>;
 
-/// The parts that are asked for already.
-#[derive(Debug, Default)]
-pub(crate) struct Ahead(Mutex<Vec<(Part, JoinHandle<Answer>)>>);
-
-impl Ahead {
-    fn lock(&self) -> MutexGuard<'_, Vec<(Part, JoinHandle<Answer>)>> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    fn put(&self, part: Part, answer: JoinHandle<Answer>) {
-        let mut all = self.lock();
-        if all.len() == LISTS {
-            all.remove(0).1.abort();
-        }
-        all.push((part, answer));
-    }
-
-    /// The part at the same place of the same list, however large, and the answer to come.
-    fn take(&self, wanted: &Part) -> Option<(Part, JoinHandle<Answer>)> {
-        let mut all = self.lock();
-        let same = |p: &Part| (p.at, &p.start, &p.end) == (wanted.at, &wanted.start, &wanted.end);
-        let place = all.iter().position(|(part, _)| same(part))?;
-        Some(all.remove(place))
-    }
-}
-
 /// One page of a list.
 pub(crate) async fn page(store: &EtcdStore, kind: Kind, options: &ListOptions) -> Result<Page, StoreError> {
     let span = keys::span(kind, options);
@@ -77,7 +44,7 @@ pub(crate) async fn page(store: &EtcdStore, kind: Kind, options: &ListOptions) -
         Some(token) => parse_continuation(token).ok_or(StoreError::Expired(kind))?,
     };
     let our_choice = options.limit == 0;
-    let mut part = Part {
+    let part = Part {
         start: start.into(),
         end: span.end.into(),
         at,
@@ -87,42 +54,82 @@ pub(crate) async fn page(store: &EtcdStore, kind: Kind, options: &ListOptions) -
             i64::try_from(options.limit).unwrap_or(i64::MAX)
         },
     };
-    let mut answer = None;
-    if our_choice && let Some((asked, coming)) = store.ahead().take(&part) {
-        part.limit = asked.limit;
+    let known = our_choice
+        .then(|| store.ahead().take(kind, options, &part))
+        .flatten();
+    let known = match known {
+        Some(Coming::Read(reading)) => Some(*reading),
         // One that failed is asked for again, for the error or for better luck.
-        answer = coming.await.ok().and_then(Result::ok);
-    }
-    let answer = match answer {
-        Some(answer) => answer,
-        None => fetch(store, part.clone())
+        Some(Coming::Asked(coming)) => coming.await.ok().and_then(Result::ok),
+        None => None,
+    };
+    let mut reading = match known {
+        Some(reading) => reading,
+        None => begin(store, kind, options.clone(), part)
             .await
             .map_err(|f| explain(&f, About::Kind(kind)))?,
     };
-    let revision = match at {
+    let piece = if our_choice {
+        if let Some(next) = reading.ask_next() {
+            let (own, options) = (store.clone(), options.clone());
+            let coming = tokio::spawn(async move { begin(&own, kind, options, next).await });
+            reading.next_is_asked(coming);
+        }
+        reading.piece().await?
+    } else {
+        reading.all().await?
+    };
+    let revision = reading.revision;
+    let last = piece.last.filter(|_| reading.goes_on());
+    if our_choice && let Some(last) = &last {
+        let (start, end) = (after(last).into(), reading.end.clone());
+        let place = Part {
+            start,
+            end,
+            at: revision,
+            limit: 0,
+        };
+        store.ahead().put(kind, options, place, reading.rest());
+    }
+    Ok(Page {
+        items: piece.items,
+        malformed: piece.malformed,
+        next: last.map(|key| continuation(revision, &key)),
+        watch_from: WatchFrom(revision.to_string()),
+    })
+}
+
+/// Asks for the beginning of a list that will be wanted in a moment.
+pub(crate) fn prefetch(store: &EtcdStore, kind: Kind, options: &ListOptions) {
+    let span = keys::span(kind, options);
+    let part = Part {
+        start: span.start.into(),
+        end: span.end.into(),
+        at: 0,
+        limit: PAGE,
+    };
+    let (own, wanted, place) = (store.clone(), options.clone(), part.clone());
+    let coming = tokio::spawn(async move { begin(&own, kind, wanted, part).await });
+    store.ahead().put(kind, options, place, Coming::Asked(coming));
+}
+
+/// Asks for a page of etcd's, and begins to decode it.
+async fn begin(store: &EtcdStore, kind: Kind, options: ListOptions, part: Part) -> Result<Reading, Failed> {
+    let answer = fetch(store, part.clone()).await?;
+    let revision = match part.at {
         0 => answer.header.as_ref().map_or(0, |h| h.revision),
         at => at,
     };
-    let last = answer.kvs.last().filter(|_| answer.more).map(|kv| kv.key.clone());
-    if our_choice && let Some(last) = &last {
-        let next = Part {
-            start: after(last).into(),
-            end: part.end,
-            at: revision,
-            limit: (answer.count / PAGES).clamp(part.limit, part.limit.max(LARGEST)),
-        };
-        let (own, wanted) = (store.clone(), next.clone());
-        let coming = tokio::spawn(async move { fetch(&own, wanted).await });
-        store.ahead().put(next, coming);
-    }
-    let next = last.map(|key| continuation(revision, &key));
-    let (items, malformed) = read(kind, options, answer.kvs).await?;
-    Ok(Page {
-        items,
-        malformed,
-        next,
-        watch_from: WatchFrom(revision.to_string()),
-    })
+    let last = answer.kvs.last().filter(|_| answer.more);
+    let next = last.map(|kv| Part {
+        start: after(&kv.key).into(),
+        end: part.end.clone(),
+        at: revision,
+        limit: (answer.count / PAGES).clamp(part.limit, part.limit.max(LARGEST)),
+    });
+    Ok(Reading::begin(
+        kind, options, revision, part.end, answer.kvs, next,
+    ))
 }
 
 /// Asks for a part; for a smaller one when the answer would be too large.
@@ -144,58 +151,38 @@ pub(crate) async fn fetch(store: &EtcdStore, part: Part) -> Answer {
     }
 }
 
-type Decoded = (Vec<Resource>, Vec<StoreError>);
-
-/// Decodes the objects that are wanted.
-async fn read(kind: Kind, options: &ListOptions, kvs: Vec<KeyValue>) -> Result<Decoded, StoreError> {
-    if kvs.len() <= FEW {
-        return Ok(read_now(kind, options, &kvs));
-    }
-    let mut rest = kvs;
-    let mut parts = Vec::new();
-    if rest.len() > MANY {
-        let size = rest.len().div_ceil(DECODERS);
-        while rest.len() > size {
-            let behind = rest.split_off(size);
-            parts.push(std::mem::replace(&mut rest, behind));
-        }
-    }
-    parts.push(rest);
-    let decode = |kvs: Vec<KeyValue>| {
-        let options = options.clone();
-        spawn_blocking(move || read_now(kind, &options, &kvs))
-    };
-    let mut decoded: Option<Decoded> = None;
-    for part in parts.into_iter().map(decode).collect::<Vec<_>>() {
-        let (items, malformed) = part.await.map_err(|e| match e.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(e) => StoreError::Unavailable(format!("the program is ending: {e}")),
-        })?;
-        match &mut decoded {
-            Some(all) => {
-                all.0.extend(items);
-                all.1.extend(malformed);
-            }
-            None => decoded = Some((items, malformed)),
-        }
-    }
-    Ok(decoded.unwrap_or_default())
-}
-
-pub(crate) fn read_now(kind: Kind, options: &ListOptions, kvs: &[KeyValue]) -> Decoded {
+pub(crate) fn read_now(
+    kind: Kind,
+    options: &ListOptions,
+    kvs: &[KeyValue],
+) -> (Vec<Resource>, Vec<StoreError>) {
     let mut items = Vec::with_capacity(kvs.len());
     let mut malformed = Vec::new();
     for kv in kvs {
         let Some(key) = keys::parse(kind, &kv.key).filter(|k| options.wants_key(k)) else {
             continue;
         };
-        match decode(&key, kv) {
+        match brief(&key, kv, options).map_or_else(|| decode(&key, kv), Ok) {
             Ok(resource) if options.wants_labels(&resource) => items.push(resource),
             Ok(_) => {}
             Err(e) => malformed.push(e),
         }
     }
     (items, malformed)
+}
+
+/// What the agent of another node needs of a workload endpoint.
+fn brief(key: &ResourceKey, kv: &KeyValue, options: &ListOptions) -> Option<Resource> {
+    let node = options.for_node.as_ref()?;
+    if key.kind != Kind::WorkloadEndpoint {
+        return None;
+    }
+    let mut resource = read_brief_endpoint(&kv.value, node)?;
+    let meta = resource.metadata_mut();
+    meta.name = key.name.to_string();
+    meta.namespace = key.namespace().map(str::to_owned);
+    meta.resource_version = Some(kv.mod_revision.to_string());
+    Some(resource)
 }
 
 /// A page's continuation: the list's revision and the last key.
@@ -229,35 +216,5 @@ mod tests {
         for bad in ["", "1", "x:00", "1:zz", "1:0é"] {
             assert_eq!(parse_continuation(bad), None, "{bad}");
         }
-    }
-
-    #[tokio::test]
-    async fn what_is_asked_ahead_is_found_by_its_place_and_the_oldest_gives_way() {
-        let part = |n: usize, limit| Part {
-            start: format!("/a{n}").into(),
-            end: "/b".into(),
-            at: 7,
-            limit,
-        };
-        let ahead = Ahead::default();
-        for n in 0..=LISTS {
-            let answer = RangeResponse {
-                count: i64::try_from(n).unwrap(),
-                ..RangeResponse::default()
-            };
-            ahead.put(part(n, 5_000), tokio::spawn(async move { Ok(answer) }));
-        }
-        assert!(ahead.take(&part(0, 5_000)).is_none());
-        let (asked, coming) = ahead.take(&part(3, PAGE)).unwrap();
-        assert_eq!((asked.limit, coming.await.unwrap().unwrap().count), (5_000, 3));
-        assert!(ahead.take(&part(3, PAGE)).is_none());
-        assert!(
-            ahead
-                .take(&Part {
-                    at: 8,
-                    ..part(4, PAGE)
-                })
-                .is_none()
-        );
     }
 }

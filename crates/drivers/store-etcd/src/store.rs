@@ -15,9 +15,9 @@ use caracal_wire::{
 
 use crate::{
     BadEndpoint, EtcdSettings,
+    ahead::Ahead,
     codec::{from_stored, to_stored},
-    keys,
-    list::{self, Ahead},
+    keys, list,
     login::Wire,
     merge::keep_unknown,
     part::{Part, decode_or_bare},
@@ -256,6 +256,10 @@ impl Store for EtcdStore {
 
     async fn list(&self, kind: Kind, options: &ListOptions) -> Result<Page, StoreError> {
         list::page(self, kind, options).await
+    }
+
+    fn prefetch(&self, kind: Kind, options: &ListOptions) {
+        list::prefetch(self, kind, options);
     }
 
     async fn create(&self, mut resource: Resource) -> Result<Resource, StoreError> {

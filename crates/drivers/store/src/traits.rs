@@ -24,6 +24,9 @@ pub struct ListOptions {
     pub limit: usize,
     /// The `next` of the page before.
     pub continue_from: Option<String>,
+    /// Whoever asks is the agent of this node: of objects that concern other nodes, backends may leave out what only those
+    /// nodes' agents look at, the object's uid and its times.
+    pub for_node: Option<Arc<str>>,
 }
 
 impl ListOptions {
@@ -113,6 +116,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Lists objects of a kind, one page.
     async fn list(&self, kind: Kind, options: &ListOptions) -> Result<Page, StoreError>;
+
+    /// Says that this list will be asked for in a moment: a backend may ask ahead for the beginning of it.
+    fn prefetch(&self, _: Kind, _: &ListOptions) {}
 
     /// Makes an object that does not exist yet. `uid` and `creationTimestamp` are made if absent.
     async fn create(&self, resource: Resource) -> Result<Resource, StoreError>;

@@ -22,7 +22,7 @@ struct Seen {
 /// What was passed on of one kind: which objects, in which revision.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    objects: HashMap<Box<str>, Seen>,
+    objects: HashMap<Box<str>, Seen, foldhash::fast::RandomState>,
     round: u32,
 }
 
@@ -76,7 +76,7 @@ impl Known {
 /// One allocation instead of two; a name holds no `/`.
 fn path(key: &ResourceKey) -> Box<str> {
     match key.namespace() {
-        Some(ns) => format!("{ns}/{}", key.name).into(),
+        Some(ns) => [ns, "/", &key.name].concat().into(),
         None => key.name.as_ref().into(),
     }
 }

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use caracal_api::{Kind, Resource};
-use caracal_store::ListOptions;
+use caracal_store::{ListOptions, Store};
 
 type Keep = Arc<dyn Fn(&Resource) -> bool + Send + Sync>;
 
@@ -37,6 +37,19 @@ impl Source {
     pub fn only(mut self, keep: impl Fn(&Resource) -> bool + Send + Sync + 'static) -> Self {
         self.keep = Some(Arc::new(keep));
         self
+    }
+
+    /// The same for the agent of a node: of what concerns other nodes the datastore may leave out what only their agents
+    /// look at.
+    #[must_use]
+    pub fn for_node(mut self, node: &str) -> Self {
+        self.part.for_node = Some(node.into());
+        self
+    }
+
+    /// Asks a store for the beginning of this, which a [`Syncer`](crate::Syncer) will follow in a moment.
+    pub fn prefetch(&self, store: &dyn Store) {
+        store.prefetch(self.kind, &self.part);
     }
 
     /// The kind.

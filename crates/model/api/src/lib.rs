@@ -17,6 +17,7 @@
 
 mod bgp;
 mod bgp_filter;
+mod brief;
 mod cluster;
 mod controllers;
 mod default;
@@ -52,6 +53,7 @@ pub use bgp_filter::{
     AddCommunity, BgpFilterRule, BgpFilterSpec, CommunityMatch, FilterAction, FilterOperation, MatchOperator,
     PeerType, PrefixLength, PrependAsPath, RouteSource, SetPriority,
 };
+pub use brief::read_brief_endpoint;
 pub use cluster::{ClusterInformationSpec, FelixConfigurationSpec};
 pub use controllers::{
     AssignIps, AutoHostEndpointConfig, ControllersConfig, HostEndpointTemplate,

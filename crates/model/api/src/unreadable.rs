@@ -126,15 +126,14 @@ pub fn read_bare_block(json: &[u8]) -> Option<IpamBlockSpec> {
 
 /// A list of values where an object belongs is read by the types alone, each value for the field of its place. Whether a
 /// list is where it may be one: behind another, or in a field that is none of [`LISTS`]. Of JSON; one in a text counts, too.
-fn has_odd_lists(json: &[u8]) -> bool {
-    let mut starts = json.iter().enumerate().filter(|(_, byte)| **byte == b'[');
-    starts.any(|(at, _)| {
+pub(crate) fn has_odd_lists(json: &[u8]) -> bool {
+    memchr::memchr_iter(b'[', json).any(|at| {
         let before = json[..at].trim_ascii_end();
         let key = before
             .strip_suffix(b":")
             .and_then(|rest| rest.trim_ascii_end().strip_suffix(b"\""));
         let Some(key) = key else { return true };
-        let start = key.iter().rposition(|b| *b == b'"').map_or(0, |quote| quote + 1);
+        let start = memchr::memrchr(b'"', key).map_or(0, |quote| quote + 1);
         !LISTS.contains(&&key[start..])
     })
 }

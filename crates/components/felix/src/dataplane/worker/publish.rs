@@ -197,16 +197,20 @@ impl Worker {
                 addresses: addresses.map(ToString::to_string).collect(),
                 state,
             };
-            self.files.set(&id, &status);
             set.push((id, status));
         }
         let gone = std::mem::take(&mut self.gone);
-        gone.iter().for_each(|id| self.files.remove(id));
-        self.files.sweep();
         self.applied.dirty = false;
         self.status.set_hosts(self.hosts());
         let in_force = self.policy_error.is_none().then_some(&self.applied);
-        self.status.applied(set, &gone, in_force);
+        self.status.applied(set.clone(), &gone, in_force);
+        if self.errors.is_empty() {
+            // Nobody who asks whether all is in force waits for files that only say so.
+            self.health.report(true, "in sync");
+        }
+        set.iter().for_each(|(id, status)| self.files.set(id, status));
+        gone.iter().for_each(|id| self.files.remove(id));
+        self.files.sweep();
     }
 
     /// Reports errors and plans the next try.

@@ -174,6 +174,8 @@ END");
         n if n.iter().all(|n| *n > 0) => Ok(()),
         n => Err(format!("{n:?} were counted")),
     });
+    let denied = node.metric("calico_denied_packets{direction=\"ingress\",policy=\"__NODE__|service-loop|");
+    assert!(denied.is_ok_and(|n| n > 0.0));
     loops(&router, OTHERS, "others", true);
     reaches(&router, service, 443);
     // What is refused is answered; switched off, it loops again. All of it while the agent runs.

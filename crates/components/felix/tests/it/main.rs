@@ -8,6 +8,7 @@ mod config;
 mod crash;
 mod decide;
 mod drift;
+mod encapsulated;
 mod enforce;
 mod hostile;
 mod kernel;

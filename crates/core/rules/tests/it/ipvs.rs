@@ -3,19 +3,24 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use caracal_api::Action;
-use caracal_desired::{Delta, HostEndpoint, Profile, Rule, WorkloadEndpoint};
+use caracal_desired::{Delta, Desired, HostEndpoint, Profile, Rule, WorkloadEndpoint};
 use caracal_ids::WorkloadId;
 use caracal_net::{Cidr, Family, PerFamily, PortRange, Proto};
 use caracal_rules::{
-    Compiler, HostAction, RulesConfig,
+    Compiler, DenyAction, HostAction, RulesConfig, ServiceLoops,
     ir::{Hook, TableState},
     model::{Fate, Packet, Seen, pass},
 };
+use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
-    interpreter::faults,
-    world::{addr, profile_name},
+    hosts::{config, host},
+    interpreter::{faults, headers},
+    world::{addr, deltas, packet, profile_name, world},
 };
+
+/// Interfaces that packets come in and leave by.
+const NAMES: [&str; 6] = ["eth0", "eth1", "lo", "cali0", "cali1", "cali-stranger"];
 
 /// Behind IPVS.
 const BEHIND: i32 = 110;
@@ -273,4 +278,59 @@ fn without_the_interface_of_ipvs_nothing_is_there() {
     let changes = c.flush();
     assert!(changes.iter().all(|(_, c)| !c.is_empty()));
     assert_eq!(named(&c.full_state()), 0);
+}
+
+/// The address that a workload's interface sends from; that of nobody where no endpoint has it.
+fn source(d: &Desired, f: Family, interface: &str) -> IpAddr {
+    let holder = d.workloads.values().find(|w| *w.interface == *interface);
+    let own = holder.and_then(|w| w.addresses.get(f).first());
+    own.map_or(addr(f, 77), Cidr::addr)
+}
+
+proptest! {
+    #![proptest_config(crate::world::cases(96))]
+
+    #[test]
+    fn what_ipvs_forwards_is_judged_as_what_is_forwarded(
+        d in world(true),
+        host in host(),
+        packets in vec(packet(), 1..6),
+        deny in select(vec![DenyAction::Drop, DenyAction::Reject]),
+        allowed in any::<bool>(),
+    ) {
+        let mut c = Compiler::new(RulesConfig {
+            ipvs_mark: Some(MARK),
+            // What IPVS sends on has the address of no service any more.
+            service_loops: ServiceLoops::Disabled,
+            ..config(&host, deny)
+        });
+        c.set_interface("kube-ipvs0", Some(BTreeSet::new()));
+        for (name, addresses) in &host.interfaces {
+            c.set_interface(name, Some(addresses.clone()));
+        }
+        c.apply_all(&deltas(&d));
+        let ipvs = Ipvs::new(c);
+        let mark = OTHERS | if allowed { RulesConfig::default().allowed_mark } else { 0 };
+        for (p, from) in packets.iter().flat_map(|p| NAMES.map(|from| (headers(p), from))) {
+            let f = Family::of(p.src);
+            let mut p = p;
+            if from.starts_with("cali") {
+                p.src = source(&d, f, from);
+            }
+            let at_input = Seen { mark, to_host: true, ..Seen::new(Packet { dst: addr(f, 200), ..p }, Some(from), None) };
+            let input = ipvs.hook(f, Hook::Input, 0, &at_input);
+            prop_assert!(input.accepted, "{}", input.by);
+            for to in NAMES {
+                let forward = ipvs.hook(f, Hook::Forward, 0, &Seen { mark, ..Seen::new(p, Some(from), Some(to)) });
+                let output = ipvs.hook(f, Hook::Output, 0, &Seen { mark: input.mark, ..Seen::new(p, None, Some(to)) });
+                prop_assert_eq!(
+                    output.accepted, forward.accepted,
+                    "{} to {}: {:?}\nforwarded: {}\nby IPVS: {}", from, to, p, forward.by, output.by
+                );
+                if output.accepted {
+                    prop_assert_eq!(output.mark, forward.mark, "{} to {}", from, to);
+                }
+            }
+        }
+    }
 }

@@ -141,7 +141,7 @@ async fn a_node_has_an_address_for_ip_in_ip_as_long_as_a_pool_asks_for_it() {
     put(ipip_pool("p", "10.3.0.0/24", EncapMode::CrossSubnet, |_| ())).await;
     let (addr, held) = state().await;
     assert!(addr.starts_with("10.3.0."), "{addr}");
-    assert_eq!(held, [addr.clone()]);
+    assert_eq!(held, std::slice::from_ref(&addr));
     // Its owner is known to the proof of addresses, and its attributes are Calico's.
     let blocks = store
         .list_all(Kind::IpamBlock, &ListOptions::default())

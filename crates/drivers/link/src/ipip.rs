@@ -97,14 +97,19 @@ impl Ipip {
         wanted == Some(address.addr.addr)
     }
 
-    /// Brings the device to what is desired, if it may differ. What failed is tried again at the next apply. The token
-    /// says that what is desired is complete.
+    /// Brings the device to what is desired, if it may differ. What failed is tried again at the next apply, but for a
+    /// kernel that does not know such devices ([`LinkError::Unsupported`]): it makes one when its module comes, which is
+    /// an event. The token says that what is desired is complete.
     pub fn apply(&mut self, rtnl: &mut Rtnl, _complete: &InSync) -> Result<(), LinkError> {
         if !self.unchecked {
             return Ok(());
         }
         match &self.spec {
-            Some(spec) => self.device = Some(rtnl.ensure_ipip(spec)?),
+            Some(spec) => {
+                let made = rtnl.ensure_ipip(spec);
+                self.unchecked = !matches!(made, Err(LinkError::Unsupported { .. }));
+                self.device = Some(made?);
+            }
             None => {
                 rtnl.release_ipip(&self.name)?;
                 self.device = None;

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use caracal_testkit::{NetNs, eventually, needs, netns, private_dir};
+use caracal_testkit::{NetNs, Vm, eventually, needs, netns, private_dir, vm};
 use serde_json::{Value, json};
 
 use super::clients::talks;
@@ -21,18 +21,24 @@ const LAB: &str = "borrow";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_caracal");
 const LONG: Duration = Duration::from_secs(60);
 
+/// A pool with modes of VXLAN and IP-in-IP.
+fn pool(name: &str, cidr: &str, size: u8, [vxlan, ipip]: [&str; 2]) -> String {
+    json!({"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": name},
+        "spec": {"cidr": cidr, "blockSize": size, "vxlanMode": vxlan, "ipipMode": ipip, "natOutgoing": true}})
+    .to_string()
+}
+
 /// One block in each family: whoever comes second borrows.
-fn pools(vxlan: &str) -> String {
-    let pool = |name: &str, cidr: &str, size: u8| {
-        json!({"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": name},
-            "spec": {"cidr": cidr, "blockSize": size, "vxlanMode": vxlan, "ipipMode": "Never"}})
-        .to_string()
-    };
+fn tight(v4: [&str; 2], v6: &str) -> String {
     [
-        pool("tight4", "10.77.0.0/28", 28),
-        pool("tight6", "fd77::/124", 124),
+        pool("tight4", "10.77.0.0/28", 28, v4),
+        pool("tight6", "fd77::/124", 124, [v6, "Never"]),
     ]
     .join("\n---\n")
+}
+
+fn pools(vxlan: &str) -> String {
+    tight([vxlan, "Never"], vxlan)
 }
 
 /// A lab that goes with the test.
@@ -41,13 +47,20 @@ struct Lab {
 }
 
 impl Lab {
-    fn up() -> Self {
-        private_dir(std::path::Path::new("/var/lib")).unwrap();
+    fn up(encap: &str) -> Self {
         let lab = Self {
             dir: tempfile::tempdir().unwrap(),
         };
         symlink(PROGRAM, lab.calico()).unwrap();
-        let flags = ["--nodes", "3", "--pods-per-node", "0", "--dual-stack"];
+        let flags = [
+            "--nodes",
+            "3",
+            "--pods-per-node",
+            "0",
+            "--dual-stack",
+            "--encap",
+            encap,
+        ];
         lab.ok(&[&["up"], &flags[..]].concat(), "");
         lab
     }
@@ -155,6 +168,33 @@ fn all_reach_all(mode: &str, pods: &[Pod], nodes: &[(&str, NetNs)]) {
     }
 }
 
+/// The pods' addresses are of blocks of the first node, and others hold them.
+fn all_borrowed(lab: &Lab, pods: &[Pod]) {
+    let shown = lab.ctl(&["ipam", "show", "--show-borrowed"], "");
+    for pod in pods {
+        for address in &pod.addresses {
+            let row = shown.lines().find(|l| l.contains(&format!("| {address} ")));
+            assert!(row.is_some_and(|l| l.contains("| node-1 ")), "{address}: {shown}");
+        }
+    }
+}
+
+/// The node's routes to the addresses are like that.
+fn goes(lab: &Lab, node: &str, to: &[IpAddr], via: &str) {
+    eventually(LONG, || {
+        let routes = routes(lab, node);
+        let there = to.iter().all(|a| {
+            let how = routes.get(&a.to_string()).map_or("", String::as_str);
+            how.contains(via)
+        });
+        if there {
+            Ok(())
+        } else {
+            Err(format!("{node}, {to:?} {via:?}: {routes:?}"))
+        }
+    });
+}
+
 /// How a node reaches what others borrow from it, and it from others.
 fn routes(lab: &Lab, node: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
@@ -180,7 +220,8 @@ fn routes(lab: &Lab, node: &str) -> BTreeMap<String, String> {
 fn netns_borrowed_addresses_are_reached_in_every_mode() {
     netns!(420);
     needs!("root", "ip", "nft", "env", "link:vxlan", "link:bridge");
-    let lab = Lab::up();
+    private_dir(std::path::Path::new("/var/lib")).unwrap();
+    let lab = Lab::up("vxlan");
     lab.ctl(&["create", "-f", "-"], &pools("Always"));
     let nodes = ["node-1", "node-2", "node-3"].map(|n| (n, NetNs::named(&format!("{LAB}.{n}")).unwrap()));
     // The first one makes the block of node-1, the others borrow from it; two on one node as well.
@@ -190,13 +231,7 @@ fn netns_borrowed_addresses_are_reached_in_every_mode() {
         lab.pod("node-2", "other-2"),
         lab.pod("node-3", "guest-3"),
     ];
-    let shown = lab.ctl(&["ipam", "show", "--show-borrowed"], "");
-    for pod in &pods[1..] {
-        for address in &pod.addresses {
-            let row = shown.lines().find(|l| l.contains(&format!("| {address} ")));
-            assert!(row.is_some_and(|l| l.contains("| node-1 ")), "{address}: {shown}");
-        }
-    }
+    all_borrowed(&lab, &pods[1..]);
 
     all_reach_all("VXLAN", &pods, &nodes);
     // Each of them has a route of its own, more specific than its block's.
@@ -219,20 +254,7 @@ fn netns_borrowed_addresses_are_reached_in_every_mode() {
     let felix = json!({"apiVersion": "projectcalico.org/v3", "kind": "FelixConfiguration",
         "metadata": {"name": "default"}, "spec": {"programClusterRoutes": "Enabled"}});
     lab.ctl(&["apply", "-f", "-"], &felix.to_string());
-    let direct = |node: &str, pod: &Pod, via: &str| {
-        eventually(LONG, || {
-            let routes = routes(&lab, node);
-            let there = pod.addresses.iter().all(|a| {
-                let how = routes.get(&a.to_string()).map_or("", String::as_str);
-                how.contains(via)
-            });
-            if there {
-                Ok(())
-            } else {
-                Err(format!("{node}, {}: {routes:?}", pod.name))
-            }
-        });
-    };
+    let direct = |node: &str, pod: &Pod, via: &str| goes(&lab, node, &pod.addresses, via);
     for node in ["node-1", "node-3"] {
         direct(node, &pods[1], "dev eth0");
     }
@@ -264,6 +286,137 @@ fn netns_borrowed_addresses_are_reached_in_every_mode() {
             assert!(text.contains("is in use"), "{text}");
         }
     }
+}
+
+/// Packets that came out of the node's tunnel.
+fn tunnelled(lab: &Lab, node: &str) -> u64 {
+    let args = ["ip", "-j", "-s", "link", "show", "dev", "tunl0"];
+    let shown: Value = serde_json::from_str(&lab.on(node, &args, "")).unwrap();
+    shown[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
+}
+
+/// Whether a tunnel is as the kernel made it.
+fn idle(shown: &str) -> bool {
+    !["inet ", "UP", "caracal"].iter().any(|text| shown.contains(text))
+}
+
+#[test]
+fn vm_borrowed_addresses_are_reached_by_ip_in_ip() {
+    needs!("ip");
+    let home = std::path::Path::new(PROGRAM);
+    vm!(Vm::new()
+        .tools(&["ip"])
+        .program(home, home)
+        .memory(1536)
+        .limit(Duration::from_secs(420)));
+    fs::create_dir_all("/var/lib").unwrap();
+    let lab = Lab::up("ipip");
+    lab.ctl(&["create", "-f", "-"], &tight(["Never", "Always"], "Always"));
+    let nodes = ["node-1", "node-2", "node-3"].map(|n| (n, NetNs::named(&format!("{LAB}.{n}")).unwrap()));
+    let pods = [
+        lab.pod("node-1", "owner"),
+        lab.pod("node-2", "guest-2"),
+        lab.pod("node-3", "guest-3"),
+    ];
+    all_borrowed(&lab, &pods[1..]);
+    // Every node's end has an address of the default pool, with an owner that the proof knows.
+    for (number, (node, _)) in (1..).zip(&nodes) {
+        let shown = lab.on(node, &["ip", "-4", "addr", "show", "dev", "tunl0"], "");
+        assert!(
+            shown.contains("inet 10.65.") && shown.contains("mtu 1480"),
+            "{shown}"
+        );
+        let said = lab.ctl(&["get", "node", node, "-o", "json"], "");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let own = said["spec"]["bgp"]["ipv4IPIPTunnelAddr"].as_str().unwrap();
+        assert!(
+            shown.contains(&format!("inet {own}/32 ")),
+            "{number}: {shown} {own}"
+        );
+    }
+    lab.ctl(&["ipam", "check"], "");
+
+    all_reach_all("IP-in-IP", &pods, &nodes);
+    let v4 = |pod: &Pod| {
+        pod.addresses
+            .iter()
+            .copied()
+            .filter(IpAddr::is_ipv4)
+            .collect::<Vec<_>>()
+    };
+    for node in ["node-1", "node-3"] {
+        goes(
+            &lab,
+            node,
+            &v4(&pods[1]),
+            "via 172.30.0.2 dev tunl0 proto 80 onlink",
+        );
+    }
+    let far = routes(&lab, "node-2");
+    assert!(
+        far["10.77.0.0/28"].contains("via 172.30.0.1 dev tunl0"),
+        "{far:?}"
+    );
+    assert!(routes(&lab, "node-1")["10.77.0.0/28"].contains("blackhole"));
+    for (node, _) in &nodes {
+        assert!(tunnelled(&lab, node) > 0, "{node}");
+    }
+
+    // Across a router only.
+    move_to_another_subnet(&lab);
+    lab.ctl(
+        &["apply", "-f", "-"],
+        &tight(["Never", "CrossSubnet"], "CrossSubnet"),
+    );
+    goes(&lab, "node-1", &v4(&pods[1]), "via 172.30.0.2 dev eth0");
+    goes(&lab, "node-1", &v4(&pods[2]), "via 172.30.1.3 dev tunl0");
+    goes(&lab, "node-3", &v4(&pods[1]), "via 172.30.0.2 dev tunl0");
+    let before = tunnelled(&lab, "node-3");
+    all_reach_all("IP-in-IP across subnets", &pods, &nodes);
+    assert!(tunnelled(&lab, "node-3") > before);
+
+    // What somebody breaks of it comes back.
+    for broken in [
+        "ip addr flush dev tunl0",
+        "ip link set tunl0 down",
+        "ip route flush dev tunl0",
+    ] {
+        let words: Vec<&str> = broken.split(' ').collect();
+        lab.on("node-3", &words, "");
+        goes(&lab, "node-3", &v4(&pods[1]), "via 172.30.0.2 dev tunl0");
+        all_reach_all(broken, &pods[1..], &nodes[2..]);
+    }
+
+    // The agent's own cleanup, and back.
+    lab.ok(&["node", "kill", "node-3"], "");
+    lab.on("node-3", &[PROGRAM, "felix", "--cleanup"], "");
+    assert!(idle(&lab.on(
+        "node-3",
+        &["ip", "addr", "show", "dev", "tunl0"],
+        ""
+    )));
+    lab.ok(&["node", "start", "node-3"], "");
+    all_reach_all("after cleanup", &pods[2..], &nodes[..1]);
+
+    // No pool asks for it any more: the addresses are given back, the device is as it was.
+    let plain = [
+        tight(["Always", "Never"], "Always"),
+        pool("default-ipv4-ippool", "10.65.0.0/16", 26, ["Always", "Never"]),
+    ];
+    lab.ctl(&["apply", "-f", "-"], &plain.join("\n---\n"));
+    for (node, _) in &nodes {
+        lab.on(
+            node,
+            &[PROGRAM, "node", "allocate-tunnel-addrs", "--run-once"],
+            "",
+        );
+        eventually(LONG, || {
+            let shown = lab.on(node, &["ip", "addr", "show", "dev", "tunl0"], "");
+            if idle(&shown) { Ok(()) } else { Err(shown) }
+        });
+    }
+    all_reach_all("VXLAN in place of IP-in-IP", &pods, &nodes);
+    lab.ctl(&["ipam", "check"], "");
 }
 
 /// A router in the fabric, and node-3 behind it.

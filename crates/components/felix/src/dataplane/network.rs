@@ -318,6 +318,11 @@ impl Network {
         self.devices.on_event(event);
     }
 
+    /// What is asked for and this kernel does not know.
+    pub(crate) fn lacking(&self) -> Option<&str> {
+        self.devices.lacking()
+    }
+
     /// The MTU that pods should use.
     pub(crate) fn pod_mtu(&self) -> u32 {
         self.devices.pod_mtu()

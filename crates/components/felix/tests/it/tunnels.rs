@@ -1,11 +1,11 @@
 //! Tunnels between nodes, beside policy of hosts.
 
 use caracal_api::Kind;
-use caracal_testkit::{eventually, needs, netns};
+use caracal_testkit::{eventually, missing, needs, netns};
 use serde_json::json;
 
 use crate::{
-    nodes::pair,
+    nodes::{block, pair},
     traffic::{blocked, echo, reaches},
     world::{LONG, Node, World},
 };
@@ -138,4 +138,64 @@ fn netns_tunnels_of_nodes_pass_closed_host_endpoints_and_those_of_strangers_end(
     });
     assert_eq!(seen(one, "ipip_stranger"), 0);
     assert_eq!(seen(two, "ipip_elsewhere"), 0, "no node, no exception");
+}
+
+#[test]
+fn netns_without_ip_in_ip_in_the_kernel_it_is_named_and_nothing_else_suffers() {
+    netns!(240);
+    needs!("root", "ip", "nft", "sh", "link:vxlan");
+    needs!(if missing(&["link:ipip"]).is_some(), "a kernel without ipip");
+    let world = World::new();
+    let mut nodes = pair(&world);
+    let pool = |mode: &str| {
+        let spec = json!({"cidr": "10.66.0.0/16", "ipipMode": mode, "vxlanMode": "Never", "blockSize": 26});
+        world.put(Kind::IpPool, "by-ipip", spec);
+    };
+    pool("Always");
+    for n in [1, 2] {
+        let name = format!("n{n}");
+        let spec = json!({
+            "bgp": {"ipv4Address": format!("172.20.0.{n}/24"), "ipv6Address": format!("fd20::{n}/64"),
+                    "ipv4IPIPTunnelAddr": format!("10.66.{n}.0")},
+            "ipv4VXLANTunnelAddr": format!("10.65.{n}.0"), "vxlanTunnelMACAddr": format!("66:00:00:00:00:0{n}"),
+            "ipv6VXLANTunnelAddr": format!("fd65::{n}:0"), "vxlanTunnelMACAddrV6": format!("66:00:00:00:06:0{n}"),
+        });
+        world.put(Kind::Node, &name, spec);
+        block(&world, &name, &format!("10.66.{n}.0/26"));
+    }
+    let a = nodes[0].pod("a", "10.65.1.2", "fd65::1:2");
+    let b = nodes[1].pod("b", "10.65.2.2", "fd65::2:2");
+    a.announce(&world, json!({}));
+    b.announce(&world, json!({}));
+    echo(&b.ns, 80);
+    for node in &mut nodes {
+        node.up();
+    }
+    for node in &nodes {
+        eventually(LONG, || match node.health("readiness")? {
+            (200, text) if text.contains("tunl0") && text.contains("does not know IP-in-IP") => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+    // Everything else goes on, also what comes later.
+    nodes[0].programmed(&a);
+    reaches(&a.ns, b.both(), 80);
+    let late = nodes[0].pod("late", "10.65.1.3", "fd65::1:3");
+    late.announce(&world, json!({}));
+    nodes[0].programmed(&late);
+    reaches(&late.ns, b.both(), 80);
+    nodes[0].sh("ip route del 10.65.2.0/26; ip link del vxlan.calico");
+    reaches(&late.ns, b.both(), 80);
+    let shown = nodes[0].sh("ip route");
+    assert!(!shown.contains("10.66.2.0"), "no way there: {shown}");
+    // Packets of such a tunnel meet their rules all the same.
+    assert!(nodes[0].sh("nft list table ip caracal").contains("ipip-hosts"));
+    // Done without, all is well again.
+    pool("Never");
+    for node in &nodes {
+        eventually(LONG, || match node.health("readiness")? {
+            (200, text) if !text.contains("IP-in-IP") => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
 }

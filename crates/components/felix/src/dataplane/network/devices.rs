@@ -49,6 +49,8 @@ pub(super) struct Devices {
     /// Which pools ask for a tunnel.
     asked: (PerFamily<bool>, bool),
     uplink_mtu: PerFamily<Option<u32>>,
+    /// What is asked for and this kernel does not know.
+    lacking: Option<String>,
 }
 
 impl Devices {
@@ -59,6 +61,7 @@ impl Devices {
             ipip: Ipip::new(IPIP),
             asked: Default::default(),
             uplink_mtu: PerFamily::default(),
+            lacking: None,
         }
     }
 
@@ -82,6 +85,11 @@ impl Devices {
             self.vxlan.get_mut(family).on_event(event);
         }
         self.ipip.on_event(event);
+    }
+
+    /// What is asked for and this kernel does not know.
+    pub(super) fn lacking(&self) -> Option<&str> {
+        self.lacking.as_deref()
     }
 
     pub(super) fn is_pending(&self) -> bool {
@@ -185,8 +193,19 @@ impl Devices {
                 errors.extend(report.errors.iter().map(ToString::to_string));
             }
         }
-        if let Err(e) = self.ipip.apply(rtnl, token) {
-            errors.push(e.to_string());
+        if self.ipip.is_pending() {
+            self.lacking = match self.ipip.apply(rtnl, token) {
+                // Nothing that trying again would change: others must not wait for it.
+                Err(e @ LinkError::Unsupported { .. }) => Some(e.to_string()),
+                Err(e) => {
+                    errors.push(e.to_string());
+                    None
+                }
+                Ok(()) => None,
+            };
+            if let Some(what) = &self.lacking {
+                tracing::error!("{what}");
+            }
         }
         errors
     }

@@ -206,11 +206,18 @@ impl Worker {
         self.status.applied(set.clone(), &gone, in_force);
         if self.errors.is_empty() {
             // Nobody who asks whether all is in force waits for files that only say so.
-            self.health.report(true, "in sync");
+            self.report_in_sync();
         }
         set.iter().for_each(|(id, status)| self.files.set(id, status));
         gone.iter().for_each(|id| self.files.remove(id));
         self.files.sweep();
+    }
+
+    fn report_in_sync(&self) {
+        match self.network.lacking() {
+            None => self.health.report(true, "in sync"),
+            Some(what) => self.health.report(true, format!("in sync as far as possible: {what}")),
+        }
     }
 
     /// Reports errors and plans the next try.
@@ -219,7 +226,7 @@ impl Worker {
         metrics::counter!("felix_int_dataplane_failures").increment(errors.len() as u64);
         if errors.is_empty() {
             self.retry = None;
-            self.health.report(true, "in sync");
+            self.report_in_sync();
         } else {
             self.plan_retry(&errors);
         }

@@ -108,12 +108,25 @@ pub fn read_stored(kind: Kind, json: &[u8]) -> Result<Resource, Unreadable> {
             let bare = value.filter(|v| v.is_object() && stand_in.is_none());
             let bare = bare.and_then(|_| bare_of(kind));
             Err(Unreadable {
-                reason: reason.unwrap_or_default(),
+                reason: shortened(reason.unwrap_or_default()),
                 stand_in: stand_in.map(Arc::new),
                 bare: bare.map(Arc::new),
             })
         }
     }
+}
+
+/// Whoever wrote a value of a megabyte gets its beginning told, and what belongs in its place, which comes last.
+fn shortened(reason: String) -> String {
+    const HALF: usize = 300;
+    if reason.len() <= 2 * HALF {
+        return reason;
+    }
+    let (start, end) = (
+        reason.floor_char_boundary(HALF),
+        reason.ceil_char_boundary(reason.len() - HALF),
+    );
+    format!("{}…{}", &reason[..start], &reason[end..])
 }
 
 /// Reads a block that is stored without metadata and is quite in order: blocks are read often and are large. Nothing says
@@ -261,6 +274,22 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_value_without_end_is_not_told_whole() {
+        let spec = format!(r#"{{"ingress":[{{"action":"{}"}}]}}"#, "é".repeat(500_000));
+        let reason = read(Kind::GlobalNetworkPolicy, &spec).unwrap_err().reason;
+        assert!(reason.starts_with("spec.ingress[0].action: "), "{reason}");
+        assert!(
+            reason.ends_with("allowed are Allow, Deny, Log, Pass, next-tier"),
+            "{reason}"
+        );
+        assert!(
+            reason.contains("é…é") && reason.len() < 700,
+            "{} bytes",
+            reason.len()
+        );
     }
 
     #[test]

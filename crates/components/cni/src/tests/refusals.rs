@@ -348,3 +348,81 @@ fn netns_the_ranges_of_the_node_are_given_to_the_other_plugin() {
     assert_eq!(told("DEL")["subnet"], "0.0.0.0/0");
     lab.assert_empty("after DEL");
 }
+
+/// What no list of bad input names: all of it is refused shortly and clearly, and nothing is changed.
+#[test]
+fn netns_names_that_are_paths_and_json_without_end_change_nothing() {
+    netns!();
+    let lab = Lab::new();
+    NetNs::create("pod").unwrap();
+    let add = || lab.request("ADD", "c1", "pod");
+    let args = |pod: &str| format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}");
+    let cases: Vec<(&str, Request, u64, &str)> = vec![
+        (
+            "network as a path",
+            add().conf("name", json!("../../net")),
+            7,
+            "name",
+        ),
+        (
+            "container as a path",
+            add().env("CNI_CONTAINERID", "../../etc/passwd"),
+            4,
+            "CNI_CONTAINERID",
+        ),
+        (
+            "container in two lines",
+            add().env("CNI_CONTAINERID", "c1\nc2"),
+            4,
+            "CNI_CONTAINERID",
+        ),
+        (
+            "interface as a path",
+            add().env("CNI_IFNAME", "../eth0"),
+            4,
+            "CNI_IFNAME",
+        ),
+        (
+            "pod as a path",
+            add().env("CNI_ARGS", &args("../web")),
+            4,
+            "K8S_POD_NAME",
+        ),
+        (
+            "a result that is a list",
+            lab.request("CHECK", "c1", "pod").conf("prevResult", json!([])),
+            7,
+            "prevResult",
+        ),
+        (
+            "addresses that are none",
+            lab.request("CHECK", "c1", "pod").conf(
+                "prevResult",
+                json!({"cniVersion": "1.0.0", "ips": [{"address": "10.0.0.300/24"}]}),
+            ),
+            7,
+            "prevResult",
+        ),
+    ];
+    for (what, request, code, hint) in cases {
+        let (found, text) = lab.fails(request);
+        assert!(
+            found == code && text.contains(hint) && text.len() < 2000,
+            "{what}: {found} {text}"
+        );
+        lab.assert_empty(what);
+    }
+    let deep = format!("{{\"name\":\"n\",\"x\":{}", "[".repeat(200_000));
+    let bytes = b"{\"cniVersion\":\"1.0.0\",\"name\":\"\xff\xfe\"}".to_vec();
+    for stdin in [deep.clone().into_bytes(), bytes] {
+        let given = Invocation {
+            env: [("CNI_COMMAND".to_owned(), "ADD".to_owned())].into(),
+            stdin,
+            ..Invocation::default()
+        };
+        let reply = block_on(answer(Plugin::Calico, &given));
+        let json: serde_json::Value = serde_json::from_str(&reply.stdout).unwrap();
+        assert_eq!((reply.exit, &json["code"]), (1, &json!(6)), "{}", reply.stdout);
+        assert!(reply.stdout.len() < 2000, "{} bytes", reply.stdout.len());
+    }
+}

@@ -27,7 +27,8 @@ impl Run<'_> {
         let AddressSource::Calico { families, requested } = &wanted.addresses else {
             return Ok(None);
         };
-        let plain = requested.is_empty() && local.inner_link.is_none();
+        // With an old link of that name the agent could say that all is in force, which is so of that one alone.
+        let plain = requested.is_empty() && local.inner_link.is_none() && local.host_link.is_none();
         let can = plain && self.call.agent.is_there() && !endpoint::needs_addresses(wanted.conf)?;
         Ok(can.then_some(*families))
     }

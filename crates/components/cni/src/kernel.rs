@@ -137,7 +137,7 @@ impl<'a> Kernel<'a> {
                     peer_mac: Some(*mac),
                     peer_netns: Some(self.netns),
                     mtu: Some(*mtu),
-                    queues: *queues,
+                    queues: Some(*queues),
                 };
                 self.pair = None;
                 let made = self.host.create_veth(&spec);

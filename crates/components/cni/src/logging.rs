@@ -1,5 +1,6 @@
 //! Logs to stderr, where runtimes collect them, and to a file if the configuration names one.
 
+mod lines;
 pub(crate) mod rotate;
 
 use std::{
@@ -10,37 +11,17 @@ use std::{
 };
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{filter::Targets, fmt::MakeWriter, layer::SubscriberExt};
 
+use self::lines::Lines;
 use crate::{error::CniError, netconf::NetConf};
 
-#[derive(Debug)]
-struct Sinks {
-    file: Option<File>,
-}
-
-struct Sink<'a>(&'a Sinks);
-
-impl Write for Sink<'_> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Some(mut file) = self.0.file.as_ref() {
-            // A full disk must not keep a pod from starting.
-            let _ = file.write_all(line);
-        }
-        let _ = io::stderr().write_all(line);
-        Ok(line.len())
+/// To stderr, and to the file if there is one.
+fn write(file: Option<&File>, line: &str) {
+    if let Some(mut file) = file {
+        // A full disk must not keep a pod from starting.
+        let _ = file.write_all(line.as_bytes());
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Sinks {
-    type Writer = Sink<'a>;
-    fn make_writer(&'a self) -> Sink<'a> {
-        Sink(self)
-    }
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// Reads `log_level`.
@@ -76,14 +57,11 @@ pub(crate) fn start(conf: &NetConf) -> Result<(), CniError> {
         .and_then(|opened| opened.map_err(|e| problem = Some(e)).ok());
     // What the libraries below have to say is only of interest when something is wrong with them.
     let libraries = level.min(LevelFilter::WARN);
-    let ours = Targets::new()
-        .with_default(libraries)
-        .with_target("caracal", level);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(false)
-        .with_target(false)
-        .with_writer(Sinks { file });
-    let subscriber = tracing_subscriber::registry().with(lines).with(ours);
+    let subscriber = Lines {
+        ours: level,
+        libraries,
+        write: move |line: &str| write(file.as_ref(), line),
+    };
     // Fails only when logging has begun already.
     let _ = tracing::subscriber::set_global_default(subscriber);
     if let Some(error) = problem {

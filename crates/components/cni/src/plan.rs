@@ -118,8 +118,8 @@ pub enum Step {
         mac: MacAddr,
         /// MTU of both.
         mtu: u32,
-        /// Queues of both, if not the kernel's choice.
-        queues: Option<u32>,
+        /// Transmit and receive queues of both.
+        queues: u32,
     },
     /// Settings, alias and gateway address of the host's side; switch it on.
     ConfigureHost {
@@ -403,7 +403,8 @@ fn link_steps(observed: &Observed, wanted: &Wanted<'_>) -> Result<Vec<Step>, Cni
         inner: id.ifname.clone(),
         mac: id.mac(),
         mtu: wanted.mtu,
-        queues: Some(conf.num_queues).filter(|n| *n > 0),
+        // As Calico; the kernel's own choice is one for each CPU, each with its files, most of what a pair costs.
+        queues: conf.num_queues.max(1),
     });
     Ok(steps)
 }

@@ -119,6 +119,23 @@ fn netns_settings_of_both_sides() {
     assert_eq!(inside("net/ipv6/conf/all/forwarding"), "1");
     lab.ok(lab.request("ADD", "c1", "pod"));
     assert_eq!(inside("net/ipv4/ip_forward"), "0", "not asked for any more");
+    let queues = |name: &'static str| {
+        let show = std::process::Command::new("ip")
+            .args(["-j", "-d", "link", "show", name])
+            .output()
+            .unwrap();
+        let links: serde_json::Value = serde_json::from_slice(&show.stdout).unwrap();
+        (
+            links[0]["num_tx_queues"].clone(),
+            links[0]["num_rx_queues"].clone(),
+        )
+    };
+    assert_eq!(queues(VETH), (json!(1), json!(1)));
+    assert_eq!(pod.run(|| queues("eth0")).unwrap(), (json!(1), json!(1)));
+    lab.ok(lab.request("DEL", "c1", "pod"));
+    lab.ok(lab.request("ADD", "c1", "pod").conf("num_queues", json!(3)));
+    assert_eq!(queues(VETH), (json!(3), json!(3)));
+    assert_eq!(pod.run(|| queues("eth0")).unwrap(), (json!(3), json!(3)));
 }
 
 #[test]

@@ -226,6 +226,31 @@ mod tests {
     }
 
     #[test]
+    fn the_type_of_the_cluster_says_whether_it_is_openstack() {
+        let mut s = Settings::local(NodeName::new("me").unwrap(), vec![], None);
+        let cluster = |name: &str, kind: &str| {
+            let spec = caracal_api::ClusterInformationSpec {
+                cluster_type: kind.into(),
+                ..Default::default()
+            };
+            Update::set(Object::new(name, spec).into())
+        };
+        assert!(!s.apply(&cluster("default", "")) && !s.apply(&cluster("other", "openstack")));
+        assert!(!s.config().openstack);
+        assert!(s.apply(&cluster("default", "k8s,OpenStack")));
+        assert_eq!(s.refresh(), ["ClusterType"]);
+        assert!(s.config().openstack);
+        assert!(!s.apply(&cluster("default", "k8s,OpenStack")));
+        assert!(s.refresh().is_empty());
+        assert!(s.apply(&Update::gone(ResourceKey::global(
+            Kind::ClusterInformation,
+            "default"
+        ))));
+        assert_eq!(s.refresh(), ["ClusterType"]);
+        assert!(!s.config().openstack);
+    }
+
+    #[test]
     fn an_object_that_goes_away_while_the_agent_starts_is_gone() {
         let mut s = Settings::local(NodeName::new("me").unwrap(), vec![], None);
         for name in ["default", "node.me"] {

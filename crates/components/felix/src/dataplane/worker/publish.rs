@@ -216,7 +216,9 @@ impl Worker {
     fn report_in_sync(&self) {
         match self.network.lacking() {
             None => self.health.report(true, "in sync"),
-            Some(what) => self.health.report(true, format!("in sync as far as possible: {what}")),
+            Some(what) => self
+                .health
+                .report(true, format!("in sync as far as possible: {what}")),
         }
     }
 

@@ -39,13 +39,10 @@ pub(crate) fn workload(
         return None;
     }
     // A pod chooses its labels, but not what it is.
-    let forced = [
-        (NAMESPACE, &*key.namespace),
-        (ORCHESTRATOR, &spec.orchestrator),
-        (SERVICE_ACCOUNT, &spec.service_account_name),
-    ];
-    let forced = forced.into_iter().filter(|(_, value)| !value.is_empty());
-    let forced = LabelSet::new(&mut voc.interner, forced);
+    let forced = voc.forced(
+        [NAMESPACE, ORCHESTRATOR, SERVICE_ACCOUNT],
+        [&key.namespace, &spec.orchestrator, &spec.service_account_name],
+    );
     let own = LabelSet::new(&mut voc.interner, &object.metadata.labels);
     let profiles = spec.profiles.iter().map(|p| voc.word(p)).collect();
     let ports = named_ports(voc, spec.ports.iter().map(PortLine::from), faults);

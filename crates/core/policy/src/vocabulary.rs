@@ -11,11 +11,29 @@ pub(crate) struct Vocabulary {
     inherited: Map<Symbol, LabelSet>,
     /// How many words there were after the last clean-up.
     kept: usize,
+    /// What the last endpoint is, whatever it says: those that come one after the other often share it.
+    last_forced: Option<([Box<str>; 3], LabelSet)>,
 }
 
 impl Vocabulary {
     pub(crate) fn word(&mut self, text: &str) -> Symbol {
         self.interner.intern(text)
+    }
+
+    /// What an endpoint is, whatever it says: these names have these values, as far as they have any.
+    pub(crate) fn forced(&mut self, names: [&str; 3], values: [&str; 3]) -> LabelSet {
+        if let Some((known, labels)) = &self.last_forced
+            && known.iter().zip(values).all(|(a, b)| **a == *b)
+        {
+            return labels.clone();
+        }
+        let there = names
+            .into_iter()
+            .zip(values)
+            .filter(|(_, value)| !value.is_empty());
+        let labels = LabelSet::new(&mut self.interner, there);
+        self.last_forced = Some((values.map(Box::from), labels.clone()));
+        labels
     }
 
     pub(crate) fn labels_of(&self, profile: Symbol) -> Option<&LabelSet> {
@@ -52,6 +70,7 @@ impl Vocabulary {
 
     /// Lets go of all words but `live` and those of the profiles' labels.
     pub(crate) fn retain(&mut self, live: Vec<Symbol>) {
+        self.last_forced = None;
         let handed_down = self
             .inherited
             .iter()
@@ -89,6 +108,34 @@ impl Labels for View<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_forced_follows_the_values_and_outlives_no_clean_up() {
+        let mut voc = Vocabulary::default();
+        let names = ["a", "b", "c"];
+        for values in [
+            ["1", "2", "3"],
+            ["1", "2", "3"],
+            ["1", "", "3"],
+            ["", "", ""],
+            ["1", "2", "3"],
+        ] {
+            let there = names
+                .into_iter()
+                .zip(values)
+                .filter(|(_, value)| !value.is_empty());
+            let want = LabelSet::new(&mut voc.interner, there);
+            assert_eq!(voc.forced(names, values), want, "{values:?}");
+        }
+        voc.retain(Vec::new());
+        // Other words have the symbols now.
+        (0..9).for_each(|n| drop(voc.word(&n.to_string().repeat(3))));
+        let again = voc.forced(names, ["1", "2", "3"]);
+        let words = again.symbols().map(|s| voc.interner.resolve(s).to_owned());
+        let mut words: Vec<_> = words.collect();
+        words.sort();
+        assert_eq!(words, ["1", "2", "3", "a", "b", "c"]);
+    }
 
     #[test]
     fn upper_layers_hide_lower_ones() {

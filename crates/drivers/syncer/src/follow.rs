@@ -4,7 +4,10 @@ use caracal_api::{Kind, ResourceKey, Unreadable};
 use caracal_store::{Backoff, Store, StoreError, WatchEvent, WatchFrom};
 use caracal_update::Update;
 use futures::StreamExt;
-use tokio::{sync::mpsc::Sender, time::Instant};
+use tokio::{
+    sync::{mpsc::Sender, watch},
+    time::{Instant, timeout},
+};
 
 use crate::{Source, known::Known};
 
@@ -29,6 +32,9 @@ const FAILURES: u32 = 5;
 const GOOD: Duration = Duration::from_secs(60);
 /// How long to wait before asking again for a kind that the store does not have.
 const MISSING: Duration = Duration::from_secs(30 * 60);
+
+/// So long a watch waits until all kinds are read: until then there is more urgent work here and in the datastore.
+const ALL_READ: Duration = Duration::from_secs(1);
 
 /// Nobody listens any more.
 pub(crate) struct Closed;
@@ -57,18 +63,27 @@ pub(crate) struct Follower {
     pub(crate) source: Source,
     pub(crate) out: Sender<Message>,
     pub(crate) backoff: Backoff,
+    /// Whether every kind is read for the first time.
+    all_read: watch::Receiver<bool>,
     known: Known,
     synced: bool,
     down: bool,
 }
 
 impl Follower {
-    pub(crate) fn new(store: Arc<dyn Store>, source: Source, out: Sender<Message>, backoff: Backoff) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        source: Source,
+        out: Sender<Message>,
+        backoff: Backoff,
+        all_read: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             store,
             source,
             out,
             backoff,
+            all_read,
             known: Known::default(),
             synced: false,
             down: false,
@@ -87,7 +102,10 @@ impl Follower {
     pub(crate) async fn run(mut self) {
         loop {
             let stop = match self.list().await {
-                Ok(place) => self.watch(place).await,
+                Ok(place) => match self.until_all_read().await {
+                    Ok(()) => self.watch(place).await,
+                    Err(closed) => Err(closed.into()),
+                },
                 Err(stop) => Err(stop),
             };
             let done = match stop {
@@ -98,6 +116,14 @@ impl Follower {
             if done.is_err() {
                 return;
             }
+        }
+    }
+
+    async fn until_all_read(&mut self) -> Result<(), Closed> {
+        tokio::select! {
+            // That nobody will say so any more is no reason to wait either.
+            _ = timeout(ALL_READ, self.all_read.wait_for(|all| *all)) => Ok(()),
+            () = self.out.closed() => Err(Closed),
         }
     }
 

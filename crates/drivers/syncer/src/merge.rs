@@ -7,7 +7,10 @@ use caracal_api::Kind;
 use caracal_store::{Backoff, Store};
 use caracal_update::{Event, InSync, Update};
 use tokio::{
-    sync::mpsc::{self, Receiver, Sender},
+    sync::{
+        mpsc::{self, Receiver, Sender},
+        watch,
+    },
     task::JoinSet,
 };
 
@@ -77,6 +80,7 @@ impl Syncer {
     /// When a follower of a kind panics: a feed that lacks a kind must not look alive.
     pub async fn run(self) {
         let (messages, inbox) = mpsc::channel(self.options.capacity.max(1));
+        let (say_all_read, all_read) = watch::channel(false);
         let mut followers = JoinSet::new();
         let waiting = self.sources.iter().map(|s| s.kind).collect();
         for source in self.sources {
@@ -85,6 +89,7 @@ impl Syncer {
                 source,
                 messages.clone(),
                 self.options.backoff.clone(),
+                all_read.clone(),
             );
             followers.spawn(follower.run());
         }
@@ -93,6 +98,7 @@ impl Syncer {
             inbox,
             later: VecDeque::new(),
             out: self.out.clone(),
+            all_read: say_all_read,
             waiting,
             down: BTreeSet::new(),
         };
@@ -123,6 +129,7 @@ struct Merger {
     /// Messages taken while looking for more updates.
     later: VecDeque<Message>,
     out: Sender<Event>,
+    all_read: watch::Sender<bool>,
     /// Kinds without a complete snapshot. Empty once the token is issued, and from then on.
     waiting: BTreeSet<Kind>,
     down: BTreeSet<Kind>,
@@ -131,8 +138,7 @@ struct Merger {
 impl Merger {
     async fn run(mut self) -> Option<()> {
         if self.waiting.is_empty() {
-            self.send(Event::InSync(InSync::after_complete_snapshot()))
-                .await?;
+            self.in_sync().await?;
         }
         loop {
             let message = match self.later.pop_front() {
@@ -147,8 +153,7 @@ impl Merger {
                 Message::Unreadable(key, reason) => self.send(Event::Unreadable { key, reason }).await?,
                 Message::Synced(kind) => {
                     if self.waiting.remove(&kind) && self.waiting.is_empty() {
-                        self.send(Event::InSync(InSync::after_complete_snapshot()))
-                            .await?;
+                        self.in_sync().await?;
                     }
                 }
                 Message::Down(kind, why) => {
@@ -180,6 +185,14 @@ impl Merger {
             }
         }
         updates
+    }
+
+    /// Everything is read for the first time: whoever listens hears of it before the watches begin.
+    async fn in_sync(&self) -> Option<()> {
+        self.send(Event::InSync(InSync::after_complete_snapshot()))
+            .await?;
+        self.all_read.send_replace(true);
+        Some(())
     }
 
     async fn send(&self, event: Event) -> Option<()> {

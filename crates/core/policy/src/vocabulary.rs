@@ -129,7 +129,9 @@ mod tests {
         }
         voc.retain(Vec::new());
         // Other words have the symbols now.
-        (0..9).for_each(|n| drop(voc.word(&n.to_string().repeat(3))));
+        for n in 0..9 {
+            voc.word(&n.to_string().repeat(3));
+        }
         let again = voc.forced(names, ["1", "2", "3"]);
         let words = again.symbols().map(|s| voc.interner.resolve(s).to_owned());
         let mut words: Vec<_> = words.collect();

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use caracal_testkit::{NetNs, eventually, needs};
+use caracal_testkit::{NetNs, eventually, missing, needs};
 use serde_json::Value;
 
 use crate::world::{as_expected, down, good, lab, lab_command, labs, machine, probe, status};
@@ -154,6 +154,24 @@ fn netns_an_interrupted_up_or_down_is_finished() {
         ending.wait().unwrap();
         down();
     }
+}
+
+#[test]
+fn netns_ip_in_ip_is_refused_by_a_kernel_without_it_before_anything_is_made() {
+    machine!(60);
+    needs!(if missing(&["link:ipip"]).is_some(), "a kernel without ipip");
+    let refused = lab(&["up", "--encap", "ipip"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.out);
+    for word in ["IP-in-IP", "modprobe ipip", "--encap vxlan"] {
+        assert!(refused.err.contains(word), "{}", refused.err);
+    }
+    let nothing = lab(&["status"]);
+    assert!(
+        nothing.code == Some(1) && nothing.err.contains("lab up"),
+        "{}",
+        nothing.err
+    );
+    assert_eq!(NetNs::list().unwrap(), [] as [&str; 0]);
 }
 
 #[test]

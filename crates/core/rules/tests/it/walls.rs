@@ -246,6 +246,71 @@ fn tunnels_end_here_for_nodes_only() {
 }
 
 #[test]
+fn ip_in_ip_ends_here_for_nodes_only_while_it_is_used() {
+    // What the parameter says, whether a pool asks for it, and whether strangers' packets are stopped.
+    for (said, asked, used) in [
+        (None, true, true),
+        (None, false, false),
+        (Some(true), false, true),
+        (Some(false), true, false),
+    ] {
+        let mut compiler = Compiler::new(RulesConfig {
+            ipip: said,
+            ..RulesConfig::default()
+        });
+        compiler.apply_all(&[
+            Delta::Host(caracal_desired::Host {
+                node: node(1),
+                addr: PerFamily {
+                    v4: Some("192.0.2.1/24".parse().unwrap()),
+                    v6: Some("2001:db8::1/64".parse().unwrap()),
+                },
+                ipip: Some([10, 0, 0, 0].into()),
+            }),
+            Delta::Pool(Pool {
+                cidr: "10.0.0.0/24".parse().unwrap(),
+                nat_outgoing: true,
+                vxlan: EncapMode::Never,
+                ipip: if asked {
+                    EncapMode::CrossSubnet
+                } else {
+                    EncapMode::Never
+                },
+            }),
+        ]);
+        let tables = compiler.full_state();
+        let input = |f, src, dst| {
+            let packet = Packet {
+                src: ip(src),
+                dst: ip(dst),
+                proto: Proto(4),
+                sport: 0,
+                dport: 0,
+                ..tcp(f, 0)
+            };
+            let seen = Seen {
+                to_host: true,
+                ..Seen::new(packet, Some("eth0"), None)
+            };
+            pass(tables.get(f), Hook::Input, 0, &seen).accepted
+        };
+        assert!(input(Family::V4, "192.0.2.1", "192.0.2.9"), "from a node");
+        assert_eq!(
+            input(Family::V4, "192.0.2.2", "192.0.2.9"),
+            !used,
+            "{said:?} {asked}"
+        );
+        // The tunnel's own address is inside the packets, never outside.
+        assert_eq!(
+            input(Family::V4, "10.0.0.0", "192.0.2.9"),
+            !used,
+            "{said:?} {asked}"
+        );
+        assert!(input(Family::V6, "2001:db8::2", "2001:db8::9"), "IPv4 only");
+    }
+}
+
+#[test]
 fn what_still_has_a_services_address_is_stopped_on_its_way_through() {
     for (how, shown) in [
         (ServiceLoops::Drop, "drop"),

@@ -51,6 +51,8 @@ pub(super) struct Devices {
     uplink_mtu: PerFamily<Option<u32>>,
     /// What is asked for and this kernel does not know.
     lacking: Option<String>,
+    /// Tunnels that are asked for and of which this node has no address.
+    nameless: Vec<&'static str>,
 }
 
 impl Devices {
@@ -62,6 +64,7 @@ impl Devices {
             asked: Default::default(),
             uplink_mtu: PerFamily::default(),
             lacking: None,
+            nameless: Vec::new(),
         }
     }
 
@@ -131,7 +134,28 @@ impl Devices {
             address,
         });
         self.ipip.set_device(spec);
+        self.tell_nameless(own);
         Ok(uplinks)
+    }
+
+    /// Says once which tunnels wait for an address of this node.
+    fn tell_nameless(&mut self, own: &Own<'_>) {
+        let vxlan = Family::BOTH.into_iter().filter(|f| {
+            let there = own.vtep.is_some_and(|v| v.tunnel_addr.get(*f).is_some());
+            own.addr.get(*f).is_some() && self.uses_vxlan(*f) && !there
+        });
+        let mut nameless: Vec<&str> = vxlan.map(|f| *VXLAN.get(f)).collect();
+        if self.uses_ipip() && own.ipip.is_none() {
+            nameless.push(IPIP);
+        }
+        if nameless != self.nameless && !nameless.is_empty() {
+            tracing::warn!(
+                "pools ask for {}, of which this node has no address: it reaches no other node's pods that way until \
+                 'caracal node allocate-tunnel-addrs' gives it one",
+                nameless.join(" and ")
+            );
+        }
+        self.nameless = nameless;
     }
 
     fn uses_vxlan(&self, family: Family) -> bool {

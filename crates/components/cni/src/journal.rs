@@ -20,7 +20,7 @@ use crate::{
     call::{Call, Invocation},
     del,
     env::{Env, Needs},
-    error::CniError,
+    error::{CniError, Code},
     netconf::NetConf,
     on_demand,
     run::Plugin,
@@ -119,12 +119,19 @@ pub(crate) async fn replay(given: &Invocation) {
         return;
     };
     let files = entries.flatten().map(|e| e.path());
-    for path in files
-        .filter(|p| p.extension().is_some_and(|e| e == "json"))
-        .take(AT_ONCE)
-    {
-        if let Err(error) = one(given, &path).await {
-            tracing::warn!(path = %path.display(), %error, "an earlier DEL cannot be finished yet");
+    let mut done = 0;
+    for path in files.filter(|p| p.extension().is_some_and(|e| e == "json")) {
+        match one(given, &path).await {
+            Ok(()) => done += 1,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "an earlier DEL cannot be finished yet");
+                // Without a datastore the others cannot be either; what is wrong with one alone is not their matter.
+                if error.is(Code::TryAgain) {
+                    return;
+                }
+            }
+        }
+        if done == AT_ONCE {
             return;
         }
     }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use caracal_api::{Kind, ResourceKey};
 use caracal_link::Rtnl;
 use caracal_store::StoreError;
 use caracal_sys::NetNs;
@@ -127,6 +128,42 @@ fn netns_what_cannot_be_kept_is_an_error() {
     lab.store.clear_faults();
     lab.ok(lab.request("DEL", "c1", "pod"));
     lab.assert_empty("the runtime called again");
+}
+
+#[test]
+fn netns_one_that_cannot_be_finished_does_not_keep_others_waiting() {
+    netns!();
+    let lab = Lab::new();
+    for container in ["c1", "c2"] {
+        NetNs::create(container).unwrap();
+    }
+    let request = |command: &str, container: &str| {
+        let args = format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={container}");
+        lab.request(command, container, container).env("CNI_ARGS", &args)
+    };
+    // Whichever of the two comes first.
+    for (bad, good) in [("c1", "c2"), ("c2", "c1")] {
+        for container in ["c1", "c2"] {
+            lab.ok(request("ADD", container));
+        }
+        lab.store.fail_next(ALWAYS, &away());
+        for container in ["c1", "c2"] {
+            lab.ok(request("DEL", container));
+        }
+        lab.store.clear_faults();
+        assert_eq!((kept(), lab.handles().len()), (2, 2));
+        let key = ResourceKey::global(Kind::IpamHandle, &format!("net1.{bad}"));
+        let handles = lab.list(Kind::IpamHandle);
+        let handle = handles.into_iter().find(|h| h.key() == key).unwrap();
+        lab.store.put_malformed(&key, "half of it is missing");
+        // What the call itself is about does not matter.
+        lab.call(request("DEL", "c3"));
+        assert_eq!((kept(), lab.endpoints().len()), (1, 0), "{good} waits for {bad}");
+        lab.store.derive(handle);
+        lab.ok(request("DEL", "c3"));
+        assert_eq!(kept(), 0);
+        lab.assert_empty("after both");
+    }
 }
 
 #[test]

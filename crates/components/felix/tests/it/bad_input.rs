@@ -209,13 +209,7 @@ fn netns_bad_objects_are_named_and_disturb_nobody() {
     netns!(240);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({}));
-    b.announce(&world, json!({"app": "b"}));
+    let (mut node, a, b) = world.two_pods(json!({}), json!({"app": "b"}));
     for port in [80, 81, 82] {
         echo(&b.ns, port);
     }
@@ -285,13 +279,10 @@ fn netns_large_and_odd_but_lawful_objects_are_enforced() {
     netns!(240);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
+    let (mut node, a, b) = world.two_pods(
+        json!({"quote": "it's", "words": "ünï \"quoted\" 😀"}),
+        json!({"app": "b"}),
     );
-    a.announce(&world, json!({"quote": "it's", "words": "ünï \"quoted\" 😀"}));
-    b.announce(&world, json!({"app": "b"}));
     for port in [80, 81, 2000, 60_000] {
         echo(&b.ns, port);
     }
@@ -357,13 +348,7 @@ fn netns_what_is_refused_lets_nothing_through_and_opens_nothing() {
     netns!(300);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({}));
-    b.announce(&world, json!({"app": "b"}));
+    let (mut node, a, b) = world.two_pods(json!({}), json!({"app": "b"}));
     for port in [80, 81, 82] {
         echo(&b.ns, port);
     }
@@ -464,4 +449,55 @@ fn netns_what_is_refused_lets_nothing_through_and_opens_nothing() {
     blocked(&a.ns, b.both(), 80);
     profile(&json!({"ingress": everything, "egress": everything}));
     reaches(&a.ns, b.both(), 80);
+}
+
+/// What no list of bad input names: bytes that are hardly an object, under keys that the agent watches.
+#[test]
+fn netns_what_is_hardly_an_object_is_named_and_disturbs_nobody() {
+    netns!(240);
+    needs!("root", "ip", "nft", "sh");
+    let world = World::new();
+    let (mut node, a, b) = world.two_pods(json!({}), json!({"app": "b"}));
+    for port in [80, 81] {
+        echo(&b.ns, port);
+    }
+    let only = json!({"order": 10, "selector": "app == 'b'", "types": ["Ingress"],
+        "ingress": [{"action": "Allow", "protocol": "TCP", "destination": {"ports": [80]}}]});
+    world.put(Kind::GlobalNetworkPolicy, "good", only);
+    node.up();
+    node.programmed(&b);
+    reaches(&a.ns, b.both(), 80);
+    blocked(&a.ns, b.both(), 81);
+    let deep = format!("{{\"spec\":{}", "[".repeat(200_000));
+    // Whom they select what stands in for them would close.
+    let nobody = r#"{"selector":"has(nobody)"}"#;
+    let twice = format!(r#"{{"metadata":{{"name":"twice"}},"spec":{nobody},"spec":{nobody}}}"#);
+    let huge = format!(
+        r#"{{"metadata":{{"name":"huge"}},"spec":{{"selector":"has(nobody)","ingress":[{{"action":"{}"}}]}}}}"#,
+        "x".repeat(1_000_000)
+    );
+    for (name, value, part) in [
+        ("empty", "", "EOF"),
+        ("null", "null", "a map of fields"),
+        ("number", "7", "a map of fields"),
+        ("deep", &deep, "sequence"),
+        ("twice", &twice, "duplicate field `spec`"),
+        (
+            "endless",
+            r#"{"metadata":{"name":"endless"},"spec":{"order":1e999}}"#,
+            "number out of range",
+        ),
+        ("huge", &huge, "spec.ingress[0].action"),
+    ] {
+        put_raw(&world, "globalnetworkpolicies", name, value);
+        is_named(&node, &format!("GlobalNetworkPolicy {name}"), part);
+    }
+    let said = invalid(&node).unwrap();
+    for (object, reason) in &said {
+        assert!(reason.len() < 1000, "{object}: {} bytes", reason.len());
+    }
+    assert_eq!(said.len(), 7);
+    node.ready();
+    reaches(&a.ns, b.both(), 80);
+    blocked(&a.ns, b.both(), 81);
 }

@@ -88,13 +88,7 @@ fn netns_what_calico_left_goes_when_the_operator_says_so() {
     netns!(120);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({}));
-    b.announce(&world, json!({}));
+    let (mut node, a, b) = world.two_pods(json!({}), json!({}));
     echo(&b.ns, 80);
     let leave = |node: &crate::world::Node| {
         std::fs::write(node.dir.join("calicos"), CALICOS).unwrap();

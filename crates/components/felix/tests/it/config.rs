@@ -133,13 +133,7 @@ fn netns_a_locked_datastore_changes_nothing_until_it_is_unlocked() {
         world.put(Kind::ClusterInformation, "default", spec);
     };
     lock(true);
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({}));
-    b.announce(&world, json!({}));
+    let (mut node, a, b) = world.two_pods(json!({}), json!({}));
     echo(&b.ns, 80);
     node.up();
     reaches(&a.ns, b.both(), 80);

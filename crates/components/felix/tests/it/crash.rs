@@ -116,13 +116,7 @@ fn netns_the_datastore_goes_and_comes_back() {
     netns!(120);
     needs!("root", "ip", "nft", "sh");
     let mut world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({}));
-    b.announce(&world, json!({}));
+    let (mut node, a, b) = world.two_pods(json!({}), json!({}));
     for port in [80, 81] {
         echo(&b.ns, port);
     }
@@ -261,13 +255,7 @@ fn netns_killed_in_the_middle_of_a_first_load() {
     netns!(180);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({"app": "a"}));
-    b.announce(&world, json!({"app": "b"}));
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     echo(&b.ns, 80);
     // Enough to be written in several batches.
     for n in 0..4 {

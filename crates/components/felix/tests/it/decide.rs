@@ -78,23 +78,12 @@ fn rule(action: &str, port: u16) -> Value {
     json!({"action": action, "protocol": "TCP", "destination": {"ports": [port]}})
 }
 
-fn two_pods(world: &World) -> (Node, Pod, Pod) {
-    let node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(world, json!({"app": "a"}));
-    b.announce(world, json!({"app": "b"}));
-    (node, a, b)
-}
-
 #[test]
 fn netns_each_rule_counts_and_denials_are_told() {
     netns!(240);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let (mut node, a, b) = two_pods(&world);
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     for port in [80, 81, 82, 83] {
         echo(&b.ns, port);
     }
@@ -190,7 +179,7 @@ fn netns_what_staged_policy_would_do_is_told_beside_what_is_enforced() {
     netns!(120);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let (mut node, a, b) = two_pods(&world);
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     echo(&b.ns, 80);
     let staged = json!({"order": 1, "selector": "app == 'b'", "types": ["Ingress"],
         "ingress": [{"action": "Deny", "source": {"selector": "app == 'a'"}}, {"action": "Allow"}]});
@@ -267,7 +256,7 @@ fn netns_packets_and_connections_of_pods_are_limited() {
     netns!(120);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let (mut node, a, b) = two_pods(&world);
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     echo(&b.ns, 80);
     node.up();
     node.programmed(&a);
@@ -360,7 +349,7 @@ fn netns_bandwidth_of_pods_is_limited_both_ways() {
     netns!(240);
     needs!("root", "ip", "nft", "tc", "sh");
     let world = World::new();
-    let (mut node, a, b) = two_pods(&world);
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     node.up();
     node.programmed(&a);
     // Four megabits are half a megabyte a second, with room for a tenth of a second at once.
@@ -410,7 +399,7 @@ fn netns_packets_leave_the_cluster_with_the_dscp_of_their_pod() {
     netns!(120);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let (mut node, a, b) = two_pods(&world);
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     let outside = world.node("out");
     wire(
         ("n1", &["172.20.0.1/24", "fd20::1/64"]),
@@ -452,7 +441,7 @@ fn netns_connections_that_policy_denies_end_where_that_is_asked_for() {
     netns!(240);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let (mut node, a, b) = two_pods(&world);
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     echo(&b.ns, 80);
     echo(&b.ns, 81);
     node.up();

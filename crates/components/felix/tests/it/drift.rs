@@ -16,13 +16,7 @@ fn netns_changes_of_others_are_undone() {
     let world = World::new();
     // Nothing may help but the kernel's own events.
     world.configure(json!({"nftablesRefreshInterval": "0s", "routeRefreshInterval": "0s"}));
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({"app": "a"}));
-    b.announce(&world, json!({"app": "b"}));
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     let only_80 = json!({"order": 10, "selector": "app == 'b'", "types": ["Ingress"],
         "ingress": [{"action": "Allow", "protocol": "TCP", "source": {"selector": "app == 'a'"}, "destination": {"ports": [80]}}]});
     world.put(Kind::GlobalNetworkPolicy, "default.only-80", only_80);

@@ -20,13 +20,7 @@ fn netns_policy_is_enforced_from_readiness_on() {
     netns!(120);
     needs!("root", "ip", "nft", "sh");
     let mut world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({"app": "a"}));
-    b.announce(&world, json!({"app": "b"}));
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     for port in [80, 81] {
         echo(&b.ns, port);
     }
@@ -165,13 +159,7 @@ fn netns_status_follows_the_interface_and_what_the_kernel_refuses() {
     netns!(120);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({}));
-    b.announce(&world, json!({}));
+    let (mut node, a, b) = world.two_pods(json!({}), json!({}));
     node.up();
     node.programmed(&a);
     let file = node.dir.join("run/endpoint-status/default n1-k8s-a-eth0");
@@ -229,13 +217,7 @@ fn netns_errors_of_icmp_belong_to_their_connections_and_those_about_nothing_are_
     netns!(180);
     needs!("root", "ip", "nft", "sh", "python3");
     let world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({"app": "a"}));
-    b.announce(&world, json!({"app": "b"}));
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     world.put(
         Kind::GlobalNetworkPolicy,
         "closed",

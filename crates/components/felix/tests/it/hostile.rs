@@ -15,13 +15,7 @@ use crate::{
 /// Two pods of which the second is open at one port for the first, on a node where nothing but events helps.
 fn two_pods(world: &World) -> (Node, Pod, Pod) {
     world.configure(json!({"nftablesRefreshInterval": "0s", "routeRefreshInterval": "0s"}));
-    let node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(world, json!({"app": "a"}));
-    b.announce(world, json!({"app": "b"}));
+    let (node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     let only_80 = json!({"order": 10, "selector": "app == 'b'", "types": ["Ingress"],
         "ingress": [{"action": "Allow", "protocol": "TCP", "source": {"selector": "app == 'a'"}, "destination": {"ports": [80]}}]});
     world.put(Kind::GlobalNetworkPolicy, "default.only-80", only_80);

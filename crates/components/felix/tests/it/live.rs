@@ -21,13 +21,7 @@ fn netns_what_is_denied_and_what_rules_decide_is_told() {
     netns!(180);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({"app": "a"}));
-    b.announce(&world, json!({"app": "b"}));
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     for port in [80, 81] {
         echo(&b.ns, port);
     }

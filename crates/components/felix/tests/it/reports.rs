@@ -49,13 +49,7 @@ fn netns_reports_follow_the_endpoints_and_go_with_the_agent() {
     netns!(240);
     needs!("root", "ip", "nft", "sh");
     let mut world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({}));
-    b.announce(&world, json!({}));
+    let (mut node, a, b) = world.two_pods(json!({}), json!({}));
     node.up();
     node.programmed(&b);
     assert_eq!(world.reports(), [], "nobody asked for reports");

@@ -17,13 +17,7 @@ fn netns_established_connections_survive_a_policy_that_denies_new_ones() {
     netns!(120);
     needs!("root", "ip", "nft", "sh");
     let world = World::new();
-    let mut node = world.node("n1");
-    let (a, b) = (
-        node.pod("a", "10.65.0.1", "fd65::1"),
-        node.pod("b", "10.65.0.2", "fd65::2"),
-    );
-    a.announce(&world, json!({"app": "a"}));
-    b.announce(&world, json!({"app": "b"}));
+    let (mut node, a, b) = world.two_pods(json!({"app": "a"}), json!({"app": "b"}));
     echo(&b.ns, 80);
     node.up();
     reaches(&a.ns, b.both(), 80);

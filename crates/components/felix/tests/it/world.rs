@@ -211,6 +211,18 @@ impl World {
         self.store = None;
     }
 
+    /// Node n1, not up yet, with pods `a` and `b` of these labels.
+    pub(crate) fn two_pods(&self, of_a: Value, of_b: Value) -> (Node, Pod, Pod) {
+        let node = self.node("n1");
+        let (a, b) = (
+            node.pod("a", "10.65.0.1", "fd65::1"),
+            node.pod("b", "10.65.0.2", "fd65::2"),
+        );
+        a.announce(self, of_a);
+        b.announce(self, of_b);
+        (node, a, b)
+    }
+
     /// Writes an object, whatever was there. `name` may be `namespace/name`.
     pub(crate) fn put(&self, kind: Kind, name: &str, spec: Value) {
         self.put_with(kind, name, json!({}), spec);

@@ -156,7 +156,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// Reads several objects and lists, in one request where the backend can. Only there they are of one moment.
+    /// Reads several objects and lists, in one request where the backend can. Only there they are of one moment,
+    /// and only a hundred of them at most: more take several requests.
     ///
     /// # Errors
     /// When the request or a list fails; an object's own error is its answer.

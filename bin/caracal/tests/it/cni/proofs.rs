@@ -13,14 +13,17 @@ fn functions(dir: &Path, into: &mut BTreeSet<String>) {
             // A test is a function behind an attribute that says so, or inside a macro of property tests.
             let lines: Vec<&str> = text.lines().map(str::trim).collect();
             for (i, line) in lines.iter().enumerate() {
-                let Some(rest) = line.strip_prefix("fn ") else {
+                let Some(rest) = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ") else {
                     continue;
                 };
                 let before = lines[..i]
                     .iter()
                     .rev()
                     .take_while(|l| l.starts_with('#') || l.starts_with("//"));
-                if before.into_iter().any(|l| *l == "#[test]") {
+                if before
+                    .into_iter()
+                    .any(|l| matches!(*l, "#[test]" | "#[tokio::test]"))
+                {
                     into.extend(rest.split(['(', '<']).next().map(str::to_owned));
                 }
             }

@@ -147,7 +147,7 @@ const MIXED: &[Mixed] = &[
         (2, &["0-set.yaml", "1-rest.yml"]),
     ),
     mixed("policy-check MIX", (2, "directory"), (2, &["directory"])),
-    mixed("policy-fuzz --file MIX", (3, "directory"), (3, &["directory"])),
+    mixed("policy-fuzz --file MIX", (3, "0-set.yaml"), (3, &["0-set.yaml"])),
     mixed(
         "ctl get ippools -o go-template-file=MIX",
         (1, "directory"),

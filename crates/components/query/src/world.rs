@@ -75,17 +75,19 @@ impl World {
             .collect()
     }
 
-    /// Whether packets to the address of another node's workload are put into packets between the nodes.
-    pub(crate) fn is_encapsulated(&self, to: IpAddr) -> bool {
-        self.objects().any(|o| match o {
-            Resource::IpPool(p) => {
-                let inside = p.spec.cidr.parse::<Cidr>().is_ok_and(|c| c.contains(to));
-                let on = |m: Option<caracal_api::EncapMode>| {
-                    m.unwrap_or_default() != caracal_api::EncapMode::Never
-                };
-                inside && (on(p.spec.vxlan_mode) || on(p.spec.ipip_mode))
+    /// The device that puts packets to the address of another node's workload into packets between the nodes, if they are.
+    pub(crate) fn tunnel(&self, to: IpAddr) -> Option<&'static str> {
+        let on = |m: Option<caracal_api::EncapMode>| m.unwrap_or_default() != caracal_api::EncapMode::Never;
+        self.objects().find_map(|o| match o {
+            Resource::IpPool(p) if p.spec.cidr.parse::<Cidr>().is_ok_and(|c| c.contains(to)) => {
+                match Family::of(to) {
+                    Family::V4 if on(p.spec.ipip_mode) => Some("tunl0"),
+                    Family::V4 if on(p.spec.vxlan_mode) => Some("vxlan.calico"),
+                    Family::V6 if on(p.spec.vxlan_mode) => Some("vxlan-v6.calico"),
+                    _ => None,
+                }
             }
-            _ => false,
+            _ => None,
         })
     }
 

@@ -12,7 +12,7 @@ use super::traffic::Traffic;
 use crate::failure::Failure;
 use crate::world::{Node, UNKNOWN, World, first};
 
-/// The device of packets that are put into others; no host endpoint but `*` is about it.
+/// A device of packets that are put into others; no host endpoint but `*` is about it.
 pub(super) const TUNNEL: &str = "vxlan.calico";
 
 /// A packet with the nodes it passes.
@@ -125,11 +125,10 @@ fn trip(packet: Packet, original: Option<(IpAddr, u16)>, way: Way) -> Trip {
 
 /// The interface between a node and a peer that is not on it.
 fn outer(world: &World, node: &str, peer: &Party, dst: IpAddr) -> String {
-    if matches!(peer.place, Place::Workload(..)) && world.is_encapsulated(dst) {
-        TUNNEL.to_owned()
-    } else {
-        world.uplink(node)
-    }
+    let tunnel = world
+        .tunnel(dst)
+        .filter(|_| matches!(peer.place, Place::Workload(..)));
+    tunnel.map_or_else(|| world.uplink(node), str::to_owned)
 }
 
 /// The way through one node; `outer` are the interfaces by which the packet comes from or goes to another.

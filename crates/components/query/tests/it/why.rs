@@ -200,3 +200,61 @@ fn what_is_not_policy_and_decides_all_the_same_is_named() {
     }
     assert_eq!(ask(&[&cluster("k8s")], "172.16.0.1", "53/udp").0, 1);
 }
+
+/// A host endpoint of the tunnel's device is on the way of those packets that go through that tunnel, and of no others.
+#[test]
+fn packets_to_other_nodes_pass_the_device_of_their_pool() {
+    let endpoint = |name: &str, address: &str, device: &str| {
+        format!(
+            "---\napiVersion: projectcalico.org/v3\nkind: WorkloadEndpoint\nmetadata: {{name: n{name}-k8s-{name}-eth0, \
+             namespace: d}}\nspec: {{orchestrator: k8s, node: n{name}, workload: '', pod: '{name}', endpoint: eth0, \
+             interfaceName: cali{name}, ipNetworks: ['{address}'], profiles: [kns.d]}}\n\
+             ---\napiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {{name: n{name}-tunnel}}\n\
+             spec: {{node: n{name}, interfaceName: {device}}}\n"
+        )
+    };
+    let rest = "---\napiVersion: projectcalico.org/v3\nkind: Profile\nmetadata: {name: kns.d}\n\
+                spec: {ingress: [{action: Allow}], egress: [{action: Allow}]}\n\
+                ---\napiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: closed}\n\
+                spec: {selector: '!has(projectcalico.org/namespace)', applyOnForward: true, types: [Egress]}\n";
+    let cases = [
+        ("10.0.0.0/16", "10.0.1.1/32", "10.0.2.1/32", "ipipMode", "tunl0"),
+        (
+            "10.0.0.0/16",
+            "10.0.1.1/32",
+            "10.0.2.1/32",
+            "vxlanMode",
+            "vxlan.calico",
+        ),
+        (
+            "fd00::/48",
+            "fd00::1:1/128",
+            "fd00::2:1/128",
+            "vxlanMode",
+            "vxlan-v6.calico",
+        ),
+    ];
+    for (cidr, from, to, mode, tunnel) in cases {
+        for device in ["tunl0", "vxlan.calico", "vxlan-v6.calico"] {
+            let pool = format!(
+                "---\napiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: pool}}\n\
+                 spec: {{cidr: '{cidr}', {mode}: Always}}\n"
+            );
+            let world = [
+                &endpoint("1", from, device),
+                &endpoint("2", to, "eth9"),
+                rest,
+                &pool,
+            ]
+            .concat();
+            let done = run(why_with, &["d/1", "d/2", "80/tcp", "-f", "-"], &world);
+            assert_eq!(done.errors, "");
+            assert_eq!(
+                done.code,
+                i32::from(device == tunnel),
+                "{mode} {device}: {}",
+                done.output
+            );
+        }
+    }
+}

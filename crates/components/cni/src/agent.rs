@@ -1,8 +1,6 @@
 //! The agent's socket.
 
 mod call;
-mod frames;
-mod hpack;
 
 use std::{
     path::Path,
@@ -10,22 +8,18 @@ use std::{
 };
 
 use caracal_agent_api::{
-    DEFAULT_SOCKET, SOCKET_ENV,
+    DEFAULT_SOCKET, SOCKET_ENV, pods,
     v1::{
-        AssignReply, AssignRequest, AttachReply, AttachRequest, AwaitEndpointReply, AwaitEndpointRequest,
-        DetachReply, DetachRequest,
+        AssignRequest, AttachReply, AttachRequest, AwaitEndpointReply, AwaitEndpointRequest, DetachReply,
+        DetachRequest, pod_answer::Answer, pod_call::Ask,
     },
 };
 use caracal_ipam::Assign;
 use caracal_net::{Family, IfAddr, PerFamily};
-use prost::Message;
+
+pub(crate) use call::Unanswered;
 
 use crate::env::Env;
-
-const ASSIGN: &str = "/caracal.agent.v1.Addresses/Assign";
-const AWAIT_ENDPOINT: &str = "/caracal.agent.v1.Agent/AwaitEndpoint";
-const ATTACH: &str = "/caracal.agent.v1.Pods/Attach";
-const DETACH: &str = "/caracal.agent.v1.Pods/Detach";
 
 /// How long the agent may take for an address; then the datastore is asked without it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,11 +44,11 @@ impl Agent {
     pub(crate) fn new(env: &Env) -> Self {
         let said = env.all.get(SOCKET_ENV).filter(|s| !s.is_empty());
         Self {
-            socket: said.map_or(DEFAULT_SOCKET, String::as_str).to_owned(),
+            socket: pods::socket(said.map_or(DEFAULT_SOCKET, String::as_str)),
         }
     }
 
-    /// Where the agent listens.
+    /// Where the agent hears plugins.
     pub(crate) fn socket(&self) -> &str {
         &self.socket
     }
@@ -64,16 +58,17 @@ impl Agent {
         Path::new(&self.socket).exists()
     }
 
-    /// The only answer to a request.
-    fn answer<M: Message + Default>(
+    /// The only answer to a request; `read` knows which one it has to be.
+    fn answer<T>(
         &self,
-        method: &str,
-        request: &impl Message,
+        ask: Ask,
         deadline: Instant,
-    ) -> Result<M, String> {
-        let mut answers = call::ask(&self.socket, method, request, deadline)?;
-        let reply = answers.next(deadline)?;
-        reply.ok_or_else(|| "the agent ended without an answer".to_owned())
+        read: impl FnOnce(Answer) -> Option<T>,
+    ) -> Result<T, Unanswered> {
+        let answer = call::ask(&self.socket, ask, deadline)?.next(deadline)?;
+        let answer = answer.ok_or_else(|| "the agent ended without an answer".to_owned())?;
+        let misfit = || "the agent answers to something else".to_owned();
+        Ok(read(answer).ok_or_else(misfit)?)
     }
 
     /// An address from the agent. None when there is no agent, or it cannot: then the datastore itself says what is wrong.
@@ -84,14 +79,14 @@ impl Agent {
         }
         match self.ask_address(datastore, want) {
             Ok(address) => Some(address),
-            Err(why) => {
+            Err(Unanswered { why, .. }) => {
                 tracing::debug!(why, "the agent assigns no address; asking the datastore");
                 None
             }
         }
     }
 
-    fn ask_address(&self, datastore: &str, want: &Assign) -> Result<IfAddr, String> {
+    fn ask_address(&self, datastore: &str, want: &Assign) -> Result<IfAddr, Unanswered> {
         let request = AssignRequest {
             datastore: datastore.to_owned(),
             node: want.node.to_string(),
@@ -101,7 +96,11 @@ impl Agent {
             pools: want.pools.clone(),
             namespace_labels: want.namespace_labels.clone().into_iter().collect(),
         };
-        let reply: AssignReply = self.answer(ASSIGN, &request, Instant::now() + PATIENCE)?;
+        let deadline = Instant::now() + PATIENCE;
+        let reply = self.answer(Ask::Assign(request), deadline, |a| match a {
+            Answer::Assign(reply) => Some(reply),
+            _ => None,
+        })?;
         let address: IfAddr = reply
             .address
             .parse()
@@ -109,16 +108,16 @@ impl Agent {
         if Family::of(address.addr) == want.family {
             Ok(address)
         } else {
-            Err(format!("{address} is not of the family asked for"))
+            Err(format!("{address} is not of the family asked for").into())
         }
     }
 
     /// Begins to let the agent assign addresses and write the endpoint. None when there is no agent.
-    pub(crate) fn attach(&self, request: &AttachRequest) -> Option<Attaching> {
+    pub(crate) fn attach(&self, request: AttachRequest) -> Option<Attaching> {
         let deadline = Instant::now() + PATIENCE;
-        match call::ask(&self.socket, ATTACH, request, deadline) {
+        match call::ask(&self.socket, Ask::Attach(request), deadline) {
             Ok(answers) => Some(Attaching { answers, deadline }),
-            Err(why) => {
+            Err(Unanswered { why, .. }) => {
                 tracing::debug!(why, "the agent attaches nothing; doing it here");
                 None
             }
@@ -129,10 +128,13 @@ impl Agent {
     /// up.
     pub(crate) fn await_endpoint(
         &self,
-        request: &AwaitEndpointRequest,
+        request: AwaitEndpointRequest,
         deadline: Instant,
-    ) -> Result<AwaitEndpointReply, String> {
-        self.answer(AWAIT_ENDPOINT, request, deadline)
+    ) -> Result<AwaitEndpointReply, Unanswered> {
+        self.answer(Ask::AwaitEndpoint(request), deadline, |a| match a {
+            Answer::AwaitEndpoint(reply) => Some(reply),
+            _ => None,
+        })
     }
 
     /// Lets the agent take away what belongs to a container, together with those of others that end at this moment. None
@@ -141,9 +143,14 @@ impl Agent {
         if !self.is_there() {
             return None;
         }
-        match self.answer(DETACH, request, Instant::now() + DETACH_PATIENCE) {
+        let (ask, deadline) = (Ask::Detach(request.clone()), Instant::now() + DETACH_PATIENCE);
+        let told = self.answer(ask, deadline, |a| match a {
+            Answer::Detach(reply) => Some(reply),
+            _ => None,
+        });
+        match told {
             Ok(reply) => Some(reply),
-            Err(why) => {
+            Err(Unanswered { why, .. }) => {
                 tracing::debug!(why, "the agent detaches nothing; doing it here");
                 None
             }
@@ -152,22 +159,31 @@ impl Agent {
 }
 
 impl Attaching {
+    fn next(&mut self, deadline: Instant) -> Result<Option<AttachReply>, Unanswered> {
+        match self.answers.next(deadline)? {
+            None => Ok(None),
+            Some(Answer::Attach(reply)) => Ok(Some(reply)),
+            Some(_) => Err("the agent answers to something else".to_owned().into()),
+        }
+    }
+
+    fn first(&mut self, families: PerFamily<bool>) -> Result<Vec<IfAddr>, Unanswered> {
+        let first = self.next(self.deadline)?;
+        let first = first.ok_or_else(|| "the agent ended without an answer".to_owned())?;
+        let parse = |a: &String| a.parse::<IfAddr>().map_err(|e| format!("{a}: {e}"));
+        let addresses: Vec<IfAddr> = first.addresses.iter().map(parse).collect::<Result<_, _>>()?;
+        let has = |family| addresses.iter().any(|a| Family::of(a.addr) == family);
+        if families.iter().any(|(family, wanted)| *wanted != has(family)) {
+            return Err(format!("{addresses:?} are not of the families asked for").into());
+        }
+        Ok(addresses)
+    }
+
     /// The addresses, when they and the endpoint are in the datastore. None when the agent cannot.
     pub(crate) fn addresses(&mut self, families: PerFamily<bool>) -> Option<Vec<IfAddr>> {
-        let mut first = || -> Result<Vec<IfAddr>, String> {
-            let first: Option<AttachReply> = self.answers.next(self.deadline)?;
-            let first = first.ok_or("the agent ended without an answer")?;
-            let parse = |a: &String| a.parse::<IfAddr>().map_err(|e| format!("{a}: {e}"));
-            let addresses: Vec<IfAddr> = first.addresses.iter().map(parse).collect::<Result<_, _>>()?;
-            let has = |family| addresses.iter().any(|a| Family::of(a.addr) == family);
-            if families.iter().any(|(family, wanted)| *wanted != has(family)) {
-                return Err(format!("{addresses:?} are not of the families asked for"));
-            }
-            Ok(addresses)
-        };
-        match first() {
+        match self.first(families) {
             Ok(addresses) => Some(addresses),
-            Err(why) => {
+            Err(Unanswered { why, .. }) => {
                 tracing::debug!(why, "the agent attaches nothing; doing it here");
                 None
             }
@@ -176,11 +192,11 @@ impl Attaching {
 
     /// What the agent says of policy when it is in force or the time is up. None when it ended without saying so.
     pub(crate) fn told(&mut self, deadline: Instant) -> Option<Result<(), String>> {
-        match self.answers.next::<AttachReply>(deadline) {
+        match self.next(deadline) {
             Ok(Some(reply)) if reply.in_force => Some(Ok(())),
             Ok(Some(reply)) => Some(Err(format!("the agent: {}", reply.reason))),
             Ok(None) => None,
-            Err(why) if Instant::now() >= deadline => Some(Err(why)),
+            Err(e) if Instant::now() >= deadline => Some(Err(e.why)),
             Err(_) => None,
         }
     }

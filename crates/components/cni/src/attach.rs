@@ -63,7 +63,7 @@ impl Run<'_> {
         let request = self.request(wanted, &families)?;
         // The answer may be lost, or what was asked for be done late.
         self.undo.extend([Undo::Addresses, Undo::Endpoint, Undo::Link]);
-        let mut attaching = self.call.agent.attach(&request);
+        let mut attaching = self.call.agent.attach(request);
         // The kernel's part, while the agent is at work.
         let link = steps.iter().try_for_each(|step| self.kernel.execute(step));
         let addresses = attaching.as_mut().and_then(|a| a.addresses(families));

@@ -6,7 +6,7 @@ use caracal_agent_api::v1::AwaitEndpointRequest;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, Unanswered},
     error::{CniError, Code},
     identity::Identity,
     on_demand,
@@ -42,12 +42,14 @@ pub(crate) async fn await_policy(agent: &Agent, id: &Identity, wait: Wait) -> Re
         }
         Wait::OrFail(limit) | Wait::AtMost(limit) => limit,
     };
-    settle(
-        ask_until(agent, id, Instant::now() + limit).await,
-        agent,
-        id,
-        wait,
-    )
+    let told = match ask_until(agent, id, Instant::now() + limit).await {
+        Err(Unanswered { why, foreign: true }) => {
+            tracing::warn!(why, socket, "not waiting: as without an agent");
+            return Ok(false);
+        }
+        told => told.map_err(|e| e.why),
+    };
+    settle(told, agent, id, wait)
 }
 
 /// What follows from the agent's answer: whether policy and routes are in force, or that ADD fails.
@@ -84,20 +86,20 @@ pub(crate) fn wait_ms(wait: Wait) -> u32 {
 }
 
 /// Asks again and again; what was wrong last when the time is up.
-async fn ask_until(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), String> {
+async fn ask_until(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), Unanswered> {
     on_demand::runtime().await;
     loop {
-        let Err(why) = ask(agent, id, deadline) else {
+        let Err(e) = ask(agent, id, deadline) else {
             return Ok(());
         };
-        if Instant::now() + PAUSE >= deadline {
-            return Err(why);
+        if e.foreign || Instant::now() + PAUSE >= deadline {
+            return Err(e);
         }
         sleep(PAUSE).await;
     }
 }
 
-fn ask(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), String> {
+fn ask(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), Unanswered> {
     // The agent's own limit ends first, so that it can say what is missing.
     let left = deadline
         .saturating_duration_since(Instant::now())
@@ -109,10 +111,13 @@ fn ask(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), String> {
         timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
     };
     let reply = agent
-        .await_endpoint(&request, deadline.into_std())
-        .map_err(|e| format!("the agent: {e}"))?;
+        .await_endpoint(request, deadline.into_std())
+        .map_err(|e| Unanswered {
+            why: format!("the agent: {}", e.why),
+            ..e
+        })?;
     if reply.in_force {
         return Ok(());
     }
-    Err(format!("the agent: {}", reply.reason))
+    Err(format!("the agent: {}", reply.reason).into())
 }

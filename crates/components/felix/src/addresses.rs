@@ -11,10 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caracal_agent_api::v1::{
-    AssignReply, AssignRequest,
-    addresses_server::{Addresses, AddressesServer},
-};
+use caracal_agent_api::v1::{AssignReply, AssignRequest, refused::Code};
 use caracal_api::IpPoolAllowedUse;
 use caracal_ids::NodeName;
 use caracal_ipam::{Assign, AssignOptions, Grouped, Ipam};
@@ -23,7 +20,8 @@ use caracal_net::Family;
 use caracal_runtime::{Shutdown, Supervisor};
 use caracal_store::Store;
 use metrics::{counter, histogram};
-use tonic::{Request, Response, Status as Code};
+
+use crate::pods::Refusal;
 
 /// How often blocks that are not needed are looked for.
 const TIDY: Duration = Duration::from_secs(300);
@@ -46,13 +44,13 @@ pub(crate) struct Service {
     grouped: Grouped,
 }
 
-/// Starts the tasks; the service that the agent's API serves.
+/// Starts the tasks; the service for plugins.
 pub(crate) fn start(
     tasks: &mut Supervisor,
     store: &Arc<dyn Store>,
     node: &NodeName,
     shutdown: &Shutdown,
-) -> AddressesServer<Service> {
+) -> Service {
     let ipam = Ipam::new(store.clone());
     let (grouped, serve) = Grouped::telling(ipam.clone(), AssignOptions::default(), |at_once| {
         histogram!("caracal_cni_assigns_at_once").record(at_once as f64);
@@ -81,11 +79,11 @@ pub(crate) fn start(
         }
         Ok::<(), String>(())
     });
-    AddressesServer::new(Service {
+    Service {
         node: node.clone(),
         datastore: store.describe(),
         grouped,
-    })
+    }
 }
 
 async fn keep_tidy(ipam: &Ipam, node: &NodeName) {
@@ -111,16 +109,14 @@ async fn finish_releases() {
     }
 }
 
-#[tonic::async_trait]
-impl Addresses for Service {
-    async fn assign(&self, request: Request<AssignRequest>) -> Result<Response<AssignReply>, Code> {
-        let r = request.into_inner();
+impl Service {
+    pub(crate) async fn assign(&self, r: AssignRequest) -> Result<AssignReply, Refusal> {
         if r.node != self.node.as_str() {
-            return Err(Code::failed_precondition(format!("this is node {}", self.node)));
+            return Err(Refusal::new(Code::NotHere, format!("this is node {}", self.node)));
         }
         if r.datastore != self.datastore {
             let why = format!("this agent uses {}", self.datastore);
-            return Err(Code::failed_precondition(why));
+            return Err(Refusal::new(Code::NotHere, why));
         }
         let want = Assign {
             node: self.node.clone(),
@@ -139,11 +135,13 @@ impl Addresses for Service {
         histogram!("caracal_cni_assign_seconds").record(begun.elapsed());
         let got = got.map_err(|e| {
             counter!("caracal_cni_assign_errors").increment(1);
-            Code::unavailable(e.to_string())
+            Refusal::new(Code::NotNow, e.to_string())
         })?;
-        let first = got.first().ok_or_else(|| Code::unavailable("no address came"))?;
-        Ok(Response::new(AssignReply {
+        let first = got
+            .first()
+            .ok_or_else(|| Refusal::new(Code::NotNow, "no address came"))?;
+        Ok(AssignReply {
             address: first.to_string(),
-        }))
+        })
     }
 }

@@ -9,16 +9,14 @@ use std::{
 
 use anyhow::Context;
 use caracal_agent_api::{
-    API_VERSION,
+    API_VERSION, pods,
     v1::{
         AppliedRevision, AwaitEndpointReply, AwaitEndpointRequest, DeniedPacket, DumpChunk, DumpRequest,
         Endpoint, InfoReply, InfoRequest, InvalidObject, JudgeReply, JudgeRequest, ListCountersReply,
         ListCountersRequest, ListEndpointsReply, ListEndpointsRequest, ListInvalidReply, ListInvalidRequest,
         WatchDeniedRequest,
-        addresses_server::AddressesServer,
         agent_server::{Agent, AgentServer},
         dump_request::Table,
-        pods_server::PodsServer,
     },
 };
 use caracal_ids::{NodeName, WorkloadId};
@@ -34,6 +32,7 @@ use tonic::{Request, Response, Status as Code};
 use crate::{
     counters::Counters,
     denied::{Denied, Told},
+    pods::Calls,
     status::{State, Status},
 };
 
@@ -266,36 +265,43 @@ pub(crate) fn is_running(socket: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(socket).is_ok()
 }
 
-/// Serves the API until the shutdown; the socket is root's only and is removed at the end.
+/// Listens on a socket that is root's only.
+fn listen(socket: &str) -> anyhow::Result<UnixListener> {
+    let path = Path::new(socket);
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    // What an agent before this one left behind.
+    remove(socket)?;
+    let listener = UnixListener::bind(path).with_context(|| format!("listening on {socket}"))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("protecting {socket}"))?;
+    Ok(listener)
+}
+
+fn remove(socket: &str) -> anyhow::Result<()> {
+    caracal_sys::remove_optional(Path::new(socket))
+        .map(drop)
+        .with_context(|| format!("removing the socket {socket}"))
+}
+
+/// Serves the API and plugins until the shutdown; the sockets are root's only and are removed at the end.
 ///
 /// # Errors
-/// When the socket cannot be made or the server breaks.
+/// When a socket cannot be made or the server breaks.
 pub(crate) async fn serve(
     socket: String,
     node: NodeName,
     status: Arc<Status>,
     orders: Orders,
     counters: Counters,
-    (addresses, pods): (
-        AddressesServer<crate::addresses::Service>,
-        PodsServer<crate::pods::Service>,
-    ),
+    calls: Calls,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let path = Path::new(&socket);
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    }
-    // What an agent before this one left behind.
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            return Err(e).with_context(|| format!("removing the old socket {socket}"));
-        }
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).with_context(|| format!("listening on {socket}"))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("protecting {socket}"))?;
+    let beside = pods::socket(&socket);
+    // Whoever sees that the agent answers may count on both.
+    let plugins = listen(&beside)?;
+    let listener = listen(&socket)?;
     let service = Service {
         node,
         status,
@@ -304,19 +310,18 @@ pub(crate) async fn serve(
         counters,
         shutdown: shutdown.clone(),
     };
-    tonic::transport::Server::builder()
+    let stop = shutdown.clone();
+    let api = tonic::transport::Server::builder()
         .add_service(AgentServer::new(service))
-        .add_service(addresses)
-        .add_service(pods)
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
-            async move { shutdown.wait().await },
-        )
-        .await
-        .context("the agent API")?;
-    match std::fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e).with_context(|| format!("removing the socket {socket}")),
-    }
+            async move { stop.wait().await },
+        );
+    let for_plugins = async {
+        calls.serve(plugins, &shutdown).await;
+        Ok(())
+    };
+    tokio::try_join!(api, for_plugins).context("the agent API")?;
+    remove(&socket)?;
+    remove(&beside)
 }

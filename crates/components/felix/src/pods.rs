@@ -8,6 +8,7 @@
 
 mod arrivals;
 mod attach;
+mod calls;
 mod links;
 mod part;
 mod together;
@@ -25,21 +26,17 @@ use std::{
 };
 
 use caracal_agent_api::v1::{
-    AttachReply, AttachRequest, DetachReply, DetachRequest,
-    pods_server::{Pods, PodsServer},
+    AttachReply, AttachRequest, AwaitEndpointReply, AwaitEndpointRequest, DetachReply, DetachRequest,
+    refused::Code,
 };
 use caracal_api::{Kind, ResourceKey};
-use caracal_ids::NodeName;
+use caracal_ids::{NodeName, WorkloadId};
 use caracal_ipam::Ipam;
+use caracal_net::IfAddr;
 use caracal_runtime::{Shutdown, Supervisor};
 use caracal_store::Store;
 use metrics::{counter, histogram};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout},
-};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status as Code};
+use tokio::time::{Instant, timeout};
 
 use crate::{agent, status::Status};
 use arrivals::Arrivals;
@@ -47,6 +44,8 @@ use attach::{Comer, Desk, Given};
 use links::Doomed;
 use part::{Goer, Parted};
 use together::Together;
+
+pub(crate) use calls::{Calls, Refusal};
 
 /// How long the datastore may take; what is not done then is left to the plugin, which has its own patience.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -75,18 +74,8 @@ pub(crate) struct Service {
     leaving: Arc<AtomicUsize>,
 }
 
-/// Starts the tasks; the service that the agent's API serves.
+/// Starts the tasks; the service for plugins.
 pub(crate) fn start(
-    tasks: &mut Supervisor,
-    store: &Arc<dyn Store>,
-    node: &NodeName,
-    status: &Arc<Status>,
-    shutdown: &Shutdown,
-) -> PodsServer<Service> {
-    PodsServer::new(serve(tasks, store, node, status, shutdown))
-}
-
-fn serve(
     tasks: &mut Supervisor,
     store: &Arc<dyn Store>,
     node: &NodeName,
@@ -217,61 +206,81 @@ impl Service {
     }
 }
 
-#[tonic::async_trait]
-impl Pods for Service {
-    type AttachStream = ReceiverStream<Result<AttachReply, Code>>;
+/// A container of which addresses and endpoint are in the datastore.
+struct Attached {
+    addresses: Vec<IfAddr>,
+    id: WorkloadId,
+    container: String,
+    /// How long the plugin wants to wait for policy.
+    wait: Duration,
+    _counted: Counted,
+}
 
-    async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Code> {
+impl Service {
+    async fn attach(&self, r: AttachRequest) -> Result<Attached, Refusal> {
         let begun = Instant::now();
-        let r = request.into_inner();
         self.same_store(&r.node, &r.datastore)
-            .map_err(Code::failed_precondition)?;
+            .map_err(|why| Refusal::new(Code::NotHere, why))?;
         if self.ipam.writes_together() == 0 {
-            return Err(Code::unimplemented("this datastore has no transactions"));
+            return Err(Refusal::new(Code::NotHere, "this datastore has no transactions"));
         }
         let counted = Counted::new(&self.coming);
         let wait = Duration::from_millis(r.timeout_ms.into());
-        let comer = Comer::read(r, &self.node, &self.arrivals).map_err(Code::invalid_argument)?;
+        let comer = Comer::read(r, &self.node, &self.arrivals);
+        let comer = comer.map_err(|why| Refusal::new(Code::Wrong, why))?;
         let _wish = comer.arrival.wish();
         let (id, container) = (comer.id.clone(), comer.container.clone());
         let given = self.comers.ask(comer).await.and_then(|given| given);
         histogram!("caracal_cni_attach_seconds").record(begun.elapsed());
-        let given = given.map_err(|why| {
+        let addresses = given.map_err(|why| {
             tracing::debug!(container, why, "left to the CNI plugin");
             counter!("caracal_cni_attach_errors").increment(1);
-            Code::unavailable(why)
+            Refusal::new(Code::NotNow, why)
         })?;
-        let first = AttachReply {
-            addresses: given.iter().map(ToString::to_string).collect(),
-            ..AttachReply::default()
-        };
-        let (sender, stream) = mpsc::channel(2);
-        // The channel is as long as the answers are many.
-        let _ = sender.try_send(Ok(first));
-        if !wait.is_zero() {
-            let (status, shutdown) = (self.status.clone(), self.shutdown.clone());
-            tokio::spawn(async move {
-                let _counted = counted;
-                let outcome = tokio::select! {
-                    outcome = agent::in_force(&status, &id, &container, wait) => outcome,
-                    // Without an answer the plugin asks the next agent.
-                    () = shutdown.wait() => return,
-                    () = sender.closed() => return,
-                };
-                let second = AttachReply {
-                    in_force: outcome.is_ok(),
-                    reason: outcome.err().unwrap_or_default(),
-                    ..AttachReply::default()
-                };
-                let _ = sender.try_send(Ok(second));
-            });
-        }
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Attached {
+            addresses,
+            id,
+            container,
+            wait,
+            _counted: counted,
+        })
     }
 
-    async fn detach(&self, request: Request<DetachRequest>) -> Result<Response<DetachReply>, Code> {
+    /// What is told of policy when it is in force or the time is up. Nothing when nobody wants to know, or when the agent
+    /// ends: without an answer the plugin asks the next one.
+    async fn told(&self, attached: Attached) -> Option<AttachReply> {
+        if attached.wait.is_zero() {
+            return None;
+        }
+        let (id, container) = (&attached.id, &attached.container);
+        let outcome = self.in_force(id, container, attached.wait).await?;
+        Some(AttachReply {
+            in_force: outcome.is_ok(),
+            reason: outcome.err().unwrap_or_default(),
+            ..AttachReply::default()
+        })
+    }
+
+    async fn await_endpoint(&self, r: AwaitEndpointRequest) -> Option<AwaitEndpointReply> {
+        let id = WorkloadId::new(&r.namespace, &r.name);
+        let wait = Duration::from_millis(r.timeout_ms.into());
+        let outcome = self.in_force(&id, &r.container_id, wait).await?;
+        Some(AwaitEndpointReply {
+            in_force: outcome.is_ok(),
+            reason: outcome.err().unwrap_or_default(),
+        })
+    }
+
+    /// Nothing when the agent ends.
+    async fn in_force(&self, id: &WorkloadId, container: &str, wait: Duration) -> Option<Done> {
+        tokio::select! {
+            outcome = agent::in_force(&self.status, id, container, wait) => Some(outcome),
+            () = self.shutdown.wait() => None,
+        }
+    }
+
+    async fn detach(&self, r: DetachRequest) -> DetachReply {
         let begun = Instant::now();
-        let r = request.into_inner();
         let _counted = Counted::new(&self.leaving);
         let (link, endpoint, addresses) = self.part(&r).await;
         histogram!("caracal_cni_detach_seconds").record(begun.elapsed());
@@ -286,7 +295,7 @@ impl Pods for Service {
                 tracing::debug!(container = r.container_id, why, "left to the CNI plugin");
             }
         }
-        Ok(Response::new(reply))
+        reply
     }
 }
 

@@ -208,9 +208,9 @@ fn wire(
         let reports = reporting::run(node.to_string(), reporting, store.clone(), status, stop);
         tasks.spawn("reports", reports);
     }
-    let for_plugins = (
+    let calls = pods::Calls::new(
+        Arc::new(pods::start(tasks, &store, &node, &status, shutdown)),
         addresses::start(tasks, &store, &node, shutdown),
-        pods::start(tasks, &store, &node, &status, shutdown),
     );
     let conditions = Arc::new(Conditions::default());
     // Cut off, this agent works on a copy of its own.
@@ -240,17 +240,9 @@ fn wire(
     tasks.spawn("calculation", calc.run(events, handle, stop));
     let stop = shutdown.clone();
     tasks.spawn("agent API", async move {
-        agent::serve(
-            config.agent_socket,
-            node,
-            status,
-            orders,
-            counters,
-            for_plugins,
-            stop,
-        )
-        .await
-        .map_err(|e| format!("{e:#}"))
+        agent::serve(config.agent_socket, node, status, orders, counters, calls, stop)
+            .await
+            .map_err(|e| format!("{e:#}"))
     });
     Ok(())
 }

@@ -1,8 +1,10 @@
-//! The node-local agent API: versioned protobuf on a unix socket, root only, read-only but for what CNI plugins
-//! ask for: addresses, and the end of a container.
+//! The node-local agent API: versioned protobuf on two unix sockets, root only. The one is gRPC and only read; over the
+//! other one CNI plugins ask for addresses and for the beginning and the end of containers.
 //!
 //! `why`, `top`, `watch`, `doctor` and the CNI plugin use it. The source is `proto/agent.proto`;
 //! `src/generated/` is committed and rewritten by `xtask/protogen`.
+
+pub mod pods;
 
 /// Messages and stubs of version 1.
 #[allow(missing_docs, clippy::all)]

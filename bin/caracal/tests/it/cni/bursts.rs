@@ -3,12 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::net::UnixStream,
     process::Command,
     time::Duration,
 };
 
-use caracal_agent_api::v1::{AssignRequest, addresses_client::AddressesClient};
+use caracal_agent_api::{
+    pods,
+    v1::{AssignRequest, PodAnswer, pod_answer::Answer, pod_call::Ask},
+};
 use caracal_testkit::{Background, eventually, netns};
 use caracal_wire::{
     KeyValue,
@@ -175,26 +180,31 @@ fn netns_a_burst_through_the_agent_writes_each_block_few_times() {
     // The node's first block is there.
     ipam(&machine, "ADD", "first", &v4()).unwrap();
     let (blocks, handles) = (total(BLOCKS), total(HANDLES));
-    let answers = block_on(async {
-        let agent = connect(AGENT).await;
-        let mut asking = tokio::task::JoinSet::new();
-        for i in 0..ASKERS {
-            let mut client = AddressesClient::new(agent.clone());
-            asking.spawn(async move {
-                let request = AssignRequest {
-                    datastore: format!("embedded store at {SOCKET}"),
-                    node: "node-1".to_owned(),
-                    handle: format!("net.asker-{i}"),
-                    attributes: [("node".to_owned(), "node-1".to_owned())].into(),
-                    pools: vec!["p4".to_owned()],
-                    ..AssignRequest::default()
-                };
-                client.assign(request).await.map(|r| r.into_inner().address)
-            });
+    let asking: Vec<UnixStream> = (0..ASKERS)
+        .map(|i| {
+            let request = AssignRequest {
+                datastore: format!("embedded store at {SOCKET}"),
+                node: "node-1".to_owned(),
+                handle: format!("net.asker-{i}"),
+                attributes: [("node".to_owned(), "node-1".to_owned())].into(),
+                pools: vec!["p4".to_owned()],
+                ..AssignRequest::default()
+            };
+            let mut stream = UnixStream::connect(pods::socket(AGENT)).unwrap();
+            let call = pods::frame(&pods::call(Ask::Assign(request))).unwrap();
+            stream.write_all(&call).unwrap();
+            stream.set_read_timeout(Some(LONG)).unwrap();
+            stream
+        })
+        .collect();
+    let answers = asking.into_iter().map(|mut stream| {
+        let answer: Option<PodAnswer> = pods::read(&mut stream).unwrap();
+        match answer.unwrap().answer.unwrap() {
+            Answer::Assign(reply) => reply.address,
+            other => panic!("{other:?}"),
         }
-        asking.join_all().await
     });
-    let got: BTreeSet<String> = answers.into_iter().map(|a| a.unwrap()).collect();
+    let got: BTreeSet<String> = answers.collect();
     assert_eq!(got.len(), ASKERS, "each has another address");
     let (blocks, handles) = (total(BLOCKS) - blocks, total(HANDLES) - handles);
     println!("{ASKERS} ADDs at once: {blocks} writes of blocks, {handles} of handles");

@@ -2,22 +2,23 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::net::UnixListener as Listener,
-    path::PathBuf,
+    net::Shutdown,
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
     sync::mpsc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use caracal_agent_api::v1::{
-    AwaitEndpointReply, AwaitEndpointRequest, DeniedPacket, DumpChunk, DumpRequest, InfoReply, InfoRequest,
-    JudgeReply, JudgeRequest, ListCountersReply, ListCountersRequest, ListEndpointsReply,
-    ListEndpointsRequest, ListInvalidReply, ListInvalidRequest, WatchDeniedRequest,
-    agent_server::{Agent, AgentServer},
+use caracal_agent_api::{
+    SOCKET_ENV,
+    pods::{self, LARGEST},
+    v1::{
+        AttachReply, AttachRequest, AwaitEndpointReply, AwaitEndpointRequest, PodAnswer, PodCall, Refused,
+        pod_answer::Answer, pod_call::Ask, refused::Code,
+    },
 };
-use tokio::{net::UnixListener, sync::oneshot};
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Request, Response, Status};
+use caracal_net::PerFamily;
 
 use crate::{agent::Agent as Client, env::Env};
 
@@ -25,143 +26,98 @@ use crate::{agent::Agent as Client, env::Env};
 const REFUSED: &str = "refused";
 const ODD_TEXT: &str = "not \"now\": 50 % of <those> {who} wait|ask [at] C:\\x, ä ~ 日本\n^`@#$;'";
 
-/// The container of which the agent has more to say than may be sent without leave.
+/// The container of which the agent has much to say.
 const LONG: &str = "long";
 
-struct Service {
-    /// The container whose policy is in force; others never are.
-    container: String,
-    asked: mpsc::Sender<AwaitEndpointRequest>,
+fn refused(code: Code, message: &str) -> Answer {
+    Answer::Refused(Refused {
+        code: code.into(),
+        message: message.to_owned(),
+    })
 }
 
-#[tonic::async_trait]
-impl Agent for Service {
-    async fn await_endpoint(
-        &self,
-        request: Request<AwaitEndpointRequest>,
-    ) -> Result<Response<AwaitEndpointReply>, Status> {
-        let request = request.into_inner();
-        let in_force = request.container_id == self.container;
-        let reason = match request.container_id.as_str() {
-            REFUSED => return Err(Status::failed_precondition(ODD_TEXT)),
-            LONG => "of many words ".repeat(20_000),
-            _ => "the interface is missing".into(),
-        };
-        // The test may not care.
-        let _ = self.asked.send(request);
-        Ok(Response::new(AwaitEndpointReply { in_force, reason }))
-    }
-
-    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoReply>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn list_endpoints(
-        &self,
-        _: Request<ListEndpointsRequest>,
-    ) -> Result<Response<ListEndpointsReply>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn list_invalid(
-        &self,
-        _: Request<ListInvalidRequest>,
-    ) -> Result<Response<ListInvalidReply>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    type DumpStream = tokio_stream::Empty<Result<DumpChunk, Status>>;
-
-    async fn dump(&self, _: Request<DumpRequest>) -> Result<Response<Self::DumpStream>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn list_counters(
-        &self,
-        _: Request<ListCountersRequest>,
-    ) -> Result<Response<ListCountersReply>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    type WatchDeniedStream = tokio_stream::Empty<Result<DeniedPacket, Status>>;
-
-    async fn watch_denied(
-        &self,
-        _: Request<WatchDeniedRequest>,
-    ) -> Result<Response<Self::WatchDeniedStream>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn judge(&self, _: Request<JudgeRequest>) -> Result<Response<JudgeReply>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
+fn frame(answer: Answer) -> Vec<u8> {
+    let answer = Some(answer);
+    pods::frame(&PodAnswer { answer }).unwrap()
 }
 
 /// Runs until it is dropped.
 pub(super) struct FakeAgent {
-    stop: Option<oneshot::Sender<()>>,
+    socket: PathBuf,
     thread: Option<JoinHandle<()>>,
     pub(super) asked: mpsc::Receiver<AwaitEndpointRequest>,
 }
 
 impl FakeAgent {
-    /// Listens before it returns.
-    pub(super) fn start(socket: PathBuf, container: &str) -> Self {
+    /// Says that the policy of this container is in force, and that of others never is. Listens before it returns.
+    pub(super) fn start(socket: &Path, container: &str) -> Self {
         let (asked_in, asked) = mpsc::channel();
-        let (ready_in, ready) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
-        let service = Service {
-            container: container.to_owned(),
-            asked: asked_in,
-        };
+        let socket = PathBuf::from(pods::socket(socket.to_str().unwrap()));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let own = container.to_owned();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async move {
-                let listener = UnixListener::bind(socket).unwrap();
-                ready_in.send(()).unwrap();
-                tonic::transport::Server::builder()
-                    .add_service(AgentServer::new(service))
-                    .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
-                        let _ = stopped.await;
-                    })
-                    .await
-                    .unwrap();
-            });
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let call = match pods::read::<PodCall>(&mut stream) {
+                    Ok(Some(call)) => call,
+                    // Whoever drops this comes without a word.
+                    Ok(None) => return,
+                    Err(e) => panic!("{e}"),
+                };
+                assert_eq!(call.version, pods::VERSION);
+                let answer = match call.ask.unwrap() {
+                    Ask::AwaitEndpoint(r) => {
+                        let answer = about_endpoint(&own, &r);
+                        // The test may not care.
+                        let _ = asked_in.send(r);
+                        answer
+                    }
+                    _ => refused(Code::Wrong, "not here"),
+                };
+                // Whoever asked may have given up.
+                let _ = stream.write_all(&frame(answer));
+            }
         });
-        ready.recv().unwrap();
         Self {
-            stop: Some(stop),
+            socket,
             thread: Some(thread),
             asked,
         }
     }
 }
 
+fn about_endpoint(own: &str, r: &AwaitEndpointRequest) -> Answer {
+    let reason = match r.container_id.as_str() {
+        REFUSED => return refused(Code::NotNow, ODD_TEXT),
+        LONG => "of many words ".repeat(20_000),
+        _ => "the interface is missing".into(),
+    };
+    Answer::AwaitEndpoint(AwaitEndpointReply {
+        in_force: r.container_id == own,
+        reason,
+    })
+}
+
 impl Drop for FakeAgent {
     fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
+        let _ = UnixStream::connect(&self.socket);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn client(socket: &std::path::Path) -> Client {
+fn client(socket: &Path) -> Client {
     let socket = socket.to_string_lossy().into_owned();
-    let all = [(caracal_agent_api::SOCKET_ENV.to_owned(), socket)];
+    let all = [(SOCKET_ENV.to_owned(), socket)];
     Client::new(&Env::read(all.into()).unwrap())
 }
 
 fn about(container: &str) -> AwaitEndpointRequest {
     AwaitEndpointRequest {
         container_id: container.to_owned(),
-        // More than one frame of HTTP/2 holds.
-        name: "n".repeat(40_000),
+        // More than a socket takes at once.
+        name: "n".repeat(500_000),
         ..AwaitEndpointRequest::default()
     }
 }
@@ -171,64 +127,114 @@ fn soon() -> Instant {
 }
 
 #[test]
-fn what_a_server_of_grpc_answers_is_understood() {
+fn what_the_agent_answers_is_understood() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("agent.sock");
-    let server = FakeAgent::start(socket.clone(), "c1");
+    let server = FakeAgent::start(&socket, "c1");
     let client = client(&socket);
-    let good = client.await_endpoint(&about("c1"), soon()).unwrap();
+    let good = client.await_endpoint(about("c1"), soon()).unwrap();
     assert!(good.in_force);
     assert_eq!(server.asked.try_recv().unwrap(), about("c1"));
-    let other = client.await_endpoint(&about("c2"), soon()).unwrap();
+    let other = client.await_endpoint(about("c2"), soon()).unwrap();
     assert!(!other.in_force && other.reason == "the interface is missing");
-    let long = client.await_endpoint(&about(LONG), soon()).unwrap();
+    let long = client.await_endpoint(about(LONG), soon()).unwrap();
     assert_eq!(long.reason.len(), 280_000);
-    assert_eq!(
-        client.await_endpoint(&about(REFUSED), soon()).unwrap_err(),
-        ODD_TEXT
-    );
-    // A service that it does not have, and a request that is larger than may be sent without leave.
+    let error = client.await_endpoint(about(REFUSED), soon()).unwrap_err();
+    assert!(error.why == ODD_TEXT && !error.foreign, "{error:?}");
+    // What it does not have, and a request that is larger than it takes.
     assert!(client.detach(&Default::default()).is_none());
     let mut large = about("c1");
-    large.namespace = "n".repeat(40_000);
-    let error = client.await_endpoint(&large, soon()).unwrap_err();
-    assert!(error.contains("60000"), "{error}");
+    large.namespace = "n".repeat(LARGEST);
+    let error = client.await_endpoint(large, soon()).unwrap_err();
+    assert!(error.why.contains("more than 1048576"), "{error:?}");
+}
+
+/// Takes one call, writes this, and goes when the other side has gone.
+fn says(socket: &Path, bytes: &[u8]) -> JoinHandle<()> {
+    let socket = pods::socket(socket.to_str().unwrap());
+    let _ = std::fs::remove_file(&socket);
+    let (listener, bytes) = (UnixListener::bind(socket).unwrap(), bytes.to_owned());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        pods::read::<PodCall>(&mut stream).unwrap().unwrap();
+        // One that is refused goes before it has read all.
+        let _ = stream.write_all(&bytes);
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    })
 }
 
 #[test]
 fn who_does_not_answer_or_makes_no_sense_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let none = client(&dir.path().join("none.sock"));
-    let error = none.await_endpoint(&about("c1"), soon()).unwrap_err();
-    assert!(error.contains("cannot be reached"), "{error}");
+    let error = none.await_endpoint(about("c1"), soon()).unwrap_err();
+    assert!(error.why.contains("cannot be reached"), "{error:?}");
     let silent = dir.path().join("silent.sock");
-    let _listener = Listener::bind(&silent).unwrap();
-    let deadline = Instant::now() + Duration::from_millis(20);
+    let _listener = UnixListener::bind(pods::socket(silent.to_str().unwrap())).unwrap();
+    let deadline = || Instant::now() + Duration::from_millis(20);
+    let short = AwaitEndpointRequest::default;
+    let error = client(&silent).await_endpoint(short(), deadline()).unwrap_err();
+    assert_eq!(error.why, "the agent did not answer");
+    // Nor does it read.
     let error = client(&silent)
-        .await_endpoint(&about("c1"), deadline)
+        .await_endpoint(about("c1"), deadline())
         .unwrap_err();
-    assert_eq!(error, "the agent did not answer");
-    for (nonsense, expected) in [
-        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "more than is asked for"),
-        (b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x07", "error 7"),
-        (b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0", "about to end"),
-        (b"\0\0\x01\x01\x05\0\0\0\x01\x8d", "does not speak gRPC"),
-        (b"\0\0\x02\x01\x04\0\0\0\x01\0\x7f", "malformed headers"),
-        (b"\0\0\x01\0\x08\0\0\0\x01\x05", "malformed data"),
-        (b"\0\0\0\0\x01\0\0\0\x01", "without a verdict"),
-        (b"", "connection"),
-    ] {
+    assert!(error.why.contains("cannot be reached"), "{error:?}");
+    let whole = frame(refused(Code::NotNow, "no"));
+    let cut_off = &whole[..whole.len() - 1];
+    let other_version = frame(refused(Code::Version, "version 7 only"));
+    let other_kind = frame(Answer::Attach(AttachReply::default()));
+    let cases: [(&[u8], &str, bool); 8] = [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "more than 1048576", false),
+        (b"\xff\xff\xff\xff", "4294967295 bytes", false),
+        (b"\0\0\0\x02\x0a\x7f", "connection", false),
+        (b"\0\0\0\0", "not known here", false),
+        (b"", "ended without an answer", false),
+        (cut_off, "connection", false),
+        (&other_kind, "something else", false),
+        (&other_version, "version 7 only", true),
+    ];
+    for (bytes, expected, foreign) in cases {
         let socket = dir.path().join("odd.sock");
-        let _ = std::fs::remove_file(&socket);
-        let listener = Listener::bind(&socket).unwrap();
-        let server = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream.write_all(nonsense).unwrap();
-            stream.shutdown(std::net::Shutdown::Write).unwrap();
-            stream.read_to_end(&mut Vec::new()).unwrap();
-        });
-        let error = client(&socket).await_endpoint(&about("c1"), soon()).unwrap_err();
+        let server = says(&socket, bytes);
+        let error = client(&socket).await_endpoint(short(), soon()).unwrap_err();
         server.join().unwrap();
-        assert!(error.contains(expected), "{nonsense:?}: {error}");
+        assert!(
+            error.why.contains(expected) && error.foreign == foreign,
+            "{bytes:?}: {error:?}"
+        );
     }
+}
+
+#[test]
+fn an_agent_that_ends_before_it_told_of_policy_says_nothing_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("agent.sock");
+    let both = PerFamily { v4: true, v6: true };
+    let first = frame(Answer::Attach(AttachReply {
+        addresses: vec!["10.0.0.1/26".into(), "fd00::1/122".into()],
+        ..AttachReply::default()
+    }));
+    let second = frame(Answer::Attach(AttachReply {
+        reason: "the interface is missing".into(),
+        ..AttachReply::default()
+    }));
+    let why = "the agent: the interface is missing".to_owned();
+    let cut_off = second[..9].to_vec();
+    for (rest, expected) in [(second, Some(Err(why))), (cut_off, None), (Vec::new(), None)] {
+        let server = says(&socket, &[first.clone(), rest].concat());
+        let mut attaching = client(&socket).attach(AttachRequest::default()).unwrap();
+        let addresses = attaching.addresses(both).unwrap();
+        assert_eq!(addresses.len(), 2);
+        assert_eq!(attaching.told(soon()), expected);
+        drop(attaching);
+        server.join().unwrap();
+    }
+    // Addresses that were not asked for are none.
+    let server = says(&socket, &first);
+    let mut attaching = client(&socket).attach(AttachRequest::default()).unwrap();
+    assert_eq!(attaching.addresses(PerFamily { v4: true, v6: false }), None);
+    drop(attaching);
+    server.join().unwrap();
 }

@@ -288,7 +288,7 @@ fn netns_add_waits_for_the_policy_of_this_container() {
         r.conf["policy_setup_timeout_seconds"] = json!(1);
         r
     };
-    let agent = FakeAgent::start(socket.into(), "c1");
+    let agent = FakeAgent::start(socket.as_ref(), "c1");
     lab.ok(request("c1"));
     let asked = agent.asked.try_recv().unwrap();
     assert_eq!(
@@ -323,10 +323,11 @@ fn netns_add_waits_for_the_policy_of_this_container() {
     lab.ok(lab.request("DEL", "c4", "pod"));
     drop(agent);
     // The socket of a dead agent: it may come back in time.
-    assert!(std::path::Path::new(socket).exists());
+    let plugins = caracal_agent_api::pods::socket(socket);
+    assert!(std::path::Path::new(&plugins).exists());
     let late = std::thread::spawn(move || {
-        std::fs::remove_file(socket).unwrap();
-        FakeAgent::start(socket.into(), "c5")
+        std::fs::remove_file(plugins).unwrap();
+        FakeAgent::start(socket.as_ref(), "c5")
     });
     let mut must = request("c5");
     must.conf["policy_setup_timeout_seconds"] = json!(9);

@@ -43,8 +43,9 @@ pub(crate) fn cleanup(config: &FelixConfig) -> anyhow::Result<()> {
             Ok(())
         }),
         ("what was kept of trials", &crate::keepsake::remove),
-        ("the agent's socket", &|| {
+        ("the agent's sockets", &|| {
             caracal_sys::remove_optional(socket)?;
+            caracal_sys::remove_optional(Path::new(&caracal_agent_api::pods::socket(&config.agent_socket)))?;
             Ok(())
         }),
     ];

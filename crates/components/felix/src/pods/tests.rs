@@ -1,5 +1,7 @@
 //! Beginnings and ends that meet, over a datastore that stands still when a test wants it.
 
+mod calls;
+
 use std::{
     collections::HashMap,
     sync::atomic::{AtomicBool, Ordering},
@@ -12,7 +14,6 @@ use caracal_store::{
 use caracal_store_memory::MemoryStore;
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
-use tokio_stream::StreamExt;
 
 use super::*;
 
@@ -91,7 +92,7 @@ impl Scene {
         let mut tasks = Supervisor::new(shutdown.clone());
         let as_store: Arc<dyn Store> = store.clone();
         let node = NodeName::new("n").unwrap();
-        let service = serve(&mut tasks, &as_store, &node, &Arc::default(), &shutdown);
+        let service = start(&mut tasks, &as_store, &node, &Arc::default(), &shutdown);
         let scene = Self {
             store,
             service: Arc::new(service),
@@ -103,17 +104,17 @@ impl Scene {
         scene
     }
 
-    async fn attach(
-        &self,
-        container: &str,
-        wait_ms: u32,
-    ) -> Result<ReceiverStream<Result<AttachReply, Code>>, Code> {
+    async fn attach(&self, container: &str, wait_ms: u32) -> Result<Attached, Refusal> {
+        self.service.attach(self.comes(container, wait_ms)).await
+    }
+
+    fn comes(&self, container: &str, wait_ms: u32) -> AttachRequest {
         let endpoint = json!({
             "metadata": {"name": format!("n-k8s-{container}-eth0"), "namespace": "default"},
             "spec": {"node": "n", "orchestrator": "k8s", "pod": container, "endpoint": "eth0",
                 "workload": "", "interfaceName": "cali1", "containerID": container, "profiles": []},
         });
-        let request = AttachRequest {
+        AttachRequest {
             datastore: self.store.describe(),
             node: "n".into(),
             endpoint: endpoint.to_string().into_bytes(),
@@ -122,12 +123,11 @@ impl Scene {
             ipv4: true,
             timeout_ms: wait_ms,
             ..AttachRequest::default()
-        };
-        Ok(self.service.attach(Request::new(request)).await?.into_inner())
+        }
     }
 
-    async fn detach(&self, container: &str) -> DetachReply {
-        let request = DetachRequest {
+    fn goes(&self, container: &str) -> DetachRequest {
+        DetachRequest {
             datastore: self.store.describe(),
             node: "n".into(),
             namespace: "default".into(),
@@ -135,12 +135,11 @@ impl Scene {
             container_id: container.into(),
             handles: vec![format!("net.{container}")],
             ..DetachRequest::default()
-        };
-        self.service
-            .detach(Request::new(request))
-            .await
-            .unwrap()
-            .into_inner()
+        }
+    }
+
+    async fn detach(&self, container: &str) -> DetachReply {
+        self.service.detach(self.goes(container)).await
     }
 
     /// Whether the container has an endpoint and a handle.
@@ -194,9 +193,8 @@ async fn the_end_of_a_container_comes_after_its_beginning_though_nobody_waits_fo
 #[tokio::test]
 async fn an_agent_that_ends_says_nothing_of_policy_so_that_the_next_one_is_asked() {
     let scene = Scene::new().await;
-    let mut answers = scene.attach("c", 30_000).await.unwrap();
-    assert!(answers.next().await.unwrap().is_ok());
+    let attached = scene.attach("c", 30_000).await.unwrap();
     scene.shutdown.request();
-    let next = timeout(LIMIT, answers.next()).await.unwrap();
-    assert!(next.is_none(), "{next:?}");
+    let told = timeout(LIMIT, scene.service.told(attached)).await.unwrap();
+    assert!(told.is_none(), "{told:?}");
 }

@@ -46,14 +46,21 @@ fn netns_cleanup_removes_all_that_is_ours_and_nothing_else() {
     assert_eq!(node.call("--cleanup"), 1);
     assert_eq!(state(&node), full);
     node.kill();
-    assert!(node.dir.join("run/agent.sock").exists());
+    for socket in ["run/agent.sock", "run/pods.sock"] {
+        assert!(node.dir.join(socket).exists(), "{socket}");
+    }
     // Twice: what is gone already is no error.
     for _ in 0..2 {
         assert_eq!(node.call("--cleanup"), 0);
         assert_eq!(state(&node), bare);
         assert_eq!(node.sh(SHOW_FOREIGN), before);
     }
-    for file in ["run/agent.sock", "run/endpoint-status", "lib/mtu"] {
+    for file in [
+        "run/agent.sock",
+        "run/pods.sock",
+        "run/endpoint-status",
+        "lib/mtu",
+    ] {
         assert!(!node.dir.join(file).exists(), "{file}");
     }
     // And back again.

@@ -1,18 +1,18 @@
 //! The end of containers: the agent takes away what is theirs, and leaves what is not.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::Write, os::unix::net::UnixStream, path::PathBuf, sync::Arc};
 
-use caracal_agent_api::v1::{
-    AssignRequest, DetachReply, DetachRequest, addresses_client::AddressesClient, pods_client::PodsClient,
+use caracal_agent_api::{
+    pods,
+    v1::{AssignRequest, DetachReply, DetachRequest, PodAnswer, pod_answer::Answer, pod_call::Ask},
 };
 use caracal_api::{Kind, ResourceKey};
 use caracal_datastore::Settings;
 use caracal_store::{Store, StoreError};
 use caracal_testkit::netns;
 use serde_json::json;
-use tokio::task::JoinSet;
 
-use crate::world::{Node, Pod, World, block_on, channel, run};
+use crate::world::{LONG, Node, Pod, World, block_on, run};
 
 const PODS: u32 = 8;
 
@@ -75,29 +75,38 @@ fn request(node: &Node, pod: &Pod, datastore: &str) -> DetachRequest {
     }
 }
 
-async fn assign(socket: PathBuf, node: String, handle: String, datastore: String) {
+/// The only answer to a call.
+fn ask(socket: &PathBuf, ask: Ask) -> Answer {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.write_all(&pods::frame(&pods::call(ask)).unwrap()).unwrap();
+    let answer: Option<PodAnswer> = pods::read(&mut stream).unwrap();
+    let end: Option<PodAnswer> = pods::read(&mut stream).unwrap();
+    assert_eq!(end, None);
+    answer.unwrap().answer.unwrap()
+}
+
+fn assign(socket: &PathBuf, node: &str, handle: String, datastore: &str) {
     let request = AssignRequest {
-        datastore,
-        node,
+        datastore: datastore.to_owned(),
+        node: node.to_owned(),
         handle,
         ..AssignRequest::default()
     };
-    let channel = channel(socket).await.unwrap();
-    AddressesClient::new(channel).assign(request).await.unwrap();
+    let answer = ask(socket, Ask::Assign(request));
+    assert!(matches!(answer, Answer::Assign(_)), "{answer:?}");
 }
 
 /// All at once, each over a connection of its own, as plugins do.
-async fn detach(socket: PathBuf, requests: Vec<DetachRequest>) -> Vec<DetachReply> {
-    let mut asking = JoinSet::new();
-    for request in requests {
-        let socket = socket.clone();
-        asking.spawn(async move {
-            let channel = channel(socket).await.unwrap();
-            let reply = PodsClient::new(channel).detach(request).await;
-            reply.unwrap().into_inner()
-        });
-    }
-    asking.join_all().await
+fn detach(socket: &PathBuf, requests: Vec<DetachRequest>) -> Vec<DetachReply> {
+    let one = |request| match ask(socket, Ask::Detach(request)) {
+        Answer::Detach(reply) => reply,
+        other => panic!("{other:?}"),
+    };
+    std::thread::scope(|all| {
+        let asking: Vec<_> = requests.into_iter().map(|r| all.spawn(move || one(r))).collect();
+        asking.into_iter().map(|a| a.join().unwrap()).collect()
+    })
 }
 
 /// Which of the pod's endpoint and handle are stored.
@@ -124,18 +133,13 @@ fn netns_ended_pods_go_together_and_those_of_others_stay() {
     world.put(Kind::IpPool, "p", json!({"cidr": "10.65.0.0/24"}));
     let mut node = world.node("n1");
     node.up();
-    let socket = node.dir.join("run/agent.sock");
+    let socket = node.dir.join("run/pods.sock");
     // Nothing is asked here: the connection is made where it is used.
     let (_, datastore) = block_on(async { store(&world) });
     let pods: Vec<Pod> = (1..=PODS).map(|n| pod(&world, &node, n)).collect();
     let stays = pod(&world, &node, 99);
     for p in pods.iter().chain([&stays]) {
-        block_on(assign(
-            socket.clone(),
-            node.name.clone(),
-            handle(p),
-            datastore.clone(),
-        ));
+        assign(&socket, &node.name, handle(p), &datastore);
     }
 
     // Not the one that is meant.
@@ -163,7 +167,7 @@ fn netns_ended_pods_go_together_and_those_of_others_stay() {
             ..good.clone()
         },
     ];
-    let replies = wrong.map(|w| block_on(detach(socket.clone(), vec![w])).remove(0));
+    let replies = wrong.map(|w| detach(&socket, vec![w]).remove(0));
     for (reply, says) in replies.iter().zip(["another network namespace", "link number"]) {
         assert!(reply.link_left.contains(says), "{reply:?}");
         assert_eq!(reply.addresses_left, "the link is still there");
@@ -188,7 +192,7 @@ fn netns_ended_pods_go_together_and_those_of_others_stay() {
     // All others at once, one of them twice.
     let mut requests: Vec<_> = pods.iter().map(|p| request(&node, p, &datastore)).collect();
     requests.push(requests[0].clone());
-    for reply in block_on(detach(socket.clone(), requests)) {
+    for reply in detach(&socket, requests) {
         assert_eq!(reply, DetachReply::default());
     }
     for p in &pods {
@@ -200,6 +204,6 @@ fn netns_ended_pods_go_together_and_those_of_others_stay() {
         link: good.link + 1000,
         ..request(&node, &pods[0], &datastore)
     };
-    assert_eq!(block_on(detach(socket, vec![again])), [DetachReply::default()]);
+    assert_eq!(detach(&socket, vec![again]), [DetachReply::default()]);
     assert!(node.metric("caracal_cni_releases_at_once_sum").unwrap() >= f64::from(PODS));
 }

@@ -157,8 +157,8 @@ pub(crate) struct HostSides {
 struct Wanted {
     ipv6: bool,
     ipv6_addresses: bool,
-    /// The kernel's check of sources, where prefixes are allowed beside the addresses: none, or the host's.
-    no_check: Option<bool>,
+    /// The kernel does not check sources: prefixes are allowed beside the addresses. Else it does what the host wants.
+    no_check: bool,
 }
 
 impl HostSides {
@@ -187,9 +187,7 @@ impl HostSides {
         let wanted = Wanted {
             ipv6,
             ipv6_addresses: !workload.addresses.v6.is_empty(),
-            no_check: { prefixes }
-                .any(|c| c.family() == Family::V4)
-                .then_some(source_spoofing),
+            no_check: source_spoofing && { prefixes }.any(|c| c.family() == Family::V4),
         };
         if self.done.get(&link.name) == Some(&(link.index, wanted)) {
             return Ok(());
@@ -207,14 +205,13 @@ impl HostSides {
         }
         let neigh = opened(&mut self.neigh, || SysctlDir::all_neigh(Family::V4))?;
         neigh.folder(name)?.ensure("proxy_delay", "0")?;
-        if let Some(no_check) = wanted.no_check {
-            // Beside the rules the kernel may have a check of its own, which knows no exceptions; IPv6 has none.
-            let check = match no_check {
-                true => "0".to_owned(),
-                false => all.folder("default")?.read("rp_filter")?,
-            };
-            v4.ensure("rp_filter", &check)?;
-        }
+        // Beside the rules the kernel may have a check of its own, which knows no exceptions; IPv6 has none. The host's is
+        // set also where no prefix is allowed: some may have been, also before this agent began.
+        let check = match wanted.no_check {
+            true => "0".to_owned(),
+            false => all.folder("default")?.read("rp_filter")?,
+        };
+        v4.ensure("rp_filter", &check)?;
         if !wanted.ipv6 {
             return Ok(());
         }

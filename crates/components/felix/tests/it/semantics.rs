@@ -167,6 +167,14 @@ fn netns_sources_that_a_workload_may_send_from() {
             .unwrap();
         eventually(LONG, || arrives(&b.ns, source.parse().unwrap(), &a.ns, at));
     }
+    // Those of b's that were IPv4 go: the kernel looks again.
+    checked(&b, "0");
+    b.announce_with(
+        &world,
+        json!({}),
+        json!({"allowSpoofedSourcePrefixes": ["fd79::/64"]}),
+    );
+    checked(&b, "1");
     world.configure(json!({"workloadSourceSpoofing": "Disabled"}));
     checked(&a, "1");
     set(&node, &a.interface, "0");

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use caracal_sys::NetNs;
@@ -189,19 +189,50 @@ impl Peer {
         Self(socket)
     }
 
-    /// A datagram to the other, and one back.
+    /// A datagram to the other, and one back. What an earlier one left on its way, such as a datagram that waited for a
+    /// neighbour, is passed over.
     pub(crate) fn ask(&self, other: &Peer, to: IpAddr, port: u16) -> Result<(), String> {
+        static ASKED: AtomicU64 = AtomicU64::new(0);
         let to = match to {
             IpAddr::V4(a) => a.to_ipv6_mapped(),
             IpAddr::V6(a) => a,
         };
+        let word = ASKED.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let ask = || -> std::io::Result<()> {
-            self.0.send_to(b"?", (to, port))?;
-            let (_, from) = other.0.recv_from(&mut [0; 8])?;
-            other.0.send_to(b"!", from)?;
-            self.0.recv_from(&mut [0; 8])?;
-            Ok(())
+            self.0.send_to(&word, (to, port))?;
+            let from = other.hears(word)?;
+            other.0.send_to(&word, from)?;
+            self.hears(word).map(drop)
         };
         ask().map_err(|e| format!("{to}: {e}"))
     }
+
+    /// Who said this word.
+    fn hears(&self, word: [u8; 8]) -> std::io::Result<SocketAddr> {
+        let deadline = Instant::now() + SHORT;
+        loop {
+            let mut heard = [0; 8];
+            let (n, from) = self.0.recv_from(&mut heard)?;
+            if heard[..n] == word {
+                return Ok(from);
+            }
+            if Instant::now() >= deadline {
+                return Err(std::io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+}
+
+#[test]
+fn netns_an_answer_is_one_to_the_question() {
+    caracal_testkit::netns!(30);
+    let ns = NetNs::create("alone").unwrap();
+    ns.run(|| crate::world::run("ip link set lo up")).unwrap();
+    let (client, server) = (Peer::new(&ns, 5000), Peer::new(&ns, 7));
+    let here: IpAddr = "127.0.0.1".parse().unwrap();
+    client.ask(&server, here, 7).unwrap();
+    // A question that came late, when nobody waited for it any more; this one goes where nobody hears it.
+    client.0.send_to(b"?", ("::ffff:127.0.0.1", 7)).unwrap();
+    assert!(client.ask(&server, here, 8).is_err());
+    client.ask(&server, here, 7).unwrap();
 }

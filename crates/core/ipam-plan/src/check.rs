@@ -94,6 +94,9 @@ fn unreadable(view: &View<'_>, report: &mut Report) {
         report.problems.push(match key.kind {
             Kind::IpamHandle | Kind::BlockAffinity => p.fixed_by(Fix::Discard(key.clone())),
             Kind::IpamBlock => p.by_hand(block),
+            Kind::IpReservation => p.by_hand(
+                "put it right with `calicoctl replace`; until then only the ranges in it that can be read stay reserved",
+            ),
             kind => p.by_hand(format!(
                 "put it right with `calicoctl replace`, or `calicoctl delete {kind} {}`",
                 key.name

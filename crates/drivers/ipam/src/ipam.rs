@@ -1,4 +1,9 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use caracal_api::IpamConfigurationSpec;
 use caracal_ipam_plan::Stamp;
@@ -20,6 +25,8 @@ pub struct Ipam {
     pub(crate) store: Arc<dyn Store>,
     clock: Clock,
     waits: (Duration, Duration),
+    /// What the log says is wrong with reservations: each assignment finds it anew.
+    pub(crate) told: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl fmt::Debug for Ipam {
@@ -39,6 +46,7 @@ impl Ipam {
             store,
             clock: Arc::new(|| Stamp::from_seconds(jiff::Timestamp::now().as_second())),
             waits: (Duration::from_millis(2), Duration::from_millis(100)),
+            told: Arc::default(),
         }
     }
 

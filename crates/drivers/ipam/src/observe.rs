@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::PoisonError,
+};
 
 use caracal_api::{
     BlockAffinitySpec, IpReservationSpec, IpamBlockSpec, IpamHandleSpec, Kind, Object, Resource, ResourceKey,
@@ -6,7 +9,7 @@ use caracal_api::{
 };
 use caracal_ipam_plan::{Holder, Observed, cidr_of_block_name};
 use caracal_net::{Cidr, Family};
-use caracal_store::{ListOptions, Store, StoreError};
+use caracal_store::{ListOptions, Page, Store, StoreError};
 use futures::future::join_all;
 
 use crate::{
@@ -41,28 +44,37 @@ where
         name_prefix: prefix,
         ..ListOptions::default()
     };
-    let page = store.list_all(S::KIND, &options).await?;
-    let named = |e: StoreError| match e {
-        StoreError::Malformed { key, reason } => Some((key, reason.reason)),
-        _ => None,
-    };
-    Ok(Listed {
-        items: page
-            .items
-            .into_iter()
-            .filter_map(|r| Object::<S>::try_from(r).ok())
-            .collect(),
-        malformed: page.malformed.into_iter().filter_map(named).collect(),
-    })
+    Ok(listed(store.list_all(S::KIND, &options).await?))
 }
 
-/// The ranges of reservations. Host bits do not matter; what cannot be read is left to the check to name.
-pub(crate) fn reserved(reservations: &[Object<IpReservationSpec>]) -> Vec<Cidr> {
-    reservations
-        .iter()
-        .flat_map(|r| &r.spec.reserved_cidrs)
-        .filter_map(|c| c.parse().ok())
-        .collect()
+impl<S: Spec> Default for Listed<S> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            malformed: Vec::new(),
+        }
+    }
+}
+
+/// What a datastore listed. Of a reservation that cannot be read the ranges that can be are among the items, too; nothing
+/// else that stands in for an object may be planned with.
+pub(crate) fn listed<S: Spec>(page: Page) -> Listed<S>
+where
+    Object<S>: TryFrom<Resource>,
+{
+    let typed = |r: Resource| Object::<S>::try_from(r).ok();
+    let mut items: Vec<_> = page.items.into_iter().filter_map(typed).collect();
+    let mut malformed = Vec::new();
+    for e in page.malformed {
+        let StoreError::Malformed { key, reason } = e else {
+            continue;
+        };
+        if S::KIND == Kind::IpReservation {
+            items.extend(reason.stand_in.and_then(|rest| typed(Resource::clone(&rest))));
+        }
+        malformed.push((key, reason.reason));
+    }
+    Listed { items, malformed }
 }
 
 /// Reads a block by its range.
@@ -97,6 +109,32 @@ pub(crate) async fn handles(
 }
 
 impl Ipam {
+    /// The ranges of reservations. Host bits do not matter; what cannot be read is told once, and by the check.
+    pub(crate) fn reserved(&self, found: &Listed<IpReservationSpec>) -> Vec<Cidr> {
+        let whole = found.malformed.iter().map(|(key, why)| {
+            format!("{key} cannot be read: {why}; only the ranges in it that can be read stay reserved")
+        });
+        let mut slips: BTreeSet<String> = whole.collect();
+        let mut ranges = Vec::new();
+        for r in &found.items {
+            for text in &r.spec.reserved_cidrs {
+                match text.parse() {
+                    Ok(range) => ranges.push(range),
+                    Err(e) => drop(slips.insert(format!(
+                        "{}: reservedCIDRs: {text:?} reserves nothing: {e}",
+                        r.key()
+                    ))),
+                }
+            }
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for slip in slips.difference(&told) {
+            tracing::warn!("{slip}; put it right with `calicoctl replace`");
+        }
+        *told = slips;
+        ranges
+    }
+
     /// What does not change often: pools, reservations, configuration and the node's labels.
     pub(crate) async fn observe_settings(&self, holder: &Holder) -> Result<Observed, IpamError> {
         let store = self.store();
@@ -108,7 +146,7 @@ impl Ipam {
         );
         Ok(Observed {
             pools: pools.map_err(doing("reading the IP pools"))?.items,
-            reserved: reserved(&reservations.map_err(doing("reading the IP reservations"))?.items),
+            reserved: self.reserved(&reservations.map_err(doing("reading the IP reservations"))?),
             config: config?,
             node_labels: labels.map_err(doing("reading the node"))?,
             ..Observed::default()

@@ -20,7 +20,7 @@ use crate::{
     assign::{Assign, AssignOptions, to_want},
     error::{IpamError, doing},
     ipam::Ipam,
-    observe::reserved,
+    observe::{Listed, listed},
 };
 
 const DEFAULT: &str = "default";
@@ -127,9 +127,9 @@ impl Ipam {
             take_block(&mut seen, cidr, found)?;
         }
         let others = objects.collect();
-        seen.pools = typed::<IpPoolSpec>(lists.next());
-        seen.reserved = reserved(&typed::<IpReservationSpec>(lists.next()));
-        seen.affinities = typed::<BlockAffinitySpec>(lists.next());
+        seen.pools = typed::<IpPoolSpec>(lists.next()).items;
+        seen.reserved = self.reserved(&typed::<IpReservationSpec>(lists.next()));
+        seen.affinities = typed::<BlockAffinitySpec>(lists.next()).items;
         // The prefix also finds owners whose names begin alike.
         seen.affinities.retain(|a| Holder::of_affinity(&a.spec) == holder);
         let own: BTreeSet<Cidr> = seen
@@ -373,15 +373,11 @@ fn take_block(
     Ok(())
 }
 
-fn typed<S: Spec>(page: Option<Page>) -> Vec<Object<S>>
+fn typed<S: Spec>(page: Option<Page>) -> Listed<S>
 where
     Object<S>: TryFrom<Resource>,
 {
-    let items = page.map(|p| p.items).unwrap_or_default();
-    items
-        .into_iter()
-        .filter_map(|r| Object::<S>::try_from(r).ok())
-        .collect()
+    page.map(listed).unwrap_or_default()
 }
 
 /// Notes a block that has no free address any more.

@@ -1,7 +1,7 @@
 use std::{ops::Bound, sync::Arc};
 
 use async_trait::async_trait;
-use caracal_api::{Kind, Resource, ResourceKey};
+use caracal_api::{Kind, Resource, ResourceKey, Unreadable};
 use caracal_store::{
     ListOptions, Page, Preconditions, Store, StoreError, WatchFrom, WatchStream, Write, check_key,
     check_preconditions, check_together, has_status, merge_for_status, merge_for_update, stamp, unreadable,
@@ -135,7 +135,7 @@ impl MemoryStore {
     }
 
     /// Puts a value under the key that cannot be read.
-    pub fn put_malformed(&self, key: &ResourceKey, why: &str) {
+    pub fn put_malformed(&self, key: &ResourceKey, why: impl Into<Unreadable>) {
         self.shared
             .change(|s| self.put(s, key, Slot::Malformed(why.into())));
     }

@@ -8,19 +8,21 @@
 //! - a profile denies everything; the labels that it gives stay;
 //! - a tier ends in Deny, where it stands;
 //! - a pool is only known as addresses of pods: no tunnel, no translation, no new addresses;
+//! - a reservation reserves what can be read of it;
 //! - a network set, and a host endpoint, are what can be read of them: both close as much as they open;
 //! - a node and an IPAM block say where addresses are: of both what can be read counts.
 
 use std::collections::BTreeMap;
 
+use caracal_net::Cidr;
 use serde_json::{Map, Value};
 
 use crate::{
     Action, AllocationAttribute, BgpConfigurationSpec, EncapMode, FieldError, GlobalNetworkPolicySpec,
-    GlobalNetworkSetSpec, HostEndpointSpec, IpPoolSpec, IpamBlockSpec, Kind, NetworkPolicySpec,
-    NetworkSetSpec, NodeAddress, NodeBgpSpec, NodeSpec, NodeWireguardSpec, Object, ObjectMeta, PolicyType,
-    ProfileSpec, Resource, Rule, ServiceIpBlock, Spec, TierDefaultAction, TierSpec, default_resource,
-    validate_spec,
+    GlobalNetworkSetSpec, HostEndpointSpec, IpPoolSpec, IpReservationSpec, IpamBlockSpec, Kind,
+    NetworkPolicySpec, NetworkSetSpec, NodeAddress, NodeBgpSpec, NodeSpec, NodeWireguardSpec, Object,
+    ObjectMeta, PolicyType, ProfileSpec, Resource, Rule, ServiceIpBlock, Spec, TierDefaultAction, TierSpec,
+    default_resource, validate_spec,
 };
 
 /// What is in force of an object that breaks the rules of its kind.
@@ -140,6 +142,7 @@ pub(crate) fn salvage(kind: Kind, value: &Value) -> Option<Resource> {
             },
         ),
         Kind::IpPool => object(metadata, closed_pool(spec.get("cidr")?.as_str()?)),
+        Kind::IpReservation => object(metadata, reservation(spec)?),
         Kind::Node => object(metadata, node(spec)),
         Kind::IpamBlock => object(metadata, block(spec)?),
         Kind::BgpConfiguration => object(
@@ -215,6 +218,24 @@ fn close<H>(ingress: &mut Vec<Rule>, egress: &mut Vec<Rule>, hints: &mut Vec<H>)
         };
     }
     hints.clear();
+}
+
+/// Every range that is somewhere in the field, so that none of its addresses is given out because of what is beside it.
+/// Nothing where no range can be read.
+fn reservation(spec: &Map<String, Value>) -> Option<IpReservationSpec> {
+    fn ranges(value: &Value) -> Vec<String> {
+        match value {
+            Value::String(text) => { text.split([',', ' ']) }
+                .filter(|t| t.parse::<Cidr>().is_ok())
+                .map(str::to_owned)
+                .collect(),
+            Value::Array(all) => all.iter().flat_map(ranges).collect(),
+            Value::Object(all) => all.values().flat_map(ranges).collect(),
+            _ => Vec::new(),
+        }
+    }
+    let reserved_cidrs = ranges(spec.get("reservedCIDRs")?);
+    (!reserved_cidrs.is_empty()).then_some(IpReservationSpec { reserved_cidrs })
 }
 
 /// What can be read of a node: a field that cannot be counts as not there.
@@ -461,6 +482,36 @@ mod tests {
         );
         assert!(odd.types.is_empty() && odd.apply_on_forward && !odd.pre_dnat);
         assert_eq!(salvaged(Kind::GlobalNetworkPolicy, json!([])), None);
+    }
+
+    #[test]
+    fn a_reservation_keeps_every_range_that_can_be_read() {
+        for (ranges, kept) in [
+            (json!("10.0.0.0/28"), &["10.0.0.0/28"][..]),
+            (json!("10.0.0.0/28, fd00::/124"), &["10.0.0.0/28", "fd00::/124"]),
+            (
+                json!(["10.0.0.0/28", 5, null, ["fd00::/124"], "10.0.1.0/33"]),
+                &["10.0.0.0/28", "fd00::/124"],
+            ),
+            (
+                json!([{"cidr": "10.0.0.0/28", "note": "of the gateways"}]),
+                &["10.0.0.0/28"],
+            ),
+        ] {
+            let read = salvaged(Kind::IpReservation, json!({"reservedCIDRs": ranges}));
+            let Some(Resource::IpReservation(read)) = read else {
+                panic!("{ranges}: {read:?}")
+            };
+            assert_eq!(read.spec.reserved_cidrs, kept, "{ranges}");
+        }
+        for nothing in [
+            json!({"reservedCIDRs": 5}),
+            json!({"reservedCIDRs": ["x"]}),
+            json!({}),
+            json!([]),
+        ] {
+            assert_eq!(salvaged(Kind::IpReservation, nothing.clone()), None, "{nothing}");
+        }
     }
 
     #[test]

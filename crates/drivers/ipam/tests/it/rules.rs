@@ -1,11 +1,17 @@
 //! The rules of assignment, each on a small store.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use caracal_api::{
     AssignmentMode, IpPoolAllowedUse, IpReservationSpec, IpamBlockSpec, Kind, Object, ResourceKey,
+    read_stored,
 };
-use caracal_ipam::{AssignOptions, IpamError, OwnerChange};
+use caracal_ids::NodeName;
+use caracal_ipam::{AssignOptions, IpamError, Memory, OwnerChange};
 use caracal_ipam_plan::{Collector, Holder, HostReserved, Life, Owner, PlanError, RESERVED_HANDLE};
 use caracal_net::{Cidr, Family};
 use caracal_store::Store as _;
@@ -384,6 +390,58 @@ fn a_block_that_cannot_be_read_is_left_alone() {
         let done = w.sound().collect(&mut Collector::new(0)).await.unwrap();
         assert!(done.failed.is_empty());
         assert_eq!(w.check().await.problems.len(), 2);
+    });
+}
+
+#[test]
+fn what_can_be_read_of_a_bad_reservation_stays_reserved_and_the_rest_is_served() {
+    run(async {
+        let w = World::new(false);
+        w.pool("p", "10.0.0.0/29", 29).await;
+        let key = |name: &str| ResourceKey::global(Kind::IpReservation, name);
+        let stored = |spec: &str| {
+            let text = format!(r#"{{"metadata":{{"name":"r"}},"spec":{spec}}}"#);
+            read_stored(Kind::IpReservation, text.as_bytes()).unwrap_err()
+        };
+        w.memory
+            .put_malformed(&key("some"), stored(r#"{"reservedCIDRs":["10.0.0.0/30",5]}"#));
+        w.memory
+            .put_malformed(&key("one"), stored(r#"{"reservedCIDRs":"10.0.0.4/31"}"#));
+        w.memory.put_malformed(&key("nothing"), stored("[]"));
+        w.memory.put_malformed(&key("no-json"), "not JSON");
+        // One of the two that are left step by step, the other one together with what belongs to it.
+        let first = addr_of(&w, "n1", "a").await;
+        let ipam = w.sound();
+        let (node, mut memory) = (NodeName::new("n1").unwrap(), Memory::default());
+        let wants = BTreeMap::from([(0, vec![want("n1", "b", Family::V4, w.now())])]);
+        let sight = ipam
+            .look(&node, &BTreeSet::new(), vec![], &mut memory)
+            .await
+            .unwrap();
+        let drawn = ipam.draw(&sight, &wants, &mut memory);
+        let second = drawn.given[&0][0].addr;
+        assert!(ipam.write_together(drawn.writes).await.unwrap());
+        let left: [IpAddr; 2] = ["10.0.0.6", "10.0.0.7"].map(|t| t.parse().unwrap());
+        assert_eq!(BTreeSet::from([first, second]), BTreeSet::from(left));
+        let e = ipam
+            .assign(&want("n1", "c", Family::V4, w.now()))
+            .await
+            .unwrap_err();
+        assert!(text(&e).contains("no free IPv4 address"), "{e}");
+        let problems = w.check().await.problems;
+        let told: Vec<String> = problems.iter().map(|p| format!("{} {p:?}", p.message)).collect();
+        assert_eq!(told.len(), 4, "{told:#?}");
+        for (name, field) in [
+            ("some", "reservedCIDRs[1]"),
+            ("one", "reservedCIDRs"),
+            ("nothing", "spec"),
+            ("no-json", "JSON"),
+        ] {
+            let named = |t: &&String| {
+                t.contains(&format!("({name})")) && t.contains(field) && t.contains("calicoctl replace")
+            };
+            assert!(told.iter().any(|t| named(&t)), "{name}: {told:#?}");
+        }
     });
 }
 

@@ -287,7 +287,7 @@ impl Run<'_> {
                 later |= fresh && stored && error.is(Code::TryAgain);
             }
         }
-        if later && let Err(error) = journal::record(self.call, Plugin::Calico) {
+        if later && let Err(error) = journal::record(self.call, Plugin::Calico, false) {
             tracing::error!(%error, "only DEL can undo it");
         }
     }

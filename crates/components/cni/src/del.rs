@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use caracal_agent_api::v1::DetachRequest;
+use caracal_agent_api::{STILL_ATTACHING, v1::DetachRequest};
 use caracal_api::{Object, Resource, WorkloadEndpointSpec};
 use caracal_store::{Retired, StoreError, retire};
 use caracal_sys::NetNs;
@@ -29,6 +29,8 @@ struct Left {
     link: bool,
     endpoint: bool,
     addresses: bool,
+    /// What ADD asked the agent for may still be written after DEL has looked.
+    arriving: bool,
 }
 
 impl Left {
@@ -36,11 +38,13 @@ impl Left {
         link: true,
         endpoint: true,
         addresses: true,
+        arriving: false,
     };
     const NOTHING: Self = Self {
         link: false,
         endpoint: false,
         addresses: false,
+        arriving: false,
     };
 }
 
@@ -129,6 +133,7 @@ fn ask_agent(call: &Call<'_>, plugin: Plugin, link: Option<&Link>) -> Result<Lef
         link: is_left("link", &reply.link_left),
         endpoint: is_left("endpoint", &reply.endpoint_left),
         addresses: is_left("addresses", &reply.addresses_left),
+        arriving: [&reply.endpoint_left, &reply.addresses_left].contains(&&STILL_ATTACHING.to_owned()),
     };
     // An agent is believed as to the datastore, which both see; the kernel is looked at.
     if let Some(link) = own.filter(|_| !left.link) {
@@ -154,11 +159,12 @@ async fn in_time(
 ) -> Result<(), CniError> {
     let deadline = (begun + PATIENCE).max(Instant::now() + LEAST);
     let away = match forget(call, plugin, unclear, left, deadline).await {
+        Ok(()) if left.arriving => CniError::new(Code::TryAgain, "nothing is left now", STILL_ATTACHING),
         Err(e) if e.is(Code::TryAgain) => e,
         done => return done,
     };
     // Nothing is won by waiting on where nothing can be kept: the runtime calls again.
-    journal::record(call, plugin).map_err(|unkept| {
+    journal::record(call, plugin, left.arriving).map_err(|unkept| {
         let store = call.store.describe();
         let details = format!(
             "datastore ({store}): {away}; journal: {unkept}; call DEL again when one of them is there"

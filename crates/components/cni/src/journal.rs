@@ -1,4 +1,5 @@
-//! DELs that could not be finished because the datastore was away: a file each, done by a later call.
+//! DELs that could not be finished because the datastore was away, or because what ADD had asked for could still be
+//! written: a file each, done by a later call.
 //!
 //! **Invariant:** an entry is never done while, or after, the same attachment is added again: ADD takes the entry's
 //! lock and removes it before it looks at anything.
@@ -36,6 +37,9 @@ const ENTRY_LIMIT: Duration = Duration::from_secs(2);
 /// How many entries one call does, so that it is not much longer for it.
 const AT_ONCE: usize = 16;
 
+/// How long what the agent was asked for may still be written: its own patience, and etcd's.
+const LANDING: Duration = Duration::from_secs(20);
+
 /// Variables that an entry keeps: those of the call, and those that choose the datastore.
 const KEPT: [&str; 4] = ["CNI_", "ETCD_", "CALICO_", "DATASTORE_"];
 
@@ -44,6 +48,9 @@ struct Entry {
     plugin: Plugin,
     env: BTreeMap<String, String>,
     config: String,
+    /// What ADD asked for may still be written: nothing is found before.
+    #[serde(default)]
+    arriving: bool,
 }
 
 fn path_of(dir: &Path, alias: &str) -> PathBuf {
@@ -53,7 +60,7 @@ fn path_of(dir: &Path, alias: &str) -> PathBuf {
 }
 
 /// Keeps a DEL for later.
-pub(crate) fn record(call: &Call<'_>, plugin: Plugin) -> Result<(), CniError> {
+pub(crate) fn record(call: &Call<'_>, plugin: Plugin, arriving: bool) -> Result<(), CniError> {
     let kept = |name: &str| KEPT.iter().any(|prefix| name.starts_with(prefix)) || name == "KUBECONFIG";
     let mut env: BTreeMap<String, String> = call
         .env
@@ -74,13 +81,18 @@ pub(crate) fn record(call: &Call<'_>, plugin: Plugin) -> Result<(), CniError> {
         plugin,
         env,
         config: String::from_utf8_lossy(&call.given.stdin).into_owned(),
+        arriving,
     };
     let text = serde_json::to_vec(&entry).unwrap_or_default();
     let path = path_of(call.given.journal(), &call.id.alias());
     // The configuration may hold credentials.
     caracal_sys::write_atomic(&path, &text, 0o600)
         .map_err(|e| CniError::system("keeping the release for later", &e))?;
-    tracing::warn!(path = %path.display(), "the datastore is away: the rest of DEL is done by a later call");
+    let why = match arriving {
+        true => "what ADD asked for may still be written",
+        false => "the datastore is away",
+    };
+    tracing::warn!(path = %path.display(), "{why}: the rest of DEL is done by a later call");
     Ok(())
 }
 
@@ -150,6 +162,8 @@ async fn one(given: &Invocation, path: &Path) -> Result<(), CniError> {
         return Ok(());
     };
     match serde_json::from_slice::<Entry>(&text) {
+        // Nobody can tell how old one is whose time lies ahead: it is done now.
+        Ok(entry) if entry.arriving && age(&file).is_some_and(|age| age < LANDING) => return Ok(()),
         Ok(entry) => finish(given.store.clone(), entry).await?,
         Err(error) => {
             tracing::error!(path = %path.display(), %error, "an entry cannot be read and is removed")
@@ -157,6 +171,10 @@ async fn one(given: &Invocation, path: &Path) -> Result<(), CniError> {
     }
     caracal_sys::remove_optional(path).map_err(|e| CniError::system("a finished entry", &e))?;
     Ok(())
+}
+
+fn age(file: &File) -> Option<Duration> {
+    file.metadata().ok()?.modified().ok()?.elapsed().ok()
 }
 
 async fn finish(store: Option<Arc<dyn Store>>, entry: Entry) -> Result<(), CniError> {

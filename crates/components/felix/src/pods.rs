@@ -4,7 +4,8 @@
 //! **Invariant:** nobody depends on it. What is not done here, for whatever reason, is named in the answer, and the plugin
 //! does it itself.
 //! **Invariant:** addresses are given back only when the link is gone.
-//! **Invariant:** when the end of a container is answered, nothing of its beginning is still under way here.
+//! **Invariant:** when the end of a container is answered, nothing of its beginning is still under way, here or in the
+//! datastore, or the answer says so.
 
 mod arrivals;
 mod attach;
@@ -25,9 +26,12 @@ use std::{
     time::Duration,
 };
 
-use caracal_agent_api::v1::{
-    AttachReply, AttachRequest, AwaitEndpointReply, AwaitEndpointRequest, DetachReply, DetachRequest,
-    refused::Code,
+use caracal_agent_api::{
+    STILL_ATTACHING,
+    v1::{
+        AttachReply, AttachRequest, AwaitEndpointReply, AwaitEndpointRequest, DetachReply, DetachRequest,
+        refused::Code,
+    },
 };
 use caracal_api::{Kind, ResourceKey};
 use caracal_ids::{NodeName, WorkloadId};
@@ -169,7 +173,7 @@ impl Service {
             .await
             .is_err()
         {
-            let left = || Err("the container is still being attached".to_owned());
+            let left = || Err(STILL_ATTACHING.to_owned());
             return (self.link(r).await, left(), left());
         }
         let endpoint = (!r.name.is_empty())

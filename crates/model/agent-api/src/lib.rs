@@ -20,3 +20,7 @@ pub const DEFAULT_SOCKET: &str = "/run/calico/agent.sock";
 
 /// The environment variable that names another socket.
 pub const SOCKET_ENV: &str = "CARACAL_AGENT_SOCKET";
+
+/// What a `DetachReply` says of endpoint and addresses where the container's beginning may still be written to the
+/// datastore: what finds nothing there now has to look again later.
+pub const STILL_ATTACHING: &str = "the container is still being attached";

@@ -36,7 +36,7 @@ fn refused(code: Code, message: &str) -> Answer {
     })
 }
 
-fn frame(answer: Answer) -> Vec<u8> {
+pub(super) fn frame(answer: Answer) -> Vec<u8> {
     let answer = Some(answer);
     pods::frame(&PodAnswer { answer }).unwrap()
 }
@@ -150,7 +150,7 @@ fn what_the_agent_answers_is_understood() {
 }
 
 /// Takes one call, writes this, and goes when the other side has gone.
-fn says(socket: &Path, bytes: &[u8]) -> JoinHandle<()> {
+pub(super) fn says(socket: &Path, bytes: &[u8]) -> JoinHandle<()> {
     let socket = pods::socket(socket.to_str().unwrap());
     let _ = std::fs::remove_file(&socket);
     let (listener, bytes) = (UnixListener::bind(socket).unwrap(), bytes.to_owned());

@@ -2,9 +2,13 @@
 
 use std::{
     path::Path,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
+use caracal_agent_api::{
+    SOCKET_ENV, STILL_ATTACHING,
+    v1::{DetachReply, pod_answer::Answer},
+};
 use caracal_api::{Kind, ResourceKey};
 use caracal_link::Rtnl;
 use caracal_store::StoreError;
@@ -12,7 +16,10 @@ use caracal_sys::NetNs;
 use caracal_testkit::netns;
 use serde_json::json;
 
-use super::lab::{JOURNAL, Lab, addresses};
+use super::{
+    agent::{frame, says},
+    lab::{JOURNAL, Lab, addresses},
+};
 
 fn kept() -> usize {
     std::fs::read_dir(JOURNAL).map_or(0, |entries| entries.flatten().count())
@@ -50,6 +57,50 @@ fn netns_del_without_the_store_is_finished_by_the_next_call() {
     assert_eq!((lab.taken(), lab.endpoints().len()), (2, 1));
     lab.ok(lab.request("DEL", "c2", "b").env("CNI_ARGS", other));
     lab.assert_empty("after both");
+}
+
+#[test]
+fn netns_what_may_still_be_written_is_looked_for_later() {
+    netns!();
+    let lab = Lab::new();
+    NetNs::create("pod").unwrap();
+    lab.ok(lab.request("ADD", "c1", "pod"));
+    let kinds = [Kind::WorkloadEndpoint, Kind::IpamHandle, Kind::IpamBlock];
+    let stored: Vec<_> = kinds.into_iter().flat_map(|k| lab.list(k)).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("agent.sock");
+    let reply = frame(Answer::Detach(DetachReply {
+        endpoint_left: STILL_ATTACHING.into(),
+        addresses_left: STILL_ATTACHING.into(),
+        ..DetachReply::default()
+    }));
+    let agent = says(&socket, &reply);
+    lab.ok(lab
+        .request("DEL", "c1", "pod")
+        .env(SOCKET_ENV, socket.to_str().unwrap()));
+    agent.join().unwrap();
+    lab.assert_empty("what is there now goes at once");
+    assert_eq!(kept(), 1);
+    // What the agent had asked for is written only now.
+    for resource in stored {
+        lab.store.derive(resource);
+    }
+    let other = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=other";
+    let later = || lab.ok(lab.request("DEL", "c2", "b").env("CNI_ARGS", other));
+    later();
+    assert_eq!(
+        (kept(), lab.endpoints().len(), lab.taken()),
+        (1, 1, 2),
+        "too early"
+    );
+    for entry in std::fs::read_dir(JOURNAL).unwrap() {
+        let file = std::fs::File::open(entry.unwrap().path()).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60))
+            .unwrap();
+    }
+    later();
+    assert_eq!(kept(), 0);
+    lab.assert_empty("after the next call");
 }
 
 #[test]

@@ -6,6 +6,8 @@
 //! **Invariant:** nothing is taken back here. What was written for one who did not hear of it is under the container's
 //! handle and name, where the plugin that goes on without the agent finds it, and DEL.
 
+mod comer;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -15,20 +17,18 @@ use std::{
     time::Duration,
 };
 
-use caracal_agent_api::v1::AttachRequest;
 use caracal_api::{
-    ClusterInformationSpec, IpPoolAllowedUse, Kind, Object, ProfileSpec, Resource, ResourceKey,
-    WorkloadEndpointSpec,
+    ClusterInformationSpec, Kind, Object, ProfileSpec, Resource, ResourceKey, WorkloadEndpointSpec,
 };
 use caracal_convert::NAMESPACE_LABEL_PREFIX;
-use caracal_ids::{NodeName, WorkloadId};
+use caracal_ids::NodeName;
 use caracal_ipam::{Assign, Ipam, IpamError, Memory};
-use caracal_ipam_plan::Owner;
-use caracal_net::{Cidr, Family, IfAddr};
+use caracal_net::IfAddr;
 use caracal_store::{StoreError, Write};
 use tokio::time::{sleep, timeout};
 
-use super::arrivals::{Arrival, Arrivals};
+use super::arrivals::Arrival;
+pub(super) use comer::Comer;
 
 /// How long one request to the datastore may take. The plugin waits longer, and then does it itself.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -39,92 +39,11 @@ const IN_ONE: usize = 30;
 /// How often a transaction is tried against other writers.
 const TRIES: u32 = 5;
 
+/// How long a transaction that was not answered may still be done: longer than etcd itself keeps one that it could not.
+const UNSURE: Duration = Duration::from_secs(10);
+
 /// The addresses, or why the plugin has to do it.
 pub(super) type Given = Result<Vec<IfAddr>, String>;
-
-/// A new container.
-#[derive(Debug)]
-pub(super) struct Comer {
-    pub(super) arrival: Arrival,
-    pub(super) id: WorkloadId,
-    pub(super) container: String,
-    key: ResourceKey,
-    endpoint: Object<WorkloadEndpointSpec>,
-    handle: String,
-    wants: Vec<Assign>,
-    profile: Option<ResourceKey>,
-    new_profile: Option<Resource>,
-}
-
-impl Comer {
-    /// Reads what the plugin says.
-    pub(super) fn read(r: AttachRequest, node: &NodeName, arrivals: &Arc<Arrivals>) -> Result<Self, String> {
-        let wrong = |what: &str, e: &dyn std::fmt::Display| format!("{what}: {e}");
-        let parse = |kind: Kind, text: &[u8], what: &str| -> Result<Resource, String> {
-            let value = serde_json::from_slice(text).map_err(|e| wrong(what, &e))?;
-            Resource::from_value(kind, value).map_err(|e| wrong(what, &e))
-        };
-        let resource = parse(Kind::WorkloadEndpoint, &r.endpoint, "endpoint")?;
-        let key = resource.key();
-        let endpoint: Object<WorkloadEndpointSpec> = resource
-            .try_into()
-            .map_err(|_| "endpoint: it is none".to_owned())?;
-        if endpoint.spec.node != node.as_str() || endpoint.spec.container_id.is_empty() {
-            return Err("endpoint: it is not of this node or names no container".to_owned());
-        }
-        let new_profile = match r.new_profile.is_empty() {
-            true => None,
-            false => Some(parse(Kind::Profile, &r.new_profile, "new_profile")?),
-        };
-        let families = [
-            (Family::V4, r.ipv4, r.ipv4_pools),
-            (Family::V6, r.ipv6, r.ipv6_pools),
-        ];
-        let owner = Owner {
-            handle: r.handle.clone(),
-            attributes: r.attributes.into_iter().collect(),
-        };
-        let wants = families.into_iter().filter(|(_, wanted, _)| *wanted);
-        let wants: Vec<Assign> = wants
-            .map(|(family, _, pools)| Assign {
-                node: node.clone(),
-                family,
-                count: 1,
-                owner: owner.clone(),
-                pools,
-                usage: IpPoolAllowedUse::Workload,
-                namespace_labels: BTreeMap::new(),
-            })
-            .collect();
-        if wants.is_empty() == endpoint.spec.ip_networks.is_empty() {
-            return Err("endpoint: it has addresses, or some are to be assigned".to_owned());
-        }
-        Ok(Self {
-            arrival: arrivals.enter(&endpoint.spec.container_id),
-            id: WorkloadId::new(&key.namespace, &key.name),
-            container: endpoint.spec.container_id.clone(),
-            key,
-            endpoint,
-            handle: r.handle,
-            wants,
-            profile: Some(r.profile)
-                .filter(|p| !p.is_empty())
-                .map(|p| ResourceKey::global(Kind::Profile, &p)),
-            new_profile,
-        })
-    }
-
-    fn endpoint(&self, addresses: &[IfAddr], revision: Option<String>) -> Write {
-        let mut object = self.endpoint.clone();
-        if !self.wants.is_empty() {
-            let mut own = addresses.to_vec();
-            own.sort_by_key(|a| a.addr.is_ipv6());
-            object.spec.ip_networks = own.iter().map(|a| Cidr::host(a.addr).to_string()).collect();
-        }
-        object.metadata.resource_version = revision;
-        Write::put(object.into())
-    }
-}
 
 /// What is kept from one group to the next.
 #[derive(Debug, Default)]
@@ -179,7 +98,7 @@ pub(super) async fn serve(ipam: &Ipam, node: &NodeName, desk: &Arc<Desk>, batch:
         .enumerate()
         .collect();
     let mut memory = desk.begin();
-    let mut conflicts = 0;
+    let (mut conflicts, mut most) = (0, IN_ONE);
     while !open.is_empty() {
         open.retain(|i, one| {
             let off = one.comer.arrival.is_off();
@@ -188,26 +107,37 @@ pub(super) async fn serve(ipam: &Ipam, node: &NodeName, desk: &Arc<Desk>, batch:
             }
             !off
         });
-        let round: Vec<usize> = open.keys().copied().take(IN_ONE).collect();
+        let round = members(&open, most);
         if round.is_empty() {
             break;
         }
         let outcome = one_round(ipam, node, &mut memory, (&round, &mut open), &mut answers).await;
         open.retain(|i, _| !answers.contains_key(i));
         match outcome {
-            Ok(true) => {}
+            Ok(true) => most = (2 * most).min(IN_ONE),
             Ok(false) if conflicts < TRIES => {
                 conflicts += 1;
                 memory.freed();
                 sleep(Duration::from_millis(u64::from(conflicts))).await;
             }
-            Ok(false) => refuse(
+            Ok(false) => drop(refuse(
                 &mut answers,
                 &mut open,
                 &round,
                 "other writers were always faster",
-            ),
-            Err(why) => refuse(&mut answers, &mut open, &round, &why),
+            )),
+            // Whose fault it is shows in smaller groups.
+            Err(Trouble::OfSome(_)) if round.len() > 1 => most = round.len().div_ceil(2),
+            Err(Trouble::OfSome(why) | Trouble::Away(why)) => {
+                drop(refuse(&mut answers, &mut open, &round, &why));
+            }
+            Err(Trouble::Unsure(why)) => {
+                let arrivals = refuse(&mut answers, &mut open, &round, &why);
+                tokio::spawn(async move {
+                    sleep(UNSURE).await;
+                    drop(arrivals);
+                });
+            }
         }
     }
     desk.end(memory);
@@ -217,24 +147,72 @@ pub(super) async fn serve(ipam: &Ipam, node: &NodeName, desk: &Arc<Desk>, batch:
         .collect()
 }
 
+/// Those of the next transaction. Of several with one name, or one handle, the others come after the first.
+fn members(open: &BTreeMap<usize, Open>, most: usize) -> Vec<usize> {
+    let (mut names, mut handles) = (BTreeSet::new(), BTreeSet::new());
+    let fits = |(i, one): (&usize, &Open)| {
+        let first = !names.contains(&one.comer.key) && !handles.contains(&one.comer.handle);
+        first.then(|| {
+            names.insert(one.comer.key.clone());
+            handles.insert(one.comer.handle.clone());
+            *i
+        })
+    };
+    open.iter().filter_map(fits).take(most).collect()
+}
+
+/// Why a round came to nothing.
+enum Trouble {
+    /// The datastore cannot be asked, which is so for all.
+    Away(String),
+    /// The same, but it was told to write, and may still do it.
+    Unsure(String),
+    /// Something is wrong with some of them.
+    OfSome(String),
+}
+
+impl Trouble {
+    fn after_a_write(self) -> Self {
+        match self {
+            Self::Away(why) => Self::Unsure(why),
+            other => other,
+        }
+    }
+
+    fn into_why(self) -> String {
+        match self {
+            Self::Away(why) | Self::Unsure(why) | Self::OfSome(why) => why,
+        }
+    }
+}
+
+/// They get no answer but why; what says that they are being attached.
 fn refuse(
     answers: &mut BTreeMap<usize, Given>,
     open: &mut BTreeMap<usize, Open>,
     round: &[usize],
     why: &str,
-) {
+) -> Vec<Arrival> {
+    let mut arrivals = Vec::new();
     for i in round {
-        if open.remove(i).is_some() {
+        if let Some(one) = open.remove(i) {
             answers.insert(*i, Err(why.to_owned()));
+            arrivals.push(one.comer.arrival);
         }
     }
+    arrivals
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T, IpamError>>) -> Result<T, String> {
-    match timeout(PATIENCE, work).await {
-        Ok(done) => done.map_err(|e| e.to_string()),
-        Err(_) => Err(format!("the datastore took more than {PATIENCE:?}")),
-    }
+async fn in_time<T>(work: impl Future<Output = Result<T, IpamError>>) -> Result<T, Trouble> {
+    let Ok(done) = timeout(PATIENCE, work).await else {
+        return Err(Trouble::Away(format!(
+            "the datastore took more than {PATIENCE:?}"
+        )));
+    };
+    done.map_err(|e| match &e {
+        IpamError::Store { source, .. } if source.is_transient() => Trouble::Away(e.to_string()),
+        _ => Trouble::OfSome(e.to_string()),
+    })
 }
 
 /// Looks, plans and writes for some of those who wait. False when somebody else was faster.
@@ -244,7 +222,7 @@ async fn one_round(
     memory: &mut Memory,
     (round, open): (&[usize], &mut BTreeMap<usize, Open>),
     answers: &mut BTreeMap<usize, Given>,
-) -> Result<bool, String> {
+) -> Result<bool, Trouble> {
     let members: Vec<(usize, &Open)> = round
         .iter()
         .filter_map(|i| open.get(i).map(|o| (*i, o)))
@@ -268,7 +246,7 @@ async fn one_round(
         && let Ok(cluster) = Object::<ClusterInformationSpec>::try_from(cluster)
         && cluster.spec.datastore_ready == Some(false)
     {
-        return Err("the datastore is not ready".to_owned());
+        return Err(Trouble::Away("the datastore is not ready".to_owned()));
     }
     let endpoints: Vec<_> = seen.by_ref().take(members.len()).collect();
     let profiles: BTreeMap<ResourceKey, _> = profiles.into_iter().zip(seen).collect();
@@ -316,9 +294,11 @@ async fn one_round(
         return Ok(true);
     }
     if writes.len() > ipam.writes_together() {
-        return Err("the addresses are in too many blocks for one transaction".to_owned());
+        let why = "the addresses are in too many blocks for one transaction";
+        return Err(Trouble::OfSome(why.to_owned()));
     }
-    if !in_time(ipam.write_together(writes)).await? {
+    let written = in_time(ipam.write_together(writes)).await;
+    if !written.map_err(Trouble::after_a_write)? {
         return Ok(false);
     }
     for (i, addresses) in done {
@@ -383,7 +363,8 @@ fn judge(
 async fn claim(ipam: &Ipam, wants: &[Assign]) -> Given {
     let mut all = Vec::new();
     for want in wants {
-        all.extend(in_time(ipam.assign(want)).await?);
+        let got = in_time(ipam.assign(want)).await;
+        all.extend(got.map_err(Trouble::into_why)?);
     }
     Ok(all)
 }

@@ -4,7 +4,7 @@ mod calls;
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use caracal_api::Resource;
@@ -25,7 +25,9 @@ struct Gated {
     inner: MemoryStore,
     closed: AtomicBool,
     came: Notify,
-    gate: Semaphore,
+    gate: Arc<Semaphore>,
+    /// How many transactions were asked for.
+    asked: AtomicUsize,
 }
 
 #[tonic::async_trait]
@@ -61,11 +63,18 @@ impl Store for Gated {
         self.inner.writes_together()
     }
     async fn write_together(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
-        if self.closed.load(Ordering::SeqCst) {
-            self.came.notify_one();
-            drop(self.gate.acquire().await);
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if !self.closed.load(Ordering::SeqCst) {
+            return self.inner.write_together(writes).await;
         }
-        self.inner.write_together(writes).await
+        self.came.notify_one();
+        let (inner, gate) = (self.inner.clone(), self.gate.clone());
+        // It is done also when whoever asked has gone.
+        let late = tokio::spawn(async move {
+            drop(gate.acquire().await);
+            inner.write_together(writes).await
+        });
+        late.await.unwrap()
     }
 }
 
@@ -83,7 +92,8 @@ impl Scene {
             inner,
             closed: AtomicBool::new(false),
             came: Notify::new(),
-            gate: Semaphore::new(0),
+            gate: Arc::new(Semaphore::new(0)),
+            asked: AtomicUsize::new(0),
         });
         let pool = json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.0.0.0/24"}});
         let pool = Resource::from_value(Kind::IpPool, pool).unwrap();
@@ -197,4 +207,84 @@ async fn an_agent_that_ends_says_nothing_of_policy_so_that_the_next_one_is_asked
     scene.shutdown.request();
     let told = timeout(LIMIT, scene.service.told(attached)).await.unwrap();
     assert!(told.is_none(), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_datastore_may_still_write_is_said_to_the_end_of_the_container() {
+    let scene = Arc::new(Scene::new().await);
+    scene.store.closed.store(true, Ordering::SeqCst);
+    let asking = tokio::spawn({
+        let scene = scene.clone();
+        async move { scene.attach("c", 0).await.map(drop) }
+    });
+    scene.store.came.notified().await;
+    let still = |reply: DetachReply| {
+        assert_eq!(reply.endpoint_left, STILL_ATTACHING);
+        assert_eq!(reply.addresses_left, STILL_ATTACHING);
+    };
+    // Its answer is waited for; then it is given up, but the datastore may do it all the same.
+    still(scene.detach("c").await);
+    assert!(asking.await.unwrap().is_err());
+    still(scene.detach("c").await);
+    scene.store.closed.store(false, Ordering::SeqCst);
+    scene.store.gate.close();
+    while scene.stored("c").await != [true, true] {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(scene.detach("c").await, DetachReply::default());
+    assert_eq!(scene.stored("c").await, [false, false]);
+}
+
+#[tokio::test]
+async fn only_who_cannot_be_served_falls_out_of_a_group() {
+    let scene = Arc::new(Scene::new().await);
+    let bad = ResourceKey::global(Kind::IpamHandle, "net.bad");
+    scene.store.inner.put_malformed(&bad, "half of it is missing");
+    // Whoever comes while a transaction is under way is of the next group.
+    scene.store.closed.store(true, Ordering::SeqCst);
+    let ask = |request: AttachRequest| {
+        let service = scene.service.clone();
+        tokio::spawn(async move { is_given(&service, request).await })
+    };
+    let first = ask(scene.comes("leads", 0));
+    timeout(LIMIT, scene.store.came.notified()).await.unwrap();
+    let mut twin = scene.comes("c3", 0);
+    twin.handle = "net.twin".into();
+    twin.endpoint = String::from_utf8(twin.endpoint)
+        .unwrap()
+        .replace("\"containerID\":\"c3\"", "\"containerID\":\"twin\"")
+        .into();
+    let mut same = scene.comes("same", 0);
+    same.handle = "net.c4".into();
+    let good: Vec<_> = (0..12).map(|n| ask(scene.comes(&format!("c{n}"), 0))).collect();
+    let odd = [scene.comes("bad", 0), same].map(ask);
+    let twin = ask(twin);
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let before = scene.store.asked.load(Ordering::SeqCst);
+    scene.store.closed.store(false, Ordering::SeqCst);
+    scene.store.gate.close();
+    let all = async {
+        let mut answers = vec![first.await.unwrap()];
+        for asking in good.into_iter().chain([twin]) {
+            answers.push(asking.await.unwrap());
+        }
+        let [bad, same] = odd;
+        (answers, [bad.await.unwrap(), same.await.unwrap()])
+    };
+    let (served, refused) = timeout(LIMIT, all).await.unwrap();
+    assert!(served.iter().all(|given| *given), "{served:?}");
+    assert_eq!(
+        refused,
+        [false, false],
+        "a handle that cannot be read, a handle of another one"
+    );
+    let asked = scene.store.asked.load(Ordering::SeqCst) - before;
+    assert!(asked < 10, "{asked} transactions for 13 containers");
+}
+
+async fn is_given(service: &Service, request: AttachRequest) -> bool {
+    service.attach(request).await.is_ok()
 }

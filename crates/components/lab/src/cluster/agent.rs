@@ -19,7 +19,7 @@ use super::process;
 use crate::explain::explain;
 
 /// How long an agent may take until it has done everything once.
-const SYNC: Duration = Duration::from_secs(60);
+const SYNC: Duration = Duration::from_secs(180);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(5);
 

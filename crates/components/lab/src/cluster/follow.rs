@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use caracal_api::{
-    ClusterInformationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec, HostEndpointSpec, Kind,
-    KubernetesEndpointSliceSpec, NetworkPolicySpec, NetworkSetSpec, NodeBgpSpec, NodeSpec, Object,
-    PolicyType, ProfileSpec, Resource, ResourceKey, TierDefaultAction, TierSpec, WorkloadEndpointSpec,
-    default_resource,
+    BgpConfigurationSpec, ClusterInformationSpec, GlobalNetworkPolicySpec, GlobalNetworkSetSpec,
+    HostEndpointSpec, Kind, KubernetesEndpointSliceSpec, NetworkPolicySpec, NetworkSetSpec, NodeBgpSpec,
+    NodeSpec, Object, PolicyType, ProfileSpec, Resource, ResourceKey, TierDefaultAction, TierSpec,
+    WorkloadEndpointSpec, default_resource,
 };
 use caracal_convert::WepName;
 use caracal_net::Family;
@@ -252,6 +252,8 @@ fn marker(kind: Kind, round: u64) -> Option<Resource> {
             };
             Object::namespaced("default", name, spec).into()
         }
+        // Neither that of all nodes nor that of one.
+        Kind::BgpConfiguration => Object::new(MARKER, BgpConfigurationSpec::default()).into(),
         Kind::KubernetesEndpointSlice => {
             Object::namespaced("default", MARKER, KubernetesEndpointSliceSpec::default()).into()
         }

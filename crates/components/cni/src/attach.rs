@@ -1,6 +1,6 @@
 //! ADD with the agent: it assigns addresses and writes the endpoint while the link is made here.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use caracal_agent_api::v1::AttachRequest;
 use caracal_api::Resource;
@@ -13,9 +13,6 @@ use crate::{
     plan::{AddressSource, Observed, Step, Wait, Wanted, plan_after_agent, plan_with_agent},
     policy,
 };
-
-/// How much later than its limit the agent's last answer may come.
-const LATE: Duration = Duration::from_millis(200);
 
 impl Run<'_> {
     /// The families to assign from, when the agent can do it: for a new container with addresses from pools.
@@ -89,6 +86,6 @@ impl Run<'_> {
             return None;
         };
         // The agent's own limit ends first, so that it can say what is missing.
-        attaching.told(Instant::now() + limit + LATE)
+        attaching.told(Instant::now() + limit + policy::LATE)
     }
 }

@@ -16,6 +16,9 @@ use crate::{
 /// How long ADD waits when the configuration does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
+/// How much later than its time the answer of a busy agent may come, which says what is missing.
+pub(crate) const LATE: Duration = Duration::from_millis(500);
+
 /// The pause after the agent could not be asked.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -111,7 +114,7 @@ fn ask(agent: &Agent, id: &Identity, deadline: Instant) -> Result<(), Unanswered
         timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
     };
     let reply = agent
-        .await_endpoint(request, deadline.into_std())
+        .await_endpoint(request, (deadline + LATE).into_std())
         .map_err(|e| Unanswered {
             why: format!("the agent: {}", e.why),
             ..e

@@ -60,7 +60,7 @@ impl Vm {
     }
 
     /// Programs of this machine, by name, with their libraries, found in the `PATH` inside. Say
-    /// `needs!("NAME")` for each before [`vm!`](crate::vm).
+    /// `needs!("NAME")` for each before [`vm!`](crate::vm!).
     #[must_use]
     pub fn tools(mut self, names: &[&str]) -> Self {
         self.tools.extend(names.iter().map(|name| (*name).to_owned()));
@@ -119,7 +119,7 @@ pub(crate) fn possible() -> bool {
 }
 
 /// True inside the machine; outside, runs the machine to its end and returns false. Panics with its output
-/// if the test failed there, took too long, or the machine did not start. Used by [`vm!`](crate::vm).
+/// if the test failed there, took too long, or the machine did not start. Used by [`vm!`](crate::vm!).
 pub fn enter(test: &str, vm: impl FnOnce() -> Vm) -> bool {
     if env::var_os(MARK).is_some_and(|name| name == test) {
         println!("{}", banner(test));

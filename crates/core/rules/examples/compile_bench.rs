@@ -93,7 +93,14 @@ fn workload(policies: usize, remote: usize) -> (Vec<Delta>, Vec<Vec<PolicyId>>) 
             .map(|j| IpSetMember::Net(Cidr::host(v4(0x0a42_0000 + j))))
             .collect();
         let kind = IpSetKind::Net;
-        deltas.push(Delta::IpSet(role(k), IpSet { kind, members, about: Arc::default() }));
+        deltas.push(Delta::IpSet(
+            role(k),
+            IpSet {
+                kind,
+                members,
+                about: Arc::default(),
+            },
+        ));
     }
     deltas.extend((0..policies).map(|i| policy(i, port(1024 + i % 20000))));
     deltas.push(Delta::Profile(Arc::new(Profile {

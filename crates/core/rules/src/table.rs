@@ -466,7 +466,8 @@ impl Table {
                 if let Some(old) = self.ip_written.insert(id.clone(), name.clone()) {
                     out.sets_gone.push(TableDelta::RemoveSet(old));
                 }
-                out.sets.push(TableDelta::PutSet(name.clone(), shape.def(id, replica.about())));
+                out.sets
+                    .push(TableDelta::PutSet(name.clone(), shape.def(id, replica.about())));
             }
             out.sets.push(TableDelta::ReplaceElements(name, elements));
         } else if let Some(old) = self.ip_written.remove(id) {
